@@ -1,0 +1,5 @@
+#ifndef XDROP_LINUX_STDDEF_H
+#define XDROP_LINUX_STDDEF_H
+#define NULL ((void *)0)
+#define __always_inline inline __attribute__((always_inline))
+#endif

@@ -1,0 +1,23 @@
+/* Ethernet (IEEE 802.3) and VLAN tags (IEEE 802.1Q): the wire format, nothing of the kernel's own. */
+#ifndef XDROP_UAPI_LINUX_IF_ETHER_H
+#define XDROP_UAPI_LINUX_IF_ETHER_H
+#include <linux/types.h>
+
+struct ethhdr {
+	__u8 destination[6];
+	__u8 source[6];
+	__be16 type_be;
+} __attribute__((packed));
+
+/* What follows an EtherType of 802.1Q or 802.1ad. */
+struct vlan_tag {
+	__be16 control_be;
+	__be16 type_be;
+} __attribute__((packed));
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_8021Q 0x8100
+#define ETHERTYPE_8021AD 0x88a8
+
+#endif

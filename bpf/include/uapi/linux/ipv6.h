@@ -1,0 +1,16 @@
+/* The fixed IPv6 header (RFC 8200, section 3). */
+#ifndef XDROP_UAPI_LINUX_IPV6_H
+#define XDROP_UAPI_LINUX_IPV6_H
+#include <linux/types.h>
+
+struct ipv6_address {
+	__be32 words_be[4];
+} __attribute__((packed));
+
+struct ipv6_header {
+	__u8 before_source[8];
+	struct ipv6_address source;
+	struct ipv6_address destination;
+} __attribute__((packed));
+
+#endif

@@ -1,0 +1,682 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * xdrop: drop every Ethernet frame whose IP source address is on the list.
+ *
+ * The verdict
+ *   1. Up to four VLAN tags are stepped over; a fifth is not looked into, the frame passes.
+ *   2. A frame too short for the header it announces is MALFORMED.
+ *   3. Neither IPv4 nor IPv6: PASSED.
+ *   4. The source address, and nothing else in the packet, decides between DROPPED and PASSED.
+ *
+ * The programs
+ *   xdrop_root      what the driver knows. It never changes; it jumps to the program in force.
+ *   xdrop_verdict   the program in force: parse, decide, count.
+ *   xdrop_mark      run by the daemon, never by a packet: sets the bits that send a source on to the full lookup.
+ *   xdrop_carry     run by the daemon, never by a packet: adds counts of a retired generation to the one in force.
+ *
+ * The lookup
+ *   Innocent packets must not pay for the length of the list. So a bit says, for each IPv4 /24, whether anything at all
+ *   is listed there: most innocent sources cost that one read. Behind it two more bits say what is listed there:
+ *   addresses (an exact hash), networks (longest prefix first), or both. IPv6 has two such bitmaps, indexed by a hash
+ *   of the /64 for addresses and of the /32 for networks. A set bit may be stale, a cleared bit never lies.
+ *
+ * Who writes what
+ *   Counters are written here, atomically where CPUs share them. Everything else is written by the daemon alone,
+ *   in an order that passes no packet of a source that is listed before and after (see plan.py).
+ *   FITTED maps are created by the daemon in the size that the list needs.
+ */
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
+#include <linux/stddef.h>
+#include <asm/byteorder.h>
+
+#define MAX_VLAN_TAGS 4
+#define FITTED 1
+
+/* ---- What the kernel side and the daemon share ---- */
+
+/* What becomes of a frame; the index of its counters. */
+enum verdict { PASSED, DROPPED, MALFORMED, VERDICTS };
+
+/* Frames and bytes. */
+struct volume {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What is known of one entry. `source` numbers the file or caller that the entry came from. */
+struct history {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_seen_ns; /* CLOCK_MONOTONIC, coarse; 0: never */
+	__u32 since_s;      /* CLOCK_REALTIME */
+	__u32 source;
+};
+
+/* A network or range: its history, and its first and last address (an IPv4 address in the first four bytes). */
+struct cell {
+	struct history history;
+	__u8 first[16];
+	__u8 last[16];
+};
+
+/* A prefix; the bits of the address behind its length are zero. */
+struct prefix4 {
+	__be32 address_be;
+	__u32 length_bits;
+};
+
+struct prefix6 {
+	struct ipv6_address address;
+	__u32 length_bits;
+};
+
+/* The prefix lengths that occur somewhere: bit N of the words, counted from the lowest of word 0, for length N. */
+#define LENGTH_WORDS4 1
+#define LENGTH_WORDS6 3
+
+struct lengths6 {
+	__u64 words[LENGTH_WORDS6];
+};
+
+/* The cell of a prefix that passes although a wider one is listed. */
+#define EXEMPT 0
+
+struct settings {
+	__u64 log_interval_ns; /* one sampled drop per interval at most; 0: none */
+	__u32 monitor;         /* count what would be dropped, drop nothing */
+	__u32 pass_malformed;
+};
+
+/* One dropped packet in a sample. IPv4 sources stand in the first four bytes. */
+struct sample {
+	__u8 source[16];
+	__u32 version; /* 4 or 6 */
+	__u32 ifindex;
+	__u32 length_bytes;
+	__u32 cell; /* of the network or range that was hit; 0: an address */
+};
+
+/* ---- Maps of one interface: they live as long as the attachment ---- */
+
+/* The program in force, in slot 0. Written by the daemon; the kernel makes each write one atomic step. */
+BPF_PROG_ARRAY(in_force, 1);
+
+/* What this interface has seen, by verdict. Each interface's program has a map of its own here. */
+BPF_PERCPU_ARRAY(totals, struct volume, VERDICTS);
+
+/* ---- Maps that all interfaces and generations share ---- */
+
+/* Settings, one cell. Replaced whole by the daemon at any time. */
+BPF_ARRAY(settings, struct settings, 1);
+
+/* The next moment at which a drop may be sampled. */
+BPF_ARRAY(next_sample_ns, __u64, 1);
+
+/* Samples on their way to the log. Full: further ones are lost, which is what a sample is for. */
+BPF_QUEUE(samples, struct sample, 64);
+
+/* ---- Maps of one generation ---- */
+
+/* Listed addresses: the exact answer. Entries are added and removed in place. */
+BPF_HASH(addresses4, __be32, struct history, FITTED);
+BPF_HASH(addresses6, struct ipv6_address, struct history, FITTED);
+
+/* Prefixes of networks and ranges, and exempt prefixes: the number of a cell. Added and removed in place. */
+BPF_HASH(networks4, struct prefix4, __u32, FITTED);
+BPF_HASH(networks6, struct prefix6, __u32, FITTED);
+
+/* Networks and ranges, by number; 0 is EXEMPT and stays unused. Written before a prefix points to it. */
+BPF_ARRAY(cells, struct cell, FITTED);
+
+/* Dropped frames and bytes by source number. */
+BPF_PERCPU_ARRAY(sources, struct volume, FITTED);
+
+/* The rest are hints on where to look. Bits are only ever set; a new generation starts with none. */
+
+/* A blocked Bloom filter: three bits in one word for each listed address, and for each /24 or /32 with a network. */
+BPF_ARRAY(filter, __u64, FITTED);
+
+/* The number of words in the filter, a power of two, less one. */
+BPF_ARRAY(filter_mask, __u32, 1);
+
+/* For each IPv4 /16: the lengths of the prefixes that lie in it or hold it. */
+BPF_ARRAY(lengths4, __u64, 1 << 16);
+
+/* For each value of a hash of the IPv6 /32: the lengths of the prefixes that lie in it or hold it. */
+BPF_ARRAY(lengths6, struct lengths6, 1 << 16);
+
+/* ---- The cursor: every read checks its own bounds ---- */
+
+struct cursor {
+	void *position;
+	void *end;
+};
+
+static __always_inline struct cursor at_start_of(struct xdp_md *context)
+{
+	return (struct cursor){
+		.position = (void *)(long)context->data,
+		.end = (void *)(long)context->data_end,
+	};
+}
+
+/* The next `size` bytes, or NULL where the packet is shorter. */
+static __always_inline void *take(struct cursor *cursor, __u32 size)
+{
+	void *taken = cursor->position;
+
+	if (taken + size > cursor->end)
+		return NULL;
+	cursor->position = taken + size;
+	return taken;
+}
+
+#define TRUNCATED (-1)
+
+static __always_inline int is_vlan(int type)
+{
+	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+}
+
+/* Step over the Ethernet header and the tags behind it. The EtherType of what follows, or TRUNCATED. */
+static __always_inline int take_ethernet(struct cursor *cursor)
+{
+	struct ethhdr *ethernet = take(cursor, sizeof(*ethernet));
+	int type;
+
+	if (!ethernet)
+		return TRUNCATED;
+	type = from_be16(ethernet->type_be);
+#pragma unroll
+	for (int tags = 0; tags < MAX_VLAN_TAGS; tags++) {
+		struct vlan_tag *tag;
+
+		if (!is_vlan(type))
+			break;
+		tag = take(cursor, sizeof(*tag));
+		if (!tag)
+			return TRUNCATED;
+		type = from_be16(tag->type_be);
+	}
+	return type;
+}
+
+/* ---- The hints: the only place that knows how an address finds its bits ---- */
+
+/*
+ * A question to the filter: are these bits set in this word? One word holds both questions on an IPv4 source, so that
+ * an innocent one costs one read. Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007.
+ */
+struct question {
+	__u32 word;
+	__u64 address_bits;
+	__u64 network_bits;
+};
+
+/* Multiplicative hashing (Knuth, TAOCP 6.4): the good bits are the upper ones. Two multipliers, for independence. */
+#define HASH_FOR_WORD 0x9e3779b97f4a7c15ULL
+#define HASH_FOR_BITS 0xbf58476d1ce4e5b9ULL
+
+static __always_inline __u64 three_bits(__u64 value)
+{
+	__u64 hash = value * HASH_FOR_BITS;
+
+	return 1ULL << (hash >> 58) | 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 46 & 63);
+}
+
+static __always_inline __u32 word_for(__u64 value)
+{
+	return value * HASH_FOR_WORD >> 40;
+}
+
+static __always_inline struct question ask4(__be32 address_be)
+{
+	__u32 address = from_be32(address_be), slash24 = address >> 8;
+
+	return (struct question){
+		.word = word_for(slash24),
+		.address_bits = three_bits(address),
+		.network_bits = three_bits(slash24),
+	};
+}
+
+/* Addresses crowd in few /32s, so their word depends on the /64; networks are asked for apart. */
+static __always_inline struct question ask6_for_addresses(const struct ipv6_address *address)
+{
+	__u64 upper = (__u64)address->words_be[0] << 32 | address->words_be[1];
+	__u64 lower = (__u64)address->words_be[2] << 32 | address->words_be[3];
+
+	return (struct question){ .word = word_for(upper), .address_bits = three_bits(upper ^ lower * HASH_FOR_WORD) };
+}
+
+static __always_inline struct question ask6_for_networks(const struct ipv6_address *address)
+{
+	__u64 slash32 = address->words_be[0];
+
+	return (struct question){ .word = word_for(slash32), .network_bits = three_bits(slash32) };
+}
+
+static __always_inline __u64 *word_of_filter(const struct question *question)
+{
+	__u32 zero = 0, index;
+	__u32 *mask = filter_mask.lookup(&zero);
+
+	if (!mask)
+		return NULL;
+	index = question->word & *mask;
+	return filter.lookup(&index);
+}
+
+static __always_inline __u64 answer(const struct question *question)
+{
+	__u64 *word = word_of_filter(question);
+
+	return word ? *word : 0;
+}
+
+static __always_inline int holds(__u64 word, __u64 bits)
+{
+	return (word & bits) == bits;
+}
+
+static __always_inline void set(__u64 *word, __u64 bits)
+{
+	if (word)
+		*word |= bits;
+}
+
+static __always_inline __u64 *lengths_near4(__be32 address_be)
+{
+	__u32 slash16 = from_be32(address_be) >> 16;
+
+	return lengths4.lookup(&slash16);
+}
+
+static __always_inline struct lengths6 *lengths_near6(const struct ipv6_address *address)
+{
+	__u32 index = (__u32)(address->words_be[0] * (__u32)HASH_FOR_WORD) >> 16;
+
+	return lengths6.lookup(&index);
+}
+
+/* ---- The decision ---- */
+
+/* Who listed the source of this packet: a history to count in, and the cell if it is a network's. */
+struct hit {
+	struct history *history;
+	__u32 cell;
+};
+
+static __always_inline struct hit in_cell(__u32 number)
+{
+	struct cell *cell;
+
+	if (number == EXEMPT)
+		return (struct hit){};
+	cell = cells.lookup(&number);
+	if (!cell)
+		return (struct hit){};
+	return (struct hit){ .history = &cell->history, .cell = number };
+}
+
+/* The index of the highest bit that is set; `word` is not 0. Without branches, for the verifier's sake. */
+static __always_inline __u32 highest_bit(__u64 word)
+{
+	__u32 index = 0, step;
+
+#pragma unroll
+	for (int bits = 32; bits; bits >>= 1) {
+		step = (((1ULL << bits) - 1 - word) >> 63) * bits;
+		word >>= step;
+		index += step;
+	}
+	return index;
+}
+
+static __always_inline __u32 upper_bits(__u32 count)
+{
+	return count ? ~0U << (32 - count) : 0;
+}
+
+/* Longest prefix first: the first one found decides. */
+static __always_inline struct hit find_network4(__be32 source_be)
+{
+	__u32 source = from_be32(source_be);
+	__u64 *hint = lengths_near4(source_be);
+	__u64 lengths = hint ? *hint : 0;
+
+	for (int tried = 0; tried <= 32 && lengths; tried++) {
+		struct prefix4 prefix;
+		__u32 *cell;
+
+		prefix.length_bits = highest_bit(lengths);
+		prefix.address_be = to_be32(source & upper_bits(prefix.length_bits));
+		cell = networks4.lookup(&prefix);
+		if (cell)
+			return in_cell(*cell);
+		lengths &= ~(1ULL << (prefix.length_bits & 63));
+	}
+	return (struct hit){};
+}
+
+static __always_inline struct prefix6 prefix_of(const struct ipv6_address *address, __u32 length_bits)
+{
+	struct prefix6 prefix = { .length_bits = length_bits };
+
+#pragma unroll
+	for (int word = 0; word < 4; word++) {
+		__u32 before = word * 32;
+		__u32 bits = length_bits <= before ? 0 : length_bits - before > 32 ? 32 : length_bits - before;
+
+		prefix.address.words_be[word] = address->words_be[word] & to_be32(upper_bits(bits));
+	}
+	return prefix;
+}
+
+static __always_inline struct hit find_network6(const struct ipv6_address *source)
+{
+	struct lengths6 *hint = lengths_near6(source);
+
+	if (!hint)
+		return (struct hit){};
+#pragma unroll
+	for (int word = LENGTH_WORDS6 - 1; word >= 0; word--) {
+		__u64 lengths = hint->words[word];
+
+		for (int tried = 0; tried < 64 && lengths; tried++) {
+			__u32 bit = highest_bit(lengths);
+			struct prefix6 prefix = prefix_of(source, word * 64 + bit);
+			__u32 *cell = networks6.lookup(&prefix);
+
+			if (cell)
+				return in_cell(*cell);
+			lengths &= ~(1ULL << (bit & 63));
+		}
+	}
+	return (struct hit){};
+}
+
+static __always_inline struct hit find4(__be32 source_be)
+{
+	struct question question = ask4(source_be);
+	__u64 word = answer(&question);
+
+	if (holds(word, question.address_bits)) {
+		struct history *history = addresses4.lookup(&source_be);
+
+		if (history)
+			return (struct hit){ .history = history };
+	}
+	if (holds(word, question.network_bits))
+		return find_network4(source_be);
+	return (struct hit){};
+}
+
+static __always_inline struct hit find6(struct ipv6_address *source)
+{
+	struct question question = ask6_for_addresses(source);
+
+	if (holds(answer(&question), question.address_bits)) {
+		struct history *history = addresses6.lookup(source);
+
+		if (history)
+			return (struct hit){ .history = history };
+	}
+	question = ask6_for_networks(source);
+	if (holds(answer(&question), question.network_bits))
+		return find_network6(source);
+	return (struct hit){};
+}
+
+/* ---- Counting ---- */
+
+static __always_inline void credit(struct history *history, __u64 length_bytes, __u64 now_ns)
+{
+	__u32 number = history->source;
+	struct volume *source = sources.lookup(&number);
+
+	__sync_fetch_and_add(&history->packets, 1);
+	__sync_fetch_and_add(&history->bytes, length_bytes);
+	history->last_seen_ns = now_ns;
+	if (source) {
+		source->packets++;
+		source->bytes += length_bytes;
+	}
+}
+
+static __always_inline void count(enum verdict verdict, __u64 length_bytes)
+{
+	__u32 index = verdict;
+	struct volume *total = totals.lookup(&index);
+
+	if (total) {
+		total->packets++;
+		total->bytes += length_bytes;
+	}
+}
+
+/* Whether a drop may be sampled now. Two CPUs may both be told yes; the daemon holds the log to its rate. */
+static __always_inline int sample_is_due(__u64 interval_ns, __u64 now_ns)
+{
+	__u32 zero = 0;
+	__u64 *next_ns = next_sample_ns.lookup(&zero);
+
+	if (!next_ns || !interval_ns || now_ns < *next_ns)
+		return 0;
+	*next_ns = now_ns + interval_ns;
+	return 1;
+}
+
+/* ---- The programs that packets meet ---- */
+
+int xdrop_root(struct xdp_md *context)
+{
+	in_force.call(context, 0);
+	return XDP_PASS;
+}
+
+static __always_inline int pass(__u64 length_bytes)
+{
+	count(PASSED, length_bytes);
+	return XDP_PASS;
+}
+
+static __always_inline int malformed(__u64 length_bytes)
+{
+	__u32 zero = 0;
+	struct settings *chosen = settings.lookup(&zero);
+
+	count(MALFORMED, length_bytes);
+	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
+}
+
+/* `source` is of 4 or 16 bytes, as `version` says. */
+static __always_inline int drop(struct xdp_md *context, const struct hit *hit, __u32 version, const void *source,
+				__u32 length_bytes)
+{
+	__u32 zero = 0;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	struct settings *chosen = settings.lookup(&zero);
+
+	credit(hit->history, length_bytes, now_ns);
+	count(DROPPED, length_bytes);
+	if (!chosen)
+		return XDP_DROP;
+	if (sample_is_due(chosen->log_interval_ns, now_ns)) {
+		struct sample sample = {
+			.version = version,
+			.ifindex = context->ingress_ifindex,
+			.length_bytes = length_bytes,
+			.cell = hit->cell,
+		};
+
+		__builtin_memcpy(sample.source, source, version == 4 ? 4 : 16);
+		samples.push(&sample, 0);
+	}
+	return chosen->monitor ? XDP_PASS : XDP_DROP;
+}
+
+int xdrop_verdict(struct xdp_md *context)
+{
+	struct cursor cursor = at_start_of(context);
+	__u32 length_bytes = cursor.end - cursor.position;
+	int type = take_ethernet(&cursor);
+
+	if (type == TRUNCATED)
+		return malformed(length_bytes);
+
+	if (type == ETHERTYPE_IPV4) {
+		struct ipv4_header *ip = take(&cursor, sizeof(*ip));
+		__be32 source_be;
+		struct hit hit;
+
+		if (!ip)
+			return malformed(length_bytes);
+		source_be = ip->source_be;
+		hit = find4(source_be);
+		if (hit.history)
+			return drop(context, &hit, 4, &source_be, length_bytes);
+	}
+
+	if (type == ETHERTYPE_IPV6) {
+		struct ipv6_header *ip = take(&cursor, sizeof(*ip));
+		struct ipv6_address source;
+		struct hit hit;
+
+		if (!ip)
+			return malformed(length_bytes);
+		source = ip->source;
+		hit = find6(&source);
+		if (hit.history)
+			return drop(context, &hit, 6, &source, length_bytes);
+	}
+
+	return pass(length_bytes);
+}
+
+/* ---- The programs that the daemon runs (BPF_PROG_TEST_RUN): orders come as a packet ---- */
+
+/* Every order starts with which kind it is; XDP_PASS says that all of it was carried out. */
+struct order {
+	__u32 kind;
+	__u32 unused[3]; /* the kernel wants test packets of at least an Ethernet header */
+};
+
+/*
+ * Orders to mark, to the end of the packet. Addresses: in network byte order, 4 or 16 bytes each.
+ * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, `length_bits` the prefix's own.
+ */
+enum { MARK_ADDRESSES4, MARK_ADDRESSES6, MARK_NETWORKS4, MARK_NETWORKS6 };
+#define MARKS_AT_MOST 128
+
+int xdrop_mark(struct xdp_md *context)
+{
+	struct cursor cursor = at_start_of(context);
+	struct order *order = take(&cursor, sizeof(*order));
+	__u32 kind;
+
+	if (!order)
+		return XDP_ABORTED;
+	kind = order->kind;
+	for (int i = 0; i < MARKS_AT_MOST; i++) {
+		struct question question;
+
+		if (kind == MARK_ADDRESSES4) {
+			__be32 *address_be = take(&cursor, sizeof(*address_be));
+
+			if (!address_be)
+				break;
+			question = ask4(*address_be);
+			set(word_of_filter(&question), question.address_bits);
+		} else if (kind == MARK_ADDRESSES6) {
+			struct ipv6_address *address = take(&cursor, sizeof(*address));
+
+			if (!address)
+				break;
+			question = ask6_for_addresses(address);
+			set(word_of_filter(&question), question.address_bits);
+		} else if (kind == MARK_NETWORKS4) {
+			struct prefix4 *prefix = take(&cursor, sizeof(*prefix));
+
+			if (!prefix)
+				break;
+			question = ask4(prefix->address_be);
+			set(word_of_filter(&question), question.network_bits);
+			set(lengths_near4(prefix->address_be), 1ULL << (prefix->length_bits & 63));
+		} else {
+			struct prefix6 *prefix = take(&cursor, sizeof(*prefix));
+			struct lengths6 *hint;
+
+			if (!prefix)
+				break;
+			question = ask6_for_networks(&prefix->address);
+			set(word_of_filter(&question), question.network_bits);
+			hint = lengths_near6(&prefix->address);
+			if (hint && prefix->length_bits <= 128)
+				set(&hint->words[prefix->length_bits >> 6], 1ULL << (prefix->length_bits & 63));
+		}
+	}
+	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;
+}
+
+/* Orders to carry hold what is to be added to entries, to the end of the packet. */
+enum { CARRY_ADDRESSES4, CARRY_ADDRESSES6, CARRY_CELLS, CARRY_SOURCES };
+#define CARRIES_AT_MOST 80
+
+struct carry {
+	__u8 key[16]; /* an address, or a number in host byte order */
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_seen_ns;
+};
+
+static __always_inline void add_to(struct history *history, const struct carry *carry)
+{
+	if (!history)
+		return;
+	__sync_fetch_and_add(&history->packets, carry->packets);
+	__sync_fetch_and_add(&history->bytes, carry->bytes);
+	if (history->last_seen_ns < carry->last_seen_ns)
+		history->last_seen_ns = carry->last_seen_ns;
+}
+
+int xdrop_carry(struct xdp_md *context)
+{
+	struct cursor cursor = at_start_of(context);
+	struct order *order = take(&cursor, sizeof(*order));
+	__u32 kind;
+
+	if (!order)
+		return XDP_ABORTED;
+	kind = order->kind;
+	for (int i = 0; i < CARRIES_AT_MOST; i++) {
+		struct carry *carry = take(&cursor, sizeof(*carry));
+		struct ipv6_address key;
+		__u32 number;
+
+		if (!carry)
+			break;
+		__builtin_memcpy(&key, carry->key, sizeof(key));
+		number = key.words_be[0];
+		if (kind == CARRY_ADDRESSES4) {
+			add_to(addresses4.lookup(&number), carry);
+		} else if (kind == CARRY_ADDRESSES6) {
+			add_to(addresses6.lookup(&key), carry);
+		} else if (kind == CARRY_CELLS) {
+			struct cell *cell = cells.lookup(&number);
+
+			if (cell)
+				add_to(&cell->history, carry);
+		} else {
+			struct volume *source = sources.lookup(&number);
+
+			if (source) {
+				source->packets += carry->packets;
+				source->bytes += carry->bytes;
+			}
+		}
+	}
+	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;
+}

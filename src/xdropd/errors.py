@@ -1,0 +1,75 @@
+"""What can go wrong, a sentence each.
+
+Lives here: every exception that leaves a module of this package on purpose. Not here: exit codes (only the
+commands know those) and logging. `Problem` is a value, not an exception: readers return all of them at once.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a file. `line` and `column` count from 1, columns in characters; 0 where there is no place."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.severity}: {self.message}"
+
+
+class XdropdError(Exception):
+    """Base of everything below: a sentence for the operator, and a remedy where there is one."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class RefusedFile(XdropdError):
+    """A settings file or blocklist has problems and nothing of it was taken."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class KernelError(XdropdError):
+    """The kernel refused a call. `errno` is kept; `call` names what was tried."""
+
+    def __init__(self, call: str, errno: int, reason: str, hint: str = "") -> None:
+        super().__init__(f"{call}: {reason}", hint)
+        self.call = call
+        self.errno = errno
+
+
+class NotPermitted(KernelError):
+    """The kernel refused a call for want of a capability."""
+
+
+class CompileError(XdropdError):
+    """bcc could not compile the BPF program. The message holds clang's own lines."""
+
+
+class NotAttachable(XdropdError):
+    """An interface cannot carry the filter: not Ethernet, or its place is taken by somebody else."""
+
+
+class AlreadyRunning(XdropdError):
+    """Another daemon answers on the control socket."""
+
+
+class Unavailable(XdropdError):
+    """The daemon does not answer, or does not answer yet."""
+
+
+class BadRequest(XdropdError):
+    """A request on the control socket makes no sense."""

@@ -1,0 +1,1 @@
+"""The machine around the daemon: files, interfaces, systemd, the socket."""

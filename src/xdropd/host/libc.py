@@ -1,0 +1,51 @@
+"""The C library: what Python does not wrap. Linux only."""
+
+import ctypes as ct
+import os
+import signal
+
+_libc = ct.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522  # uapi/linux/capability.h
+CAP_BPF = 39
+
+
+class _CapHeader(ct.Structure):
+    _fields_ = [("version", ct.c_uint32), ("pid", ct.c_int)]
+
+
+class _CapData(ct.Structure):
+    _fields_ = [("effective", ct.c_uint32), ("permitted", ct.c_uint32), ("inheritable", ct.c_uint32)]
+
+
+def _check(result: int, call: str) -> None:
+    if result != 0:
+        number = ct.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def give_back_memory() -> None:
+    """malloc_trim(3): return to the system what a large reload used."""
+    _libc.malloc_trim(0)
+
+
+def die_with_parent(parent: int) -> None:
+    """PR_SET_PDEATHSIG; `parent` is the process id that the caller expects, for it may be gone already."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep_only_capability(number: int) -> None:
+    """Drop every capability but one, and the means to gain others. Without that one to begin with: keep none."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    held = (_CapData * 2)()
+    _check(_libc.capget(ct.byref(header), held), "capget")
+    kept = (_CapData * 2)()
+    word, bit = divmod(number, 32)
+    mask = held[word].permitted & 1 << bit
+    kept[word].permitted = kept[word].effective = mask
+    _check(_libc.capset(ct.byref(header), kept), "capset")

@@ -1,0 +1,50 @@
+"""The child that compiles: the only file that imports bcc.
+
+bcc brings LLVM, 100 MB of it, and an LLVM crash takes its process along; so this runs in a process of its own,
+exec'ed by compiler.py, and sends back each program's instructions with the descriptors of the maps they refer to.
+It keeps CAP_BPF, for bcc creates the maps that it compiles against, and nothing else.
+
+Usage: python -m xdropd.kernel.compile_child SOCKET PARENT SOURCE [CFLAG]...
+SOCKET is the number of an inherited stream socket. Answer: one message with descriptors, "N\\n" and N bytes of JSON,
+{"programs": {name: base64 of struct bpf_insn}, "maps": [descriptor numbers as in the instructions]}.
+"""
+
+import base64
+import json
+import os
+import re
+import socket
+import sys
+
+from xdropd.host import libc
+from xdropd.kernel.libbpf import map_references
+
+_PROGRAM = re.compile(r"^int (\w+)\(struct xdp_md \*\w+\)", re.MULTILINE)
+
+
+def main(arguments: list[str]) -> None:
+    libc.die_with_parent(int(arguments[1]))
+    libc.keep_only_capability(libc.CAP_BPF)
+    answer = socket.socket(fileno=int(arguments[0]))
+    with open(arguments[2], encoding="utf-8") as file:
+        text = file.read()
+
+    from bcc import BPF  # after the powers are gone, and only where it is wanted
+
+    try:
+        module = BPF(text=text, cflags=arguments[3:])
+    except Exception as problem:  # bcc raises bare Exception; clang's own lines are on standard error already
+        sys.exit(str(problem))
+    programs = {name: module.dump_func(name.encode()) for name in _PROGRAM.findall(text)}
+    maps = sorted({number for body in programs.values() for _, number in map_references(body)})
+    body = json.dumps(
+        {"programs": {name: base64.b64encode(body).decode() for name, body in programs.items()}, "maps": maps}
+    ).encode()
+    socket.send_fds(answer, [b"%d\n" % len(body)], maps)
+    answer.sendall(body)
+    answer.close()
+    os._exit(0)  # no atexit handlers of bcc's: nothing is attached
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

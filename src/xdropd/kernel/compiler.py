@@ -1,0 +1,137 @@
+"""C text to a blueprint: what is the same on every machine, before any map or program exists here.
+
+Knows how to run compile_child.py, and nothing of bcc. The blueprint is pure data; generation.py makes maps and
+programs of it as often as it likes without compiling again.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import xdropd
+from xdropd.errors import CompileError
+from xdropd.kernel import libbpf
+from xdropd.kernel.libbpf import MapShape
+
+_SECONDS_AT_MOST = 60
+_DESCRIPTORS_AT_MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """Programs as instructions with the places where they refer to maps, and the shapes of those maps.
+
+    `references[program]` lists (offset of a 4-byte immediate, map name).
+    """
+
+    programs: dict[str, bytes]
+    references: dict[str, list[tuple[int, str]]]
+    maps: dict[str, MapShape]
+
+
+def source_folder() -> Path:
+    """Where xdrop.bpf.c and its headers are: beside the package when installed, else in the source tree.
+
+    Raises CompileError if they are in neither place.
+    """
+    package = Path(xdropd.__file__).parent
+    for folder in (package / "bpf", package.parent / "bpf", package.parent.parent / "bpf"):
+        if (folder / "xdrop.bpf.c").is_file():
+            return folder
+    raise CompileError(f"xdrop.bpf.c is not beside {package}", "the installation is incomplete; install xdropd again")
+
+
+def stamp(folder: Path) -> str:
+    """A hash of everything that the instructions are made from: equal stamps, equal programs."""
+    digest = hashlib.sha256(xdropd.__version__.encode())
+    for file in sorted(folder.rglob("*.[ch]")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Compilation:
+    """A compile child at work. Start it, do something else, then `result`.
+
+    When this process dies the child dies; when the child dies `result` raises.
+    """
+
+    def __init__(self, folder: Path, cflags: tuple[str, ...] = ()) -> None:
+        self._ours, theirs = socket.socketpair()
+        self._complaints = tempfile.TemporaryFile(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        package_root = str(Path(xdropd.__file__).parent.parent)
+        command = [sys.executable, "-s", "-m", "xdropd.kernel.compile_child"]
+        command += [str(theirs.fileno()), str(os.getpid()), str(folder / "xdrop.bpf.c"), *cflags]
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._complaints,
+            pass_fds=[theirs.fileno()],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": package_root, "BCC_KERNEL_SOURCE": str(folder)},
+        )
+        theirs.close()
+
+    def fileno(self) -> int:
+        """Readable once there is an answer, or none will come."""
+        return self._ours.fileno()
+
+    def result(self) -> Blueprint:
+        """Wait for the blueprint. Raises CompileError with clang's own lines."""
+        with self._ours, self._complaints:
+            self._ours.settimeout(_SECONDS_AT_MOST)
+            try:
+                header, descriptors, _, _ = socket.recv_fds(self._ours, 1 << 16, _DESCRIPTORS_AT_MOST)
+                try:
+                    return self._read(header, descriptors)
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+            except TimeoutError:
+                raise CompileError(f"the compiler did not answer within {_SECONDS_AT_MOST} s") from None
+            finally:
+                self._child.kill()
+                self._child.wait()
+
+    def _read(self, received: bytes, descriptors: list[int]) -> Blueprint:
+        while b"\n" not in received or len(received) < sum(map(len, received.split(b"\n", 1))) + 1:
+            more = self._ours.recv(1 << 16)
+            if not more:
+                break
+            received += more
+        head, _, body = received.partition(b"\n")
+        while head and len(body) < int(head) and (more := self._ours.recv(1 << 16)):
+            body += more
+        if not head or len(body) < int(head):
+            raise CompileError(self._what_was_said())
+        answer = json.loads(body)
+        shapes = {
+            number: libbpf.map_shape(descriptor)
+            for number, descriptor in zip(answer["maps"], descriptors, strict=True)
+        }
+        programs = {name: base64.b64decode(text) for name, text in answer["programs"].items()}
+        references = {
+            name: [(at, shapes[number].name) for at, number in libbpf.map_references(body)]
+            for name, body in programs.items()
+        }
+        return Blueprint(programs, references, {shape.name: shape for shape in shapes.values()})
+
+    def _what_was_said(self) -> str:
+        code = self._child.wait()
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").strip()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return f"the BPF program does not compile ({how})\n{lines}"
+
+
+def compile_blueprint(folder: Path, cflags: tuple[str, ...] = ()) -> Blueprint:
+    """Compile and wait."""
+    return Compilation(folder, cflags).result()

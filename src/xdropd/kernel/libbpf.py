@@ -1,0 +1,471 @@
+"""libbpf.so.1: one function a call, each raises KernelError.
+
+The only file that knows ctypes. Structures are named and laid out as in libbpf's bpf.h and the kernel's
+uapi/linux/bpf.h; every `*_opts` structure starts with its own size, so that a library of any 1.x version reads
+just what it knows. Descriptors are plain integers; `close` is os.close.
+"""
+
+import ctypes as ct
+import errno
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xdropd.errors import KernelError, NotPermitted
+
+# enum bpf_map_type (uapi/linux/bpf.h)
+MAP_HASH = 1
+MAP_ARRAY = 2
+MAP_PROG_ARRAY = 3
+MAP_PERCPU_HASH = 5
+MAP_PERCPU_ARRAY = 6
+MAP_LPM_TRIE = 11
+MAP_QUEUE = 22
+
+# enum bpf_prog_type, enum bpf_attach_type
+PROG_TYPE_XDP = 6
+ATTACH_TYPE_XDP = 37
+
+# Flags of BPF_MAP_UPDATE_ELEM
+ANY = 0
+NOEXIST = 1
+EXIST = 2
+
+# Flags of BPF_PROG_LOAD and BPF_MAP_CREATE
+F_XDP_HAS_FRAGS = 1 << 5
+F_NO_PREALLOC = 1 << 0
+
+# Flags of an XDP attachment (uapi/linux/if_link.h)
+XDP_FLAGS_SKB_MODE = 1 << 1
+XDP_FLAGS_DRV_MODE = 1 << 2
+
+# struct bpf_insn
+INSN_BYTES = 8
+LD_IMM64 = 0x18
+PSEUDO_MAP_FD = 1
+
+_KEYS_A_BATCH = 4096
+
+
+class _MapCreateOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("btf_fd", ct.c_uint32),
+        ("btf_key_type_id", ct.c_uint32),
+        ("btf_value_type_id", ct.c_uint32),
+        ("btf_vmlinux_value_type_id", ct.c_uint32),
+        ("inner_map_fd", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("map_extra", ct.c_uint64),
+        ("numa_node", ct.c_uint32),
+        ("map_ifindex", ct.c_uint32),
+    ]
+
+
+class _ProgLoadOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("attempts", ct.c_int),
+        ("expected_attach_type", ct.c_int),
+        ("prog_btf_fd", ct.c_uint32),
+        ("prog_flags", ct.c_uint32),
+        ("prog_ifindex", ct.c_uint32),
+        ("kern_version", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+        ("attach_prog_fd", ct.c_uint32),
+        ("attach_btf_obj_fd", ct.c_uint32),
+        ("fd_array", ct.c_void_p),
+        ("func_info", ct.c_void_p),
+        ("func_info_cnt", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_void_p),
+        ("line_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("log_level", ct.c_uint32),
+        ("log_size", ct.c_uint32),
+        ("log_buf", ct.c_char_p),
+    ]
+
+
+class _LinkCreateOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("flags", ct.c_uint32),
+        ("iter_info", ct.c_void_p),
+        ("iter_info_len", ct.c_uint32),
+        ("target_btf_id", ct.c_uint32),
+        ("reserved", ct.c_uint64 * 4),
+    ]
+
+
+class _TestRunOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("data_in", ct.c_void_p),
+        ("data_out", ct.c_void_p),
+        ("data_size_in", ct.c_uint32),
+        ("data_size_out", ct.c_uint32),
+        ("ctx_in", ct.c_void_p),
+        ("ctx_out", ct.c_void_p),
+        ("ctx_size_in", ct.c_uint32),
+        ("ctx_size_out", ct.c_uint32),
+        ("retval", ct.c_uint32),
+        ("repeat", ct.c_int),
+        ("duration", ct.c_uint32),
+        ("flags", ct.c_uint32),
+        ("cpu", ct.c_uint32),
+        ("batch_size", ct.c_uint32),
+    ]
+
+
+class _BatchOpts(ct.Structure):
+    _fields_ = [("sz", ct.c_size_t), ("elem_flags", ct.c_uint64), ("flags", ct.c_uint64)]
+
+
+class _MapInfo(ct.Structure):
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("key_size", ct.c_uint32),
+        ("value_size", ct.c_uint32),
+        ("max_entries", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("name", ct.c_char * 16),
+        ("ifindex", ct.c_uint32),
+        ("unused", ct.c_uint32 * 9),
+    ]
+
+
+class _ProgInfo(ct.Structure):
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("tag", ct.c_uint8 * 8),
+        ("unused", ct.c_uint8 * 48),
+        ("name", ct.c_char * 16),
+    ]
+
+
+class _LinkInfo(ct.Structure):
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("prog_id", ct.c_uint32),
+        ("pad", ct.c_uint32),
+        ("xdp_ifindex", ct.c_uint32),
+        ("unused", ct.c_uint32 * 11),
+    ]
+
+
+_library = ct.CDLL("libbpf.so.1", use_errno=True)
+
+
+def _declare(name: str, *arguments: object) -> "ct._NamedFuncPointer":
+    function = getattr(_library, name)
+    function.argtypes = list(arguments)
+    function.restype = ct.c_int
+    return function  # type: ignore[no-any-return]  # CDLL attributes are untyped
+
+
+_map_create = _declare(
+    "bpf_map_create", ct.c_int, ct.c_char_p, ct.c_uint32, ct.c_uint32, ct.c_uint32, ct.POINTER(_MapCreateOpts)
+)
+_prog_load = _declare(
+    "bpf_prog_load", ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, ct.POINTER(_ProgLoadOpts)
+)
+_link_create = _declare("bpf_link_create", ct.c_int, ct.c_int, ct.c_int, ct.POINTER(_LinkCreateOpts))
+_update = _declare("bpf_map_update_elem", ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64)
+_lookup = _declare("bpf_map_lookup_elem", ct.c_int, ct.c_char_p, ct.c_void_p)
+_delete = _declare("bpf_map_delete_elem", ct.c_int, ct.c_char_p)
+_next_key = _declare("bpf_map_get_next_key", ct.c_int, ct.c_char_p, ct.c_void_p)
+_pop = _declare("bpf_map_lookup_and_delete_elem", ct.c_int, ct.c_char_p, ct.c_void_p)
+_update_batch = _declare(
+    "bpf_map_update_batch", ct.c_int, ct.c_void_p, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.POINTER(_BatchOpts)
+)
+_delete_batch = _declare(
+    "bpf_map_delete_batch", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.POINTER(_BatchOpts)
+)
+_lookup_batch = _declare(
+    "bpf_map_lookup_batch",
+    ct.c_int,
+    ct.c_void_p,
+    ct.c_void_p,
+    ct.c_void_p,
+    ct.c_void_p,
+    ct.POINTER(ct.c_uint32),
+    ct.POINTER(_BatchOpts),
+)
+_info = _declare("bpf_obj_get_info_by_fd", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32))
+_test_run = _declare("bpf_prog_test_run_opts", ct.c_int, ct.POINTER(_TestRunOpts))
+
+# libbpf 1.x speaks on standard error unless told not to; every failure is raised here anyway.
+_library.libbpf_set_print.argtypes = [ct.c_void_p]
+_library.libbpf_set_print(None)
+
+
+def _check(result: int, call: str) -> int:
+    """The result of a call that returns -1 with errno, or a negated errno."""
+    if result >= 0:
+        return result
+    number = ct.get_errno() if result == -1 else -result
+    if number in (errno.EPERM, errno.EACCES):
+        raise NotPermitted(call, number, os.strerror(number), "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+    raise KernelError(call, number, os.strerror(number))
+
+
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """What the kernel tells of a map. Sizes in bytes; `value_bytes` as user space sees it is larger for per-CPU maps."""
+
+    name: str
+    type: int
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramShape:
+    """What the kernel tells of a program. `tag` is a hash of its instructions (without map addresses)."""
+
+    id: int
+    name: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class TestRun:
+    """Outcome of BPF_PROG_TEST_RUN: the program's return value, and its mean duration in nanoseconds."""
+
+    value: int
+    duration_ns: int
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map has for each key (highest possible CPU number + 1)."""
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        return int(file.read().strip().split(",")[-1].split("-")[-1]) + 1
+
+
+def create_map(shape: MapShape) -> int:
+    """BPF_MAP_CREATE. A new descriptor, close-on-exec."""
+    options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts), map_flags=shape.flags)
+    name = shape.name[:15].encode()
+    return _check(
+        _map_create(shape.type, name, shape.key_bytes, shape.value_bytes, shape.max_entries, ct.byref(options)),
+        f"create map {shape.name} of {shape.max_entries} entries",
+    )
+
+
+def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:
+    """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn, GPL. On refusal the verifier's last lines are in the error."""
+    options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), expected_attach_type=ATTACH_TYPE_XDP, prog_flags=flags)
+    count = len(instructions) // INSN_BYTES
+    descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
+    if descriptor >= 0:
+        return descriptor
+    refusal = ct.get_errno()
+    log = ct.create_string_buffer(1 << 16)
+    options.log_level, options.log_size, options.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
+    descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
+    if descriptor >= 0:
+        return descriptor
+    said = log.value.decode(errors="replace").strip().splitlines()[-4:]
+    ct.set_errno(refusal)
+    return _check(-1, f"load program {name}" + "".join(f"\n  verifier: {line}" for line in said))
+
+
+def attach_xdp(program: int, ifindex: int, flags: int) -> int:
+    """BPF_LINK_CREATE. The attachment lives exactly as long as descriptors of the link returned do."""
+    options = _LinkCreateOpts(sz=ct.sizeof(_LinkCreateOpts), flags=flags)
+    return _check(
+        _link_create(program, ifindex, ATTACH_TYPE_XDP, ct.byref(options)), f"attach to interface index {ifindex}"
+    )
+
+
+def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
+    """BPF_MAP_UPDATE_ELEM; `key` and `value` are exactly as long as the map's."""
+    _check(_update(map_fd, key, value, flags), "update map")
+
+
+def set_program(array_fd: int, index: int, program: int) -> None:
+    """Put a program into a slot of a program array: one atomic step for every packet."""
+    _check(
+        _update(array_fd, index.to_bytes(4, _order), program.to_bytes(4, _order), ANY), "write the program array"
+    )
+
+
+def lookup(map_fd: int, key: bytes, value_bytes: int) -> bytes | None:
+    """BPF_MAP_LOOKUP_ELEM: the value, or None where the key is not there."""
+    value = ct.create_string_buffer(value_bytes)
+    if _lookup(map_fd, key, value) == 0:
+        return value.raw
+    if ct.get_errno() == errno.ENOENT:
+        return None
+    _check(-1, "look up in map")
+    return None
+
+
+def delete(map_fd: int, key: bytes) -> bool:
+    """BPF_MAP_DELETE_ELEM: whether the key was there."""
+    if _delete(map_fd, key) == 0:
+        return True
+    if ct.get_errno() == errno.ENOENT:
+        return False
+    _check(-1, "delete from map")
+    return False
+
+
+def pop(queue_fd: int, value_bytes: int) -> bytes | None:
+    """The oldest value of a queue, taken out, or None where it is empty."""
+    value = ct.create_string_buffer(value_bytes)
+    if _pop(queue_fd, None, value) == 0:
+        return value.raw
+    if ct.get_errno() == errno.ENOENT:
+        return None
+    _check(-1, "pop from queue")
+    return None
+
+
+def keys(map_fd: int, key_bytes: int) -> Iterator[bytes]:
+    """Every key of a map, by BPF_MAP_GET_NEXT_KEY. For maps of moderate size and for tries, which have no safe batch."""
+    key: bytes | None = None
+    following = ct.create_string_buffer(key_bytes)
+    while True:
+        if _next_key(map_fd, key, following) != 0:
+            if ct.get_errno() == errno.ENOENT:
+                return
+            _check(-1, "walk through map")
+        key = following.raw
+        yield key
+
+
+def update_batch(map_fd: int, keys_blob: bytes, values_blob: bytes, count: int, flags: int = ANY) -> None:
+    """BPF_MAP_UPDATE_BATCH of `count` keys and values, each blob packed without gaps.
+
+    The kernel may stop in the middle; `count` then says how far it came, and the rest is tried once more, so that
+    only a lasting refusal is an error.
+    """
+    key_bytes, value_bytes = len(keys_blob) // count, len(values_blob) // count
+    done, refused = 0, 0
+    options = _BatchOpts(sz=ct.sizeof(_BatchOpts), elem_flags=flags)
+    while done < count:
+        left = ct.c_uint32(count - done)
+        result = _update_batch(
+            map_fd, keys_blob[done * key_bytes :], values_blob[done * value_bytes :], ct.byref(left), ct.byref(options)
+        )
+        if result == 0:
+            return
+        progress = left.value if left.value < count - done else 0
+        done += progress
+        refused = 0 if progress else refused + 1
+        if refused > 1 or ct.get_errno() == errno.E2BIG:
+            _check(-1, "update map in a batch")
+
+
+def delete_batch(map_fd: int, keys_blob: bytes, count: int) -> None:
+    """BPF_MAP_DELETE_BATCH of `count` packed keys. A key that is not there is passed over, as the kernel does not."""
+    key_bytes = len(keys_blob) // count
+    done, refused = 0, 0
+    options = _BatchOpts(sz=ct.sizeof(_BatchOpts))
+    while done < count:
+        left = ct.c_uint32(count - done)
+        if _delete_batch(map_fd, keys_blob[done * key_bytes :], ct.byref(left), ct.byref(options)) == 0:
+            return
+        progress = left.value if left.value < count - done else 0
+        done += progress
+        if ct.get_errno() == errno.ENOENT:
+            done += 1
+            continue
+        refused = 0 if progress else refused + 1
+        if refused > 1:
+            _check(-1, "delete from map in a batch")
+
+
+def batches(map_fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes, bytes, int]]:
+    """Everything in a hash or array, as (packed keys, packed values, count), by BPF_MAP_LOOKUP_BATCH.
+
+    `value_bytes` is the size that user space sees. Each batch is a copy taken at its own moment.
+    """
+    size = _KEYS_A_BATCH
+    position = ct.create_string_buffer(max(key_bytes, 8))
+    start: object = None
+    options = _BatchOpts(sz=ct.sizeof(_BatchOpts))
+    while True:
+        keys_blob = ct.create_string_buffer(key_bytes * size)
+        values_blob = ct.create_string_buffer(value_bytes * size)
+        count = ct.c_uint32(size)
+        result = _lookup_batch(
+            map_fd, start, position, keys_blob, values_blob, ct.byref(count), ct.byref(options)
+        )
+        problem = 0 if result == 0 else ct.get_errno()
+        if problem == errno.ENOSPC and size < 1 << 20:  # one bucket of the hash holds more than was asked for
+            size *= 2
+            continue
+        if problem not in (0, errno.ENOENT):
+            _check(-1, "read map in a batch")
+        if count.value:
+            yield keys_blob.raw[: count.value * key_bytes], values_blob.raw[: count.value * value_bytes], count.value
+        if problem == errno.ENOENT:
+            return
+        start = position
+
+
+def map_shape(map_fd: int) -> MapShape:
+    """BPF_OBJ_GET_INFO_BY_FD of a map."""
+    info, size = _MapInfo(), ct.c_uint32(ct.sizeof(_MapInfo))
+    _check(_info(map_fd, ct.byref(info), ct.byref(size)), "ask about a map")
+    return MapShape(
+        info.name.decode(), info.type, info.key_size, info.value_size, info.max_entries, info.map_flags
+    )
+
+
+def program_shape(program: int) -> ProgramShape:
+    """BPF_OBJ_GET_INFO_BY_FD of a program."""
+    info, size = _ProgInfo(), ct.c_uint32(ct.sizeof(_ProgInfo))
+    _check(_info(program, ct.byref(info), ct.byref(size)), "ask about a program")
+    return ProgramShape(info.id, info.name.decode(), bytes(info.tag).hex())
+
+
+def link_target(link: int) -> tuple[int, int]:
+    """BPF_OBJ_GET_INFO_BY_FD of an XDP link: (program id, interface index); index 0 once the interface is gone."""
+    info, size = _LinkInfo(), ct.c_uint32(ct.sizeof(_LinkInfo))
+    _check(_info(link, ct.byref(info), ct.byref(size)), "ask about a link")
+    return info.prog_id, info.xdp_ifindex
+
+
+def program_in(array_fd: int, index: int) -> int:
+    """The id of the program in a slot of a program array; 0 for an empty slot."""
+    found = lookup(array_fd, index.to_bytes(4, _order), 4)
+    return int.from_bytes(found, _order) if found else 0
+
+
+def test_run(program: int, packet: bytes, repeat: int = 1) -> TestRun:
+    """BPF_PROG_TEST_RUN on a packet of 14 bytes or more."""
+    options = _TestRunOpts(
+        sz=ct.sizeof(_TestRunOpts),
+        data_in=ct.cast(ct.c_char_p(packet), ct.c_void_p),
+        data_size_in=len(packet),
+        repeat=repeat,
+    )
+    _check(_test_run(program, ct.byref(options)), "test-run a program")
+    return TestRun(options.retval, options.duration)
+
+
+def map_references(instructions: bytes) -> list[tuple[int, int]]:
+    """Where a program refers to maps: (offset of the 4-byte immediate, descriptor number in it)."""
+    found = []
+    for at in range(0, len(instructions), INSN_BYTES):
+        source_register = instructions[at + 1] >> 4 if _order == "little" else instructions[at + 1] & 15
+        if instructions[at] == LD_IMM64 and source_register == PSEUDO_MAP_FD:
+            number = int.from_bytes(instructions[at + 4 : at + 8], _order)
+            found.append((at + 4, number))
+    return found
+
+
+
+
+
+_order = "little" if array("H", b"\1\0")[0] == 1 else "big"

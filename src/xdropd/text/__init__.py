@@ -1,0 +1,1 @@
+"""Text to entries: addresses, YAML, list files, settings. Pure: no clock, no file, no kernel."""

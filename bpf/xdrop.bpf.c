@@ -15,10 +15,10 @@
  *   xdrop_carry     run by the daemon, never by a packet: adds counts of a retired generation to the one in force.
  *
  * The lookup
- *   Innocent packets must not pay for the length of the list. So a bit says, for each IPv4 /24, whether anything at all
- *   is listed there: most innocent sources cost that one read. Behind it two more bits say what is listed there:
- *   addresses (an exact hash), networks (longest prefix first), or both. IPv6 has two such bitmaps, indexed by a hash
- *   of the /64 for addresses and of the /32 for networks. A set bit may be stale, a cleared bit never lies.
+ *   Innocent packets must not pay for the length of the list. So a filter, small enough for the CPU's cache, tells most
+ *   innocent sources with one read: nothing of yours is listed. Only behind it come the exact answers: a hash of
+ *   addresses, and a hash of prefixes that is asked for the lengths that occur near the source, longest first.
+ *   A hint may send a source on for nothing; it never hides a listed one.
  *
  * Who writes what
  *   Counters are written here, atomically where CPUs share them. Everything else is written by the daemon alone,
@@ -59,6 +59,8 @@ struct cell {
 	struct history history;
 	__u8 first[16];
 	__u8 last[16];
+	__u32 version; /* 4 or 6; 0: the cell is free */
+	__u32 unused;
 };
 
 /* A prefix; the bits of the address behind its length are zero. */
@@ -72,12 +74,20 @@ struct prefix6 {
 	__u32 length_bits;
 };
 
-/* The prefix lengths that occur somewhere: bit N of the words, counted from the lowest of word 0, for length N. */
-#define LENGTH_WORDS4 1
+/* The prefix lengths that occur somewhere: bit N, counted from the lowest of word 0, for length N. */
 #define LENGTH_WORDS6 3
 
 struct lengths6 {
 	__u64 words[LENGTH_WORDS6];
+};
+
+/* Prefixes too short for the other hints: which /12s they touch, and their lengths. */
+#define SHORT4 13
+#define SHORT6 20
+
+struct wide {
+	__u64 slash12[64];
+	__u64 lengths;
 };
 
 /* The cell of a prefix that passes although a wider one is listed. */
@@ -141,10 +151,13 @@ BPF_ARRAY(filter, __u64, FITTED);
 /* The number of words in the filter, a power of two, less one. */
 BPF_ARRAY(filter_mask, __u32, 1);
 
-/* For each IPv4 /16: the lengths of the prefixes that lie in it or hold it. */
+/* Prefixes shorter than SHORT4 and SHORT6: IPv4 in slot 0, IPv6 in slot 1. */
+BPF_ARRAY(wide, struct wide, 2);
+
+/* For each IPv4 /16: the lengths of the longer prefixes that lie in it or hold it. */
 BPF_ARRAY(lengths4, __u64, 1 << 16);
 
-/* For each value of a hash of the IPv6 /32: the lengths of the prefixes that lie in it or hold it. */
+/* For each value of a hash of the IPv6 /32: the lengths of the longer prefixes that lie in it or hold it. */
 BPF_ARRAY(lengths6, struct lengths6, 1 << 16);
 
 /* ---- The cursor: every read checks its own bounds ---- */
@@ -287,6 +300,31 @@ static __always_inline void set(__u64 *word, __u64 bits)
 		*word |= bits;
 }
 
+static __always_inline struct wide *wide_prefixes(__u32 slot)
+{
+	return wide.lookup(&slot);
+}
+
+/* The lengths of the short prefixes that may hold an address, by its first 32 bits; 0 for most addresses. */
+static __always_inline __u64 wide_lengths(__u32 slot, __u32 top)
+{
+	struct wide *prefixes = wide_prefixes(slot);
+
+	if (!prefixes || !(prefixes->slash12[top >> 26] >> (top >> 20 & 63) & 1))
+		return 0;
+	return prefixes->lengths;
+}
+
+static __always_inline void mark_wide(__u32 slot, __u32 top, __u32 length_bits)
+{
+	struct wide *prefixes = wide_prefixes(slot);
+
+	if (!prefixes)
+		return;
+	prefixes->slash12[top >> 26] |= 1ULL << (top >> 20 & 63);
+	prefixes->lengths |= 1ULL << (length_bits & 63);
+}
+
 static __always_inline __u64 *lengths_near4(__be32 address_be)
 {
 	__u32 slash16 = from_be32(address_be) >> 16;
@@ -341,18 +379,14 @@ static __always_inline __u32 upper_bits(__u32 count)
 }
 
 /* Longest prefix first: the first one found decides. */
-static __always_inline struct hit find_network4(__be32 source_be)
+static __always_inline struct hit find_network4(__be32 source_be, __u64 lengths)
 {
-	__u32 source = from_be32(source_be);
-	__u64 *hint = lengths_near4(source_be);
-	__u64 lengths = hint ? *hint : 0;
-
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
 		struct prefix4 prefix;
 		__u32 *cell;
 
 		prefix.length_bits = highest_bit(lengths);
-		prefix.address_be = to_be32(source & upper_bits(prefix.length_bits));
+		prefix.address_be = source_be & to_be32(upper_bits(prefix.length_bits));
 		cell = networks4.lookup(&prefix);
 		if (cell)
 			return in_cell(*cell);
@@ -375,24 +409,18 @@ static __always_inline struct prefix6 prefix_of(const struct ipv6_address *addre
 	return prefix;
 }
 
-static __always_inline struct hit find_network6(const struct ipv6_address *source)
+static __always_inline struct hit find_network6(const struct ipv6_address *source, struct lengths6 lengths)
 {
-	struct lengths6 *hint = lengths_near6(source);
-
-	if (!hint)
-		return (struct hit){};
 #pragma unroll
 	for (int word = LENGTH_WORDS6 - 1; word >= 0; word--) {
-		__u64 lengths = hint->words[word];
-
-		for (int tried = 0; tried < 64 && lengths; tried++) {
-			__u32 bit = highest_bit(lengths);
+		for (int tried = 0; tried < 64 && lengths.words[word]; tried++) {
+			__u32 bit = highest_bit(lengths.words[word]);
 			struct prefix6 prefix = prefix_of(source, word * 64 + bit);
 			__u32 *cell = networks6.lookup(&prefix);
 
 			if (cell)
 				return in_cell(*cell);
-			lengths &= ~(1ULL << (bit & 63));
+			lengths.words[word] &= ~(1ULL << (bit & 63));
 		}
 	}
 	return (struct hit){};
@@ -401,7 +429,7 @@ static __always_inline struct hit find_network6(const struct ipv6_address *sourc
 static __always_inline struct hit find4(__be32 source_be)
 {
 	struct question question = ask4(source_be);
-	__u64 word = answer(&question);
+	__u64 word = answer(&question), lengths = wide_lengths(0, from_be32(source_be));
 
 	if (holds(word, question.address_bits)) {
 		struct history *history = addresses4.lookup(&source_be);
@@ -409,14 +437,19 @@ static __always_inline struct hit find4(__be32 source_be)
 		if (history)
 			return (struct hit){ .history = history };
 	}
-	if (holds(word, question.network_bits))
-		return find_network4(source_be);
-	return (struct hit){};
+	if (holds(word, question.network_bits)) {
+		__u64 *hint = lengths_near4(source_be);
+
+		if (hint)
+			lengths |= *hint;
+	}
+	return find_network4(source_be, lengths);
 }
 
 static __always_inline struct hit find6(struct ipv6_address *source)
 {
 	struct question question = ask6_for_addresses(source);
+	struct lengths6 lengths = {};
 
 	if (holds(answer(&question), question.address_bits)) {
 		struct history *history = addresses6.lookup(source);
@@ -425,9 +458,14 @@ static __always_inline struct hit find6(struct ipv6_address *source)
 			return (struct hit){ .history = history };
 	}
 	question = ask6_for_networks(source);
-	if (holds(answer(&question), question.network_bits))
-		return find_network6(source);
-	return (struct hit){};
+	if (holds(answer(&question), question.network_bits)) {
+		struct lengths6 *hint = lengths_near6(source);
+
+		if (hint)
+			lengths = *hint;
+	}
+	lengths.words[0] |= wide_lengths(1, from_be32(source->words_be[0]));
+	return find_network6(source, lengths);
 }
 
 /* ---- Counting ---- */
@@ -566,7 +604,8 @@ struct order {
 
 /*
  * Orders to mark, to the end of the packet. Addresses: in network byte order, 4 or 16 bytes each.
- * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, `length_bits` the prefix's own.
+ * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, `length_bits` the prefix's own;
+ * for short ones, one for each /12.
  */
 enum { MARK_ADDRESSES4, MARK_ADDRESSES6, MARK_NETWORKS4, MARK_NETWORKS6 };
 #define MARKS_AT_MOST 128
@@ -602,6 +641,10 @@ int xdrop_mark(struct xdp_md *context)
 
 			if (!prefix)
 				break;
+			if (prefix->length_bits < SHORT4) {
+				mark_wide(0, from_be32(prefix->address_be), prefix->length_bits);
+				continue;
+			}
 			question = ask4(prefix->address_be);
 			set(word_of_filter(&question), question.network_bits);
 			set(lengths_near4(prefix->address_be), 1ULL << (prefix->length_bits & 63));
@@ -611,6 +654,10 @@ int xdrop_mark(struct xdp_md *context)
 
 			if (!prefix)
 				break;
+			if (prefix->length_bits < SHORT6) {
+				mark_wide(1, from_be32(prefix->address.words_be[0]), prefix->length_bits);
+				continue;
+			}
 			question = ask6_for_networks(&prefix->address);
 			set(word_of_filter(&question), question.network_bits);
 			hint = lengths_near6(&prefix->address);

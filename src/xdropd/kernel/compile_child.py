@@ -5,7 +5,7 @@ exec'ed by compiler.py, and sends back each program's instructions with the desc
 It keeps CAP_BPF, for bcc creates the maps that it compiles against, and nothing else.
 
 Usage: python -m xdropd.kernel.compile_child SOCKET PARENT SOURCE [CFLAG]...
-SOCKET is the number of an inherited stream socket. Answer: one message with descriptors, "N\\n" and N bytes of JSON,
+SOCKET is the number of an inherited stream socket. Answer, to the end of the stream, with the descriptors: JSON,
 {"programs": {name: base64 of struct bpf_insn}, "maps": [descriptor numbers as in the instructions]}.
 """
 
@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> None:
     body = json.dumps(
         {"programs": {name: base64.b64encode(body).decode() for name, body in programs.items()}, "maps": maps}
     ).encode()
-    socket.send_fds(answer, [b"%d\n" % len(body)], maps)
-    answer.sendall(body)
+    socket.send_fds(answer, [body[:1]], maps)
+    answer.sendall(body[1:])
     answer.close()
     os._exit(0)  # no atexit handlers of bcc's: nothing is attached
 

@@ -89,9 +89,9 @@ class Compilation:
         with self._ours, self._complaints:
             self._ours.settimeout(_SECONDS_AT_MOST)
             try:
-                header, descriptors, _, _ = socket.recv_fds(self._ours, 1 << 16, _DESCRIPTORS_AT_MOST)
+                received, descriptors, _, _ = socket.recv_fds(self._ours, 1 << 16, _DESCRIPTORS_AT_MOST)
                 try:
-                    return self._read(header, descriptors)
+                    return self._read(received, descriptors)
                 finally:
                     for descriptor in descriptors:
                         os.close(descriptor)
@@ -102,17 +102,11 @@ class Compilation:
                 self._child.wait()
 
     def _read(self, received: bytes, descriptors: list[int]) -> Blueprint:
-        while b"\n" not in received or len(received) < sum(map(len, received.split(b"\n", 1))) + 1:
-            more = self._ours.recv(1 << 16)
-            if not more:
-                break
+        while more := self._ours.recv(1 << 16):
             received += more
-        head, _, body = received.partition(b"\n")
-        while head and len(body) < int(head) and (more := self._ours.recv(1 << 16)):
-            body += more
-        if not head or len(body) < int(head):
+        if not received:
             raise CompileError(self._what_was_said())
-        answer = json.loads(body)
+        answer = json.loads(received)
         shapes = {
             number: libbpf.map_shape(descriptor)
             for number, descriptor in zip(answer["maps"], descriptors, strict=True)

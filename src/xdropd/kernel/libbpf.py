@@ -46,6 +46,7 @@ LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
 
 _KEYS_A_BATCH = 4096
+_TRIES = 4
 
 
 class _MapCreateOpts(ct.Structure):
@@ -345,70 +346,62 @@ def keys(map_fd: int, key_bytes: int) -> Iterator[bytes]:
 def update_batch(map_fd: int, keys_blob: bytes, values_blob: bytes, count: int, flags: int = ANY) -> None:
     """BPF_MAP_UPDATE_BATCH of `count` keys and values, each blob packed without gaps.
 
-    The kernel may stop in the middle; `count` then says how far it came, and the rest is tried once more, so that
-    only a lasting refusal is an error.
+    On an error some of them may have been written; writing all of them again is the way on.
     """
-    key_bytes, value_bytes = len(keys_blob) // count, len(values_blob) // count
-    done, refused = 0, 0
     options = _BatchOpts(sz=ct.sizeof(_BatchOpts), elem_flags=flags)
-    while done < count:
-        left = ct.c_uint32(count - done)
-        result = _update_batch(
-            map_fd, keys_blob[done * key_bytes :], values_blob[done * value_bytes :], ct.byref(left), ct.byref(options)
-        )
-        if result == 0:
-            return
-        progress = left.value if left.value < count - done else 0
-        done += progress
-        refused = 0 if progress else refused + 1
-        if refused > 1 or ct.get_errno() == errno.E2BIG:
-            _check(-1, "update map in a batch")
+    written = ct.c_uint32(count)
+    _check(_update_batch(map_fd, keys_blob, values_blob, ct.byref(written), ct.byref(options)), "update map in a batch")
 
 
 def delete_batch(map_fd: int, keys_blob: bytes, count: int) -> None:
-    """BPF_MAP_DELETE_BATCH of `count` packed keys. A key that is not there is passed over, as the kernel does not."""
+    """BPF_MAP_DELETE_BATCH of `count` packed keys. A key that is not there is passed over, where the kernel stops.
+
+    On an error some of them may be gone; deleting all of them again is the way on.
+    """
     key_bytes = len(keys_blob) // count
-    done, refused = 0, 0
     options = _BatchOpts(sz=ct.sizeof(_BatchOpts))
+    done = 0
     while done < count:
-        left = ct.c_uint32(count - done)
-        if _delete_batch(map_fd, keys_blob[done * key_bytes :], ct.byref(left), ct.byref(options)) == 0:
+        deleted = ct.c_uint32(count - done)
+        result = _delete_batch(map_fd, keys_blob[done * key_bytes :], ct.byref(deleted), ct.byref(options))
+        if result >= 0:
             return
-        progress = left.value if left.value < count - done else 0
-        done += progress
-        if ct.get_errno() == errno.ENOENT:
-            done += 1
-            continue
-        refused = 0 if progress else refused + 1
-        if refused > 1:
-            _check(-1, "delete from map in a batch")
+        if ct.get_errno() != errno.ENOENT or deleted.value >= count - done:  # the kernel did not even begin
+            _check(result, "delete from map in a batch")
+        done += deleted.value + 1
 
 
 def batches(map_fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes, bytes, int]]:
     """Everything in a hash or array, as (packed keys, packed values, count), by BPF_MAP_LOOKUP_BATCH.
 
-    `value_bytes` is the size that user space sees. Each batch is a copy taken at its own moment.
+    `value_bytes` is the size that user space sees. Each batch is a copy taken at its own moment. A call that the
+    kernel refuses is made again a few times.
     """
     size = _KEYS_A_BATCH
-    position = ct.create_string_buffer(max(key_bytes, 8))
+    untouched = b"\xff" * max(key_bytes, 8)
     start: object = None
+    refused = 0
     options = _BatchOpts(sz=ct.sizeof(_BatchOpts))
     while True:
+        position = ct.create_string_buffer(untouched, len(untouched))
         keys_blob = ct.create_string_buffer(key_bytes * size)
         values_blob = ct.create_string_buffer(value_bytes * size)
         count = ct.c_uint32(size)
-        result = _lookup_batch(
-            map_fd, start, position, keys_blob, values_blob, ct.byref(count), ct.byref(options)
-        )
-        problem = 0 if result == 0 else ct.get_errno()
+        result = _lookup_batch(map_fd, start, position, keys_blob, values_blob, ct.byref(count), ct.byref(options))
+        problem = 0 if result >= 0 else ct.get_errno()
         if problem == errno.ENOSPC and size < 1 << 20:  # one bucket of the hash holds more than was asked for
             size *= 2
             continue
-        if problem not in (0, errno.ENOENT):
-            _check(-1, "read map in a batch")
+        did_nothing = position.raw == untouched and count.value == size
+        if problem and (problem != errno.ENOENT or did_nothing):
+            refused += 1
+            if refused < _TRIES:
+                continue
+            _check(result, "read map in a batch")
+        refused = 0
         if count.value:
             yield keys_blob.raw[: count.value * key_bytes], values_blob.raw[: count.value * value_bytes], count.value
-        if problem == errno.ENOENT:
+        if problem:  # ENOENT: this was the last batch
             return
         start = position
 

@@ -1,0 +1,108 @@
+"""xdropd: the daemon's command line. Builds the pieces and maps what goes wrong to exit codes, see xdropd(8)."""
+
+import argparse
+import faulthandler
+import os
+import sys
+from pathlib import Path
+
+import xdropd
+from xdropd.commands import exits
+from xdropd.errors import Problem, RefusedFile, XdropdError
+
+SETTINGS = "/etc/xdrop/xdropd.yaml"
+BLOCKLIST = "/etc/xdrop/blocklist.yaml"
+RUNTIME = "/run/xdropd"
+STATE = "/var/lib/xdropd"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of xdropd(8)."""
+    line = argparse.ArgumentParser(
+        prog="xdropd", description="Drop every packet of a listed source in XDP, before the network stack sees it."
+    )
+    line.add_argument("--settings", metavar="FILE", default=SETTINGS, help="settings file (default: %(default)s)")
+    line.add_argument("--blocklist", metavar="FILE", default=BLOCKLIST, help="blocklist (default: %(default)s)")
+    line.add_argument("--socket", metavar="PATH", help=f"control socket (default: {RUNTIME}/control.sock)")
+    line.add_argument(
+        "--interface", metavar="NAME", action="append", help="filter this interface (repeatable; overrides the settings)"
+    )
+    line.add_argument("--check", action="store_true", help="read both files, print every problem, and exit")
+    line.add_argument("--version", action="version", version=f"xdropd {xdropd.__version__}")
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; the exit status of xdropd(8)."""
+    chosen = parser().parse_args(arguments)
+    try:
+        return check(chosen.settings, chosen.blocklist) if chosen.check else serve(chosen)
+    except XdropdError as problem:
+        print(f"xdropd: error: {problem}", file=sys.stderr)  # noqa: T201  # there may be no log yet
+        return exits.code_for(problem)
+
+
+def check(settings: str, blocklist: str) -> int:
+    """Print every problem of both files and of the lists they include. No privileges, no bcc."""
+    from xdropd.daemon.catalogue import Catalogue
+    from xdropd.text import settings as settings_text
+
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        settings_text.read(Path(settings).read_bytes(), settings)
+    except FileNotFoundError:
+        if settings != SETTINGS:
+            problems.append(Problem(settings, 0, 0, "there is no such file"))
+    except OSError as problem:
+        problems.append(Problem(settings, 0, 0, f"cannot be read: {problem.strerror}"))
+    except RefusedFile as refusal:
+        problems += refusal.problems
+    try:
+        reading = Catalogue(blocklist, None).read()
+        problems += reading.troubles
+        warnings += reading.warnings
+    except RefusedFile as refusal:
+        problems += refusal.problems
+    for problem in (*problems, *warnings):
+        print(problem, file=sys.stderr)  # noqa: T201  # this is what was asked for
+    return exits.BAD_INPUT if problems else exits.DONE
+
+
+def serve(chosen: argparse.Namespace) -> int:
+    """Be the daemon until told to stop."""
+    from xdropd.daemon.loop import Daemon, Places
+    from xdropd.daemon.requests import Requests
+    from xdropd.host.control import ControlServer
+    from xdropd.host.systemd import Log, Systemd
+
+    faulthandler.enable()
+    log = Log()
+    runtime = Path(os.environ.get("RUNTIME_DIRECTORY", RUNTIME))
+    socket = Path(chosen.socket) if chosen.socket else runtime / "control.sock"
+    places = Places(
+        chosen.settings,
+        chosen.blocklist,
+        socket,
+        Path(os.environ.get("STATE_DIRECTORY", STATE)),
+        tuple(chosen.interface) if chosen.interface else None,
+    )
+    try:
+        systemd = Systemd()
+        daemon = Daemon(places, systemd, log)
+        server = ControlServer(socket, Requests(daemon), log.bug)
+        daemon.run(server)
+    except XdropdError as problem:
+        log.error("exit", str(problem))
+        return exits.code_for(problem)
+    except OSError as problem:
+        log.error("exit", f"{problem.filename or socket}: {problem.strerror}")
+        return exits.NOT_PERMITTED if isinstance(problem, PermissionError) else exits.UNAVAILABLE
+    except Exception as bug:  # noqa: BLE001  # whatever it is, the log tells all of it and the exit status says "bug"
+        log.bug(bug)
+        return exits.BUG
+    return exits.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

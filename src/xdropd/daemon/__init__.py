@@ -1,0 +1,1 @@
+"""The daemon: the one place where text, rules, kernel and machine meet."""

@@ -1,0 +1,208 @@
+"""The files: the blocklist, the list files it includes, and the last good version of each.
+
+Reads them, only what changed, and decides which version counts. A blocklist with a problem is refused whole; a list
+file that turned bad keeps its last good version. Knows the state folder; knows neither kernel nor clock.
+"""
+
+import glob
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdropd.errors import Problem, RefusedFile
+from xdropd.host.statefolder import StateFolder, name_for
+from xdropd.host.watch import Signature, read_file
+from xdropd.text import blocklist, listfiles
+from xdropd.text.blocklist import Blocklist, Include
+from xdropd.text.listfiles import ListFile
+
+_GOOD_BLOCKLIST = "last-good/blocklist.yaml"
+_GOOD_LISTS = "last-good/lists"
+
+
+@dataclass(slots=True)
+class _Known:
+    """The version of a file that counts, and what the file itself was when it was last looked at."""
+
+    content: ListFile
+    data: bytes | None
+    signature: Signature | None
+    is_saved: bool
+    trouble: str = ""  # why the file as it is now does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What all files say now. `troubles` are reasons for being degraded; `warnings` are worth a line in the log."""
+
+    blocklist: Blocklist
+    lists: tuple[tuple[str, ListFile, str], ...]  # absolute path, content, reason
+    troubles: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """The blocklist at `path` (as the user gave it) and everything it includes. `state` None: nothing outlives us."""
+
+    path: str
+    state: StateFolder | None
+    _lists: dict[str, _Known] = field(default_factory=dict)
+    _blocklist: tuple[Signature | None, Blocklist] | None = None
+    _unsaved: bytes | None = None
+    _patterns: frozenset[str] = frozenset()
+    _seen: dict[Path, Signature | None] = field(default_factory=dict)
+
+    @property
+    def absolute(self) -> str:
+        """The blocklist's absolute path, its source name."""
+        return os.path.abspath(self.path)
+
+    def read(self, accept: str | None = None) -> Reading:
+        """Read what changed. `accept` is the path of a list file to be taken as it is.
+
+        Raises RefusedFile with every problem of the blocklist; everything stays as it was then.
+        """
+        document = self._read_blocklist()
+        return self._reading(document, accept)
+
+    def read_last_good(self) -> Reading | None:
+        """The last good blocklist from the state folder, with the list files as they are now, or None without one."""
+        data = _quietly_loaded(self.state, _GOOD_BLOCKLIST)
+        if data is None:
+            return None
+        try:
+            return self._reading(blocklist.read(data, self.path), None)
+        except RefusedFile:
+            return None
+
+    def followed(self) -> tuple[frozenset[Path], frozenset[str]]:
+        """The files and glob patterns that matter at the moment."""
+        return frozenset(map(Path, (self.absolute, *self._lists))), self._patterns
+
+    def signatures(self) -> dict[Path, Signature | None]:
+        """What each file was when it was last read, in force or refused; None: it could not be read."""
+        return self._seen
+
+    def save(self) -> None:
+        """Keep the versions that count in the state folder. Raises OSError; what could not be saved is tried again."""
+        if self.state is None:
+            return
+        if self._unsaved is not None:
+            self.state.save(_GOOD_BLOCKLIST, self._unsaved)
+            self._unsaved = None
+        for path, known in self._lists.items():
+            if not known.is_saved and known.data is not None:
+                self.state.save(f"{_GOOD_LISTS}/{name_for(path)}", known.data)
+                known.data, known.is_saved = None, True
+        self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
+
+    def _read_blocklist(self) -> Blocklist:
+        try:
+            data, signature = read_file(Path(self.path))
+        except OSError as problem:
+            self._seen[Path(self.absolute)] = None
+            raise RefusedFile([Problem(self.path, 0, 0, _cannot_read(self.path, problem))]) from problem
+        self._seen[Path(self.absolute)] = signature
+        if self._blocklist is not None and self._blocklist[0] == signature:
+            return self._blocklist[1]
+        document = blocklist.read(data, self.path)
+        self._blocklist = (signature, document)
+        self._unsaved = data
+        return document
+
+    def _reading(self, document: Blocklist, accept: str | None) -> Reading:
+        wanted, patterns, troubles = self._included(document.includes)
+        lists = []
+        warnings = list(_loose_permissions([self.absolute, *wanted]))
+        for path, reason in wanted.items():
+            known = self._look_at(path, accept)
+            lists.append((path, known.content, reason))
+            if known.trouble:
+                troubles.append(Problem(path, 0, 0, known.trouble))
+            warnings += known.content.warnings
+        for path in self._lists.keys() - wanted.keys():
+            del self._lists[path]
+            self._seen.pop(Path(path), None)
+        self._patterns = frozenset(patterns)
+        return Reading(document, tuple(lists), tuple(troubles), tuple(warnings))
+
+    def _included(self, includes: Iterable[Include]) -> tuple[dict[str, str], set[str], list[Problem]]:
+        """Absolute paths with their reasons in order, the globs among them, and what is wrong."""
+        folder = os.path.dirname(self.absolute)
+        wanted: dict[str, str] = {}
+        patterns: set[str] = set()
+        for include in includes:
+            pattern = os.path.normpath(os.path.join(folder, include.pattern))
+            if glob.has_magic(include.pattern):
+                patterns.add(pattern)
+                found = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
+            else:
+                found = [pattern]
+            for path in found:
+                wanted.setdefault(path, include.reason)
+        return wanted, patterns, []
+
+    def _look_at(self, path: str, accept: str | None) -> _Known:
+        known = self._lists.get(path)
+        try:
+            data, signature = read_file(Path(path))
+        except OSError as problem:
+            self._seen[Path(path)] = None
+            return self._keep(path, known, None, _cannot_read(path, problem))
+        self._seen[Path(path)] = signature
+        if known and known.signature == signature and accept != path:
+            return known
+        content = listfiles.read(data, path)
+        if known is None:
+            known = self._last_good(path)
+        objection = listfiles.objection(content, known.content.listing.count if known else None)
+        if objection and accept != path:
+            return self._keep(path, known, signature, objection)
+        self._lists[path] = _Known(content, data if self.state else None, signature, is_saved=False)
+        return self._lists[path]
+
+    def _keep(self, path: str, known: _Known | None, signature: Signature | None, trouble: str) -> _Known:
+        kept = known or self._last_good(path)
+        if kept is None:
+            kept = _Known(listfiles.read(b"", path), None, None, is_saved=True)
+            trouble += "; there is no last good version, so it gives nothing"
+        else:
+            trouble += f"; its last good version with {kept.content.listing.count} entries stays in force"
+        kept.signature, kept.trouble = signature, trouble
+        self._lists[path] = kept
+        return kept
+
+    def _last_good(self, path: str) -> _Known | None:
+        data = _quietly_loaded(self.state, f"{_GOOD_LISTS}/{name_for(path)}")
+        return None if data is None else _Known(listfiles.read(data, path), None, None, is_saved=True)
+
+
+def _quietly_loaded(state: StateFolder | None, name: str) -> bytes | None:
+    try:
+        return state.load(name) if state else None
+    except OSError:
+        return None  # as good as never saved; what matters is the file itself
+
+
+def _cannot_read(path: str, problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(problem, PermissionError):
+        return f"cannot be read by this service, mend it with: chgrp _xdropd {path} && chmod 640 {path}"
+    return f"cannot be read: {problem.strerror or problem}"
+
+
+def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
+    found = []
+    for path in paths:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue  # told when it is read
+        if mode & stat.S_IWOTH:
+            message = f"everybody on this machine may write it, mend it with: chmod o-w {path}"
+            found.append(Problem(path, 0, 0, message, "warning"))
+    return found

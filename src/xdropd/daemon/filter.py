@@ -1,0 +1,429 @@
+"""The filter in the kernel: the generation in force, the interfaces that carry it, and what systemd keeps of both.
+
+Laws of this file. The link and the program array of an interface never leave the store while the interface is
+filtered. What a swap brings is in the store before the first packet meets it, and the old names go after. So at any
+instant a process that starts finds everything that keeps the filter attached, and can tell which generation is in force.
+
+Store names: shared.MAP, if.INDEX.MODE.PART, gen.NUMBER.STAMP.PART, sources.
+"""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from xdropd.errors import KernelError, NotAttachable
+from xdropd.host.systemd import Log, Systemd
+from xdropd.kernel import attachment, libbpf, shapes
+from xdropd.kernel.attachment import Attachment
+from xdropd.kernel.compiler import Blueprint
+from xdropd.kernel.generation import (
+    INTERFACE_MAPS,
+    SHARED_MAPS,
+    VERDICT_PROGRAM,
+    Generation,
+    Sizes,
+    create,
+)
+from xdropd.kernel.shapes import History, Volume
+from xdropd.rules.plan import Plan, difference
+from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Listed, Region, Ruleset
+
+_GRACE_SECONDS = 0.02  # after a swap, until no CPU runs the old program any more; a program runs for microseconds
+_STALE_SHARE = 4  # a fresh generation once one key in so many was removed: hints are only ever set
+
+
+class SourceNumbers:
+    """The kernel's numbers for source names, in a memory file that outlives the process in the store.
+
+    One JSON line each, only ever appended; a torn last line is passed over.
+    """
+
+    def __init__(self, descriptor: int | None) -> None:
+        self.descriptor = os.memfd_create("xdropd-sources", os.MFD_CLOEXEC) if descriptor is None else descriptor
+        self._numbers: dict[str, int] = {}
+        self._end = os.fstat(self.descriptor).st_size
+        for line in os.pread(self.descriptor, self._end, 0).splitlines():
+            try:
+                number, name = json.loads(line)
+            except ValueError:
+                continue
+            self._numbers[name] = number
+
+    def number_of(self, name: str) -> int:
+        """The number of a source, a new one if need be. 0 is nobody's."""
+        if name not in self._numbers:
+            self._numbers[name] = max(self._numbers.values(), default=0) + 1
+            line = b"\n" + json.dumps([self._numbers[name], name]).encode() + b"\n"
+            self._end += os.pwrite(self.descriptor, line, self._end)
+        return self._numbers[name]
+
+    def name_of(self, number: int) -> str | None:
+        """The source with this number."""
+        return next((name for name, known in self._numbers.items() if known == number), None)
+
+    @property
+    def highest(self) -> int:
+        """The highest number in use."""
+        return max(self._numbers.values(), default=0)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._numbers.items())
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the store gave back, sorted by what it belongs to."""
+
+    shared: dict[str, int] = field(default_factory=dict)
+    interfaces: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    generations: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    sources: int | None = None
+    useless: list[tuple[str, int]] = field(default_factory=list)
+
+    @classmethod
+    def in_store(cls, inherited: Mapping[str, list[int]]) -> "_Found":
+        found = cls()
+        for name, descriptors in inherited.items():
+            for spare in descriptors[:-1]:
+                os.close(spare)
+            found._sort_in(name, descriptors[-1])
+        return found
+
+    def _sort_in(self, name: str, descriptor: int) -> None:
+        match name.split("."):
+            case ["shared", part]:
+                self.shared[part] = descriptor
+            case ["if", index, mode, part] if index.isdigit():
+                self.interfaces.setdefault((int(index), mode), {})[part] = descriptor
+            case ["gen", number, stamp, *part] if number.isdigit():
+                self.generations.setdefault((int(number), stamp), {})[".".join(part)] = descriptor
+            case ["sources"]:
+                self.sources = descriptor
+            case _:
+                self.useless.append((name, descriptor))
+
+
+class Filter:
+    """See the module. `blueprint` is called when maps or programs must be made, which an adopted filter may never need."""
+
+    def __init__(
+        self,
+        systemd: Systemd,
+        log: Log,
+        stamp: str,
+        blueprint: Callable[[], Blueprint],
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._systemd = systemd
+        self._log = log
+        self._stamp = stamp
+        self._blueprint = blueprint
+        self._tell = tell
+        self._shared: dict[str, int] = {}
+        self._generation_stamp = stamp
+        self._parked: dict[tuple[int, int, int], History] = {}
+        self.generation: Generation | None = None
+        self.attachments: dict[int, Attachment] = {}
+        self.sources = SourceNumbers(None)
+
+    # ---- taking over ----
+
+    def adopt(self, inherited: Mapping[str, list[int]]) -> bool:
+        """Take over what the store kept, if it is a filter that works; whatever does not fit is let go.
+
+        True if a list is in force.
+        """
+        found = _Found.in_store(inherited)
+        for name, descriptor in found.useless:
+            self._drop({name: descriptor})
+        if found.sources is not None:
+            self.sources = SourceNumbers(found.sources)
+        self._systemd.store({} if found.sources is not None else {"sources": self.sources.descriptor})
+        self._shared = found.shared
+        self._adopt_interfaces(found)
+        self._adopt_generation(found)
+        if self.generation is None:
+            for ifindex in list(self.attachments):
+                self.release(ifindex)
+            self._drop({f"shared.{name}": descriptor for name, descriptor in self._shared.items()})
+            self._shared = {}
+        return self.generation is not None
+
+    def _adopt_interfaces(self, found: _Found) -> None:
+        for (ifindex, mode), parts in found.interfaces.items():
+            maps = {name: parts[name] for name in INTERFACE_MAPS if name in parts}
+            if "link" in parts and len(maps) == len(INTERFACE_MAPS) and mode in attachment.MODE_FLAGS:
+                candidate = Attachment(ifindex, mode, parts["link"], maps)
+                if candidate.is_attached:
+                    self.attachments[ifindex] = candidate
+                    continue
+            self._drop({f"if.{ifindex}.{mode}.{name}": descriptor for name, descriptor in parts.items()})
+
+    def _adopt_generation(self, found: _Found) -> None:
+        in_force = {kept.in_force for kept in self.attachments.values()} - {0}
+        for number, stamp in sorted(found.generations, reverse=True):
+            parts = found.generations[number, stamp]
+            programs = {name: parts[name] for name in parts if name.startswith("xdrop_")}
+            maps = {name: parts[name] for name in parts.keys() - programs.keys()}
+            ids = {libbpf.program_shape(programs[name]).id for name in programs if name.startswith(VERDICT_PROGRAM)}
+            if self.generation is None and in_force & ids and self._is_sound(maps, programs):
+                self.generation = Generation(None, number, maps, programs)
+                self._generation_stamp = stamp
+            else:
+                self._drop({f"gen.{number}.{stamp}.{name}": descriptor for name, descriptor in parts.items()})
+
+    def _is_sound(self, maps: Mapping[str, int], programs: Mapping[str, int]) -> bool:
+        """Whether the maps found are those that this version's structures describe."""
+        expected = {
+            "addresses4": (shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),
+            "addresses6": (shapes.ADDRESS_BYTES[6], shapes.HISTORY_BYTES),
+            "networks4": (shapes.PREFIX_BYTES[4], shapes.NUMBER_BYTES),
+            "networks6": (shapes.PREFIX_BYTES[6], shapes.NUMBER_BYTES),
+            "cells": (shapes.NUMBER_BYTES, shapes.CELL_BYTES),
+            "sources": (shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
+        }
+        for name, sizes in expected.items():
+            if name not in maps:
+                return False
+            shape = libbpf.map_shape(maps[name])
+            if (shape.key_bytes, shape.value_bytes) != sizes:
+                return False
+        return SHARED_MAPS <= self._shared.keys() and {"xdrop_mark", "xdrop_carry"} <= programs.keys()
+
+    def _drop(self, named: Mapping[str, int]) -> None:
+        self._systemd.forget(named)
+        for descriptor in named.values():
+            os.close(descriptor)
+
+    # ---- the list ----
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the generation in force was made from this version's program text."""
+        return self.generation is not None and self._generation_stamp == self._stamp
+
+    def start(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
+        """Put a list in force where none was: build, fill. Interfaces are attached after. Yields now and then."""
+        blueprint = self._blueprint()
+        self._make_shared(blueprint)
+        counts = {f"addresses{version}": sum(len(keys) for _, keys in ruleset.bulk(version)) for version in VERSIONS}
+        wide = difference(Layout(), _without_addresses(ruleset))
+        counts.update({f"networks{version}": wide.new_prefixes[version] for version in VERSIONS})
+        counts["cells"] = len(wide.cells_added)
+        sizes = Sizes.to_hold(counts, self.sources.highest)
+        generation = Generation.build(blueprint, 1, sizes, self._shared)
+        try:
+            for version in VERSIONS:
+                for number, keys in ruleset.bulk(version):
+                    generation.fill(version, number, keys, int(now_s))
+                    yield
+            generation.apply(wide, int(now_s))
+        except KernelError:
+            generation.close()
+            raise
+        self.generation, self._generation_stamp = generation, self._stamp
+        self._store_generation(generation)
+
+    def change(self, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
+        """Carry out a plan on the list in force, in place or by a swap. Yields now and then.
+
+        `still_listed(version, key, source number)` says whether an entry goes out of the maps without leaving the
+        list (something exempts or precedes it), so that its history is kept for its return. Raises KernelError, with
+        the old list in force, the new one, or, if the kernel refuses for good, at least what is in both.
+        """
+        generation = self.generation
+        assert generation
+        if not plan and self.is_current:
+            return
+        self._park(generation, plan, still_listed)
+        crowded = generation.removed_since_built * _STALE_SHARE > sum(generation.used.values()) + 4096
+        if self.is_current and not crowded and generation.fits(plan):
+            try:
+                generation.apply(plan, int(now_s), self._parked)
+            except KernelError as refusal:
+                if refusal.errno != errno.E2BIG:
+                    raise
+            else:
+                return
+        yield from self._swap(generation, plan, now_s)
+
+    def _park(self, generation: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool]) -> None:
+        for version in VERSIONS:
+            leaving = {**plan.addresses_removed[version], **plan.addresses_reowned[version]}
+            for key, number in leaving.items():
+                history = generation.address_history(version, key) if still_listed(version, key, number) else None
+                if history:
+                    self._parked[version, key, number] = history
+        for kept in [kept for kept in self._parked if not still_listed(*kept)]:
+            del self._parked[kept]
+
+    def _swap(self, old: Generation, plan: Plan, now_s: float) -> Iterator[None]:
+        """Another generation with the plan carried out, and what it takes to put it in force without a gap."""
+        blueprint = self._blueprint()
+        self._make_shared(blueprint)
+        sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
+        new = Generation.build(blueprint, old.number + 1, sizes, self._shared)
+        try:
+            yield from new.clone_from(old)
+            new.apply(plan, int(now_s), self._parked)
+            new.removed_since_built = 0
+            for ifindex, kept in self.attachments.items():
+                new.verdict_program(str(ifindex), self._shared, kept.maps)
+        except KernelError:
+            new.close()
+            raise
+        old_stamp = self._generation_stamp
+        self.generation, self._generation_stamp = new, self._stamp
+        self._store_generation(new)
+        try:
+            for ifindex, kept in self.attachments.items():
+                kept.put_in_force(new.programs[f"{VERDICT_PROGRAM}.{ifindex}"])
+        except KernelError:
+            for ifindex, kept in self.attachments.items():
+                kept.put_in_force(old.programs[f"{VERDICT_PROGRAM}.{ifindex}"])
+            self.generation, self._generation_stamp = old, old_stamp
+            self._systemd.forget(_names(new, self._stamp))
+            new.close()
+            raise
+        self._systemd.forget(_names(old, old_stamp))
+        yield
+        time.sleep(_GRACE_SECONDS)
+        yield from new.carry_from(old)
+        old.close()
+
+    def _make_shared(self, blueprint: Blueprint) -> None:
+        missing = sorted(SHARED_MAPS - self._shared.keys())
+        for name in missing:
+            self._shared[name] = create(blueprint, name)
+        self._systemd.store({f"shared.{name}": self._shared[name] for name in missing})
+
+    def _store_generation(self, generation: Generation) -> None:
+        self._systemd.store(_named(generation, self._generation_stamp))
+        self._systemd.settle()
+
+    def repair(self, wanted: Layout, now_s: float) -> Plan:
+        """Compare the maps with what should be in them, and mend the difference. The plan tells what was wrong."""
+        generation = self.generation
+        assert generation
+        plan = difference(generation.layout(), wanted)
+        if plan:
+            generation.apply(plan, int(now_s), self._parked)
+        return plan
+
+    def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> None:
+        """Put settings in force."""
+        value = shapes.settings(log_interval_ns, monitor, pass_malformed)
+        libbpf.update(self._shared["settings"], shapes.number(0), value)
+
+    # ---- interfaces ----
+
+    def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object]) -> str:
+        """Filter an interface. The generation in force is behind the root program before the first packet meets it.
+
+        Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises NotAttachable, KernelError.
+        """
+        generation = self.generation
+        assert generation
+        blueprint = self._blueprint()
+        generation.give_blueprint(blueprint)
+        prepared = attachment.prepare(blueprint)
+        key = str(ifindex)
+        try:
+            program = generation.verdict_program(key, self._shared, prepared.maps)
+            libbpf.set_program(prepared.maps["in_force"], 0, program)
+        except KernelError:
+            prepared.close()
+            generation.forget_interface(key)
+            raise
+        try:
+            kept, reason = attachment.attach(prepared, ifindex, mode, occupant)
+        except NotAttachable:
+            generation.forget_interface(key)
+            raise
+        self.attachments[ifindex] = kept
+        self._systemd.store(_named_attachment(kept))
+        name = f"{VERDICT_PROGRAM}.{ifindex}"
+        self._systemd.store({_name(generation, self._generation_stamp, name): program})
+        self._systemd.settle()
+        return reason
+
+    def release(self, ifindex: int) -> None:
+        """Let go of an interface: it is gone, or no longer wanted."""
+        kept = self.attachments.pop(ifindex)
+        self._systemd.forget(_named_attachment(kept))
+        kept.close()
+        if self.generation:
+            name = f"{VERDICT_PROGRAM}.{ifindex}"
+            self._systemd.forget([_name(self.generation, self._generation_stamp, name)])
+            self.generation.forget_interface(str(ifindex))
+
+    def agree(self) -> None:
+        """See that every interface has the generation in force, as an interrupted swap may have left them apart."""
+        generation = self.generation
+        assert generation
+        for ifindex, kept in self.attachments.items():
+            program = generation.programs.get(f"{VERDICT_PROGRAM}.{ifindex}")
+            if program is not None and kept.in_force != libbpf.program_shape(program).id:
+                kept.put_in_force(program)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the filter, by looking at it: for the watchdog. Cheap."""
+        found = [
+            f"interface index {ifindex} is not filtered any more"
+            for ifindex, kept in self.attachments.items()
+            if not kept.is_attached or not kept.in_force
+        ]
+        if self._shared and libbpf.lookup(self._shared["settings"], shapes.number(0), 16) is None:
+            found.append("the maps cannot be read")
+        return found
+
+    # ---- what it counted ----
+
+    def history_of(self, version: int, key: int, number: int) -> History | None:
+        """What is known of an address entry of a source, credited now or kept for its return."""
+        assert self.generation
+        history = self.generation.address_history(version, key)
+        return history if history and history.source == number else self._parked.get((version, key, number))
+
+    def history_of_network(self, listed: Listed) -> History | None:
+        """What is known of a network or range."""
+        assert self.generation
+        return self.generation.cell_history(listed)
+
+    def source_volume(self, number: int) -> Volume:
+        """What was dropped on behalf of a source, by entries that are gone as well."""
+        return self.generation.source_volume(number) if self.generation else Volume(0, 0)
+
+    def samples(self) -> Iterator[shapes.Sample]:
+        """Sampled drops since the last call."""
+        queue = self._shared.get("samples")
+        while queue is not None:
+            found = libbpf.pop(queue, shapes.SAMPLE_BYTES)
+            if found is None:
+                return
+            yield shapes.read_sample(found)
+
+
+def _without_addresses(ruleset: Ruleset) -> Layout:
+    return ruleset.layout(Region(windows=set(EVERYTHING.values())))
+
+
+def _name(generation: Generation, stamp: str, part: str) -> str:
+    return f"gen.{generation.number}.{stamp}.{part}"
+
+
+def _named(generation: Generation, stamp: str) -> dict[str, int]:
+    parts = {**generation.maps, **generation.programs}
+    return {_name(generation, stamp, part): descriptor for part, descriptor in parts.items()}
+
+
+def _names(generation: Generation, stamp: str) -> list[str]:
+    return list(_named(generation, stamp))
+
+
+def _named_attachment(kept: Attachment) -> dict[str, int]:
+    parts = {"link": kept.link, **kept.maps}
+    return {f"if.{kept.ifindex}.{kept.mode}.{part}": parts[part] for part in sorted(parts, key=lambda part: part == "link")}

@@ -1,0 +1,233 @@
+"""The control socket: a Unix stream socket, one request a connection, JSON lines, protocol version 1.
+
+A request is one line, {"version": 1, "verb": ..., ...}. The answer is lines: {"row": ...} and {"progress": ...} any
+number of times, then {"result": ...} or {"error": sentence, "kind": word, "problems": [...]} as the last.
+Nothing that arrives here can hold up or end the loop: sizes, times and the number of connections are bounded, and an
+answer is made only as fast as it is read. The meaning of verbs is the handler's.
+"""
+
+import contextlib
+import fcntl
+import grp
+import json
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xdropd.errors import AlreadyRunning, BadRequest, XdropdError
+
+PROTOCOL_VERSION = 1
+GROUP = "_xdropd"
+
+_REQUEST_BYTES_AT_MOST = 16 << 20
+_CONNECTIONS_AT_MOST = 128
+_SILENCE_SECONDS = 10.0
+_CHUNK_BYTES = 1 << 16
+_LINES_A_TURN = 256
+
+Reply = Mapping[str, Any]
+Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
+
+
+class ControlServer:
+    """Listens at `path`. `handler(request)` yields replies, and None where it is not ready yet; it may raise XdropdError.
+
+    Raises AlreadyRunning if another daemon holds the socket, OSError if the place cannot be used.
+    """
+
+    def __init__(self, path: Path, handler: Handler, bug: Callable[[BaseException], None]) -> None:
+        self._handler = handler
+        self._bug = bug
+        self._path = path
+        self._connections: dict[int, _Connection] = {}
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise AlreadyRunning(f"another xdropd answers on {path}", "stop it, or choose another --socket") from None
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        before = os.umask(0o117)
+        try:
+            self._listener.bind(str(path))
+        finally:
+            os.umask(before)
+        with contextlib.suppress(KeyError, PermissionError):  # no such group, or we are in it and not root
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        self._listener.listen(128)
+
+    def register(self, selector: selectors.BaseSelector) -> None:
+        """Have connections accepted and served by `selector`; its events' data is a callable without arguments."""
+        self._selector = selector
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def wants_a_turn(self) -> bool:
+        """Whether an answer waits for the handler rather than for its reader."""
+        return any(connection.is_waiting for connection in self._connections.values())
+
+    def turn(self) -> None:
+        """Go on with answers that wait for the handler, and drop connections that have been silent for long."""
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            if connection.is_waiting:
+                connection.go_on()
+            elif now - connection.active_at > _SILENCE_SECONDS:
+                connection.close()
+
+    def close(self) -> None:
+        """Stop listening, drop every connection and remove the socket."""
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _accept(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except OSError:
+            return  # gone again, or no descriptors left: it will be back
+        if len(self._connections) >= _CONNECTIONS_AT_MOST:
+            min(self._connections.values(), key=lambda connection: connection.active_at).close()
+        connection = _Connection(peer, self._selector, self._answers, self._forget)
+        self._connections[peer.fileno()] = connection
+
+    def _forget(self, descriptor: int) -> None:
+        del self._connections[descriptor]
+
+    def _answers(self, line: bytes) -> Iterator[Reply | None]:
+        try:
+            yield from self._handler(_request_in(line))
+        except XdropdError as problem:
+            problems = [
+                {"file": each.file, "line": each.line, "column": each.column, "message": each.message}
+                for each in getattr(problem, "problems", [])
+            ]
+            reply: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
+            yield {**reply, "problems": problems} if problems else reply
+        except Exception as bug:  # noqa: BLE001  # a bug in one verb must not end the daemon; it is logged whole
+            self._bug(bug)
+            yield {"error": f"a bug in xdropd: {type(bug).__name__}: {bug}", "kind": "Bug"}
+
+
+def _request_in(line: bytes) -> Mapping[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as problem:
+        raise BadRequest(f"the request is not JSON: {problem}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
+        raise BadRequest('a request is an object with a "verb"')
+    if request.get("version") != PROTOCOL_VERSION:
+        raise BadRequest(f"this daemon speaks protocol version {PROTOCOL_VERSION}, not {request.get('version')!r}")
+    return request
+
+
+class _Connection:
+    """One request and its answer."""
+
+    def __init__(
+        self,
+        peer: socket.socket,
+        selector: selectors.BaseSelector,
+        answers: Callable[[bytes], Iterator[Reply | None]],
+        forget: Callable[[int], None],
+    ) -> None:
+        self._peer = peer
+        self._descriptor = peer.fileno()
+        self._selector = selector
+        self._answers = answers
+        self._forget = forget
+        self._received = bytearray()
+        self._to_send = b""
+        self._replies: Iterator[Reply | None] | None = None
+        self.is_waiting = False
+        self.active_at = time.monotonic()
+        peer.setblocking(False)
+        selector.register(peer, selectors.EVENT_READ, self._read)
+
+    def close(self) -> None:
+        self._selector.unregister(self._peer)
+        self._peer.close()
+        self._forget(self._descriptor)
+
+    def _read(self) -> None:
+        self.active_at = time.monotonic()
+        try:
+            chunk = self._peer.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not chunk:
+            self.close()
+            return
+        seen = len(self._received)
+        self._received += chunk
+        end = self._received.find(b"\n", seen)
+        if end < 0 and len(self._received) <= _REQUEST_BYTES_AT_MOST:
+            return
+        if end < 0:
+            line = b"{}"  # too large to be looked at; answered as a bad request
+            self._received.clear()
+        else:
+            line = bytes(self._received[:end])
+        self._received = bytearray()
+        self._replies = self._answers(line)
+        self._selector.modify(self._peer, selectors.EVENT_WRITE, self.go_on)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Send what can be sent, make more of the answer when all is sent."""
+        self.active_at = time.monotonic()
+        self._set_waiting(False)
+        try:
+            if self._to_send:
+                self._to_send = self._to_send[self._peer.send(self._to_send) :]
+            if self._to_send:
+                return
+            assert self._replies is not None
+            lines = []
+            for _ in range(_LINES_A_TURN):
+                reply = next(self._replies, _END)
+                if reply is None:
+                    self._set_waiting(True)
+                    break
+                if reply is _END:
+                    if not lines:
+                        self.close()
+                        return
+                    break
+                lines.append(json.dumps(reply, separators=(",", ":")).encode() + b"\n")
+            self._to_send = b"".join(lines)
+            if self._to_send:
+                self._to_send = self._to_send[self._peer.send(self._to_send) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+
+    def _set_waiting(self, waiting: bool) -> None:
+        if waiting != self.is_waiting:
+            self.is_waiting = waiting
+            events = selectors.EVENT_READ if waiting else selectors.EVENT_WRITE
+            self._selector.modify(self._peer, events, self._hung_up if waiting else self.go_on)
+
+    def _hung_up(self) -> None:
+        try:
+            gone = self._peer.recv(_CHUNK_BYTES) == b""
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self.close()
+
+
+_END: Reply = {}

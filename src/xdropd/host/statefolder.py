@@ -1,0 +1,66 @@
+"""The state folder: what must outlive a restart. Files of bytes by name, replaced atomically.
+
+A write is on disk when it returns: written beside, synced, renamed over, the folder synced (rename(2), fsync(2)).
+Knows nothing of what is in the files.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+
+class StateFolder:
+    """A folder for one daemon. Every method raises OSError as the file system does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, name: str) -> bytes | None:
+        """The content of a file, None if it was never saved."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, name: str, data: bytes) -> None:
+        """Replace a file, or leave the old one as it was."""
+        target = self.path / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.new")
+        try:
+            with beside.open("wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+
+    def keep_only(self, folder: str, names: set[str]) -> None:
+        """Remove every file of a subfolder that is not among the names."""
+        with contextlib.suppress(FileNotFoundError):
+            for file in (self.path / folder).iterdir():
+                if file.name not in names:
+                    file.unlink()
+
+
+def name_for(path: str) -> str:
+    """A file name that stands for a path."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+
+
+def sync_folder(path: Path) -> None:
+    """fsync(2) a folder, so that a rename in it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

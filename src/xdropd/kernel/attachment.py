@@ -1,0 +1,135 @@
+"""One interface's attachment: a bpf_link to the root program, and the program array behind it.
+
+The root program never changes while the attachment lives; what is in force is whatever stands in slot 0. The link is the
+only thing that keeps the filter on the interface: when its last descriptor closes, the kernel detaches. While it is
+there, nobody else can attach or detach by netlink.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xdropd.errors import KernelError, NotAttachable
+from xdropd.kernel import libbpf, shapes
+from xdropd.kernel.compiler import Blueprint
+from xdropd.kernel.generation import INTERFACE_MAPS, ROOT_PROGRAM, create, insist, load
+from xdropd.kernel.shapes import Volume
+
+NATIVE = "native"
+GENERIC = "generic"
+MODE_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV_MODE, GENERIC: libbpf.XDP_FLAGS_SKB_MODE}
+
+_TAKEN = (errno.EBUSY, errno.EEXIST)
+_GONE = (errno.ENODEV,)
+
+
+@dataclass(slots=True)
+class Attachment:
+    """An interface that is filtered. `maps` are its own maps by name; all descriptors belong to it until `close`."""
+
+    ifindex: int
+    mode: str
+    link: int
+    maps: dict[str, int]
+
+    @property
+    def in_force(self) -> int:
+        """The id of the program in force; 0: none, everything passes."""
+        return libbpf.program_in(self.maps["in_force"], 0)
+
+    @property
+    def root_id(self) -> int:
+        """The id of the root program that the link holds."""
+        return libbpf.link_target(self.link)[0]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the interface is still there; a link outlives its interface, attached to nothing."""
+        return libbpf.link_target(self.link)[1] == self.ifindex
+
+    def put_in_force(self, program: int) -> None:
+        """Let packets meet this program from now on: one atomic step."""
+        insist(lambda: libbpf.set_program(self.maps["in_force"], 0, program))
+
+    def totals(self) -> dict[str, Volume]:
+        """Frames and bytes by verdict since the interface was attached."""
+        size = shapes.VOLUME_BYTES * libbpf.possible_cpus()
+        return {
+            name: shapes.sum_of_volumes(libbpf.lookup(self.maps["totals"], shapes.number(verdict), size) or b"")
+            for name, verdict in (
+                ("passed", shapes.PASSED),
+                ("dropped", shapes.DROPPED),
+                ("malformed", shapes.MALFORMED),
+            )
+        }
+
+    def close(self) -> None:
+        """Let go: the filter stays only if somebody else (systemd) holds the link."""
+        for descriptor in (self.link, *self.maps.values()):
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The root program and maps of an interface before it is attached, so that the program in force is there first."""
+
+    root: int
+    maps: dict[str, int]
+
+    def close(self) -> None:
+        """Give up on it."""
+        for descriptor in (self.root, *self.maps.values()):
+            os.close(descriptor)
+
+
+def prepare(blueprint: Blueprint) -> Prepared:
+    """Make what one interface needs. Raises KernelError."""
+    maps: dict[str, int] = {}
+    try:
+        for name in sorted(INTERFACE_MAPS):
+            maps[name] = insist(lambda name=name: create(blueprint, name))  # type: ignore[misc]
+        return Prepared(insist(lambda: load(blueprint, ROOT_PROGRAM, maps)), maps)
+    except KernelError:
+        for descriptor in maps.values():
+            os.close(descriptor)
+        raise
+
+
+def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str, object]) -> tuple[Attachment, str]:
+    """Attach a prepared root program in the wanted mode: "native", "generic", or "auto": native where the driver can.
+
+    Returns the attachment and, where "auto" had to fall back, the kernel's reason. `occupant` describes who holds the
+    place if it is taken, for the error. Raises NotAttachable; the prepared parts are closed then.
+    """
+    modes = [NATIVE, GENERIC] if wanted == "auto" else [wanted]
+    reason = ""
+    try:
+        for mode in modes:
+            try:
+                link = libbpf.attach_xdp(prepared.root, ifindex, MODE_FLAGS[mode])
+            except KernelError as refusal:
+                if refusal.errno in _TAKEN:
+                    raise NotAttachable(_who_is_there(occupant)) from refusal
+                if refusal.errno in _GONE:
+                    raise NotAttachable("the interface is gone") from refusal
+                if mode == modes[-1]:
+                    raise NotAttachable(f"the kernel refuses {mode} mode: {os.strerror(refusal.errno)}") from refusal
+                reason = os.strerror(refusal.errno)
+            else:
+                os.close(prepared.root)
+                return Attachment(ifindex, mode, link, prepared.maps), reason
+    except NotAttachable:
+        prepared.close()
+        raise
+    raise AssertionError("unreachable")
+
+
+def _who_is_there(occupant: Mapping[str, object]) -> str:
+    program, name = occupant.get("id"), occupant.get("name")
+    called = f" ({name})" if name else ""
+    return (
+        f"another XDP program is attached, id {program}{called}; it is left alone"
+        if program
+        else "another XDP program is attached or being attached; it is left alone"
+    )

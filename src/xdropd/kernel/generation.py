@@ -1,0 +1,516 @@
+"""A generation: the maps of one list and the programs that read them.
+
+Complete beside the one in force, it takes over by one write to each interface's program array. Small changes go into
+the maps in force, in the order that plan.py lays down; a list that outgrows its maps, or a new program text, means
+another generation: cloned from the maps in force, changed, swapped in, and then given what the old one counted meanwhile.
+
+Knows the maps of xdrop.bpf.c by name. Does not know files, interfaces' names, or systemd.
+"""
+
+import errno
+import os
+import sys
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from xdropd.errors import KernelError
+from xdropd.kernel import libbpf, shapes
+from xdropd.kernel.compiler import Blueprint
+from xdropd.kernel.libbpf import MapShape
+from xdropd.kernel.shapes import History, Volume
+from xdropd.rules.plan import Plan
+from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix
+from xdropd.text.addresses import WIDTH, Span
+
+VERDICT_PROGRAM = "xdrop_verdict"
+ROOT_PROGRAM = "xdrop_root"
+
+INTERFACE_MAPS = frozenset({"in_force", "totals"})
+SHARED_MAPS = frozenset({"settings", "next_sample_ns", "samples"})
+
+_ADDRESSES = {4: "addresses4", 6: "addresses6"}
+_NETWORKS = {4: "networks4", 6: "networks6"}
+
+_KEYS_A_BATCH = 1 << 16
+_WORDS_AT_LEAST = 1 << 8
+_WORDS_AT_MOST = 1 << 18
+_MARKS_A_WORD = 4
+_TRIES = 4
+
+_T = TypeVar("_T")
+
+
+def insist(step: Callable[[], _T]) -> _T:
+    """The result of a step, tried a few times: one refused call must not leave a list half in force.
+
+    A full map (E2BIG) is not tried again, for it stays full.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return step()
+        except KernelError as refusal:
+            if not left or refusal.errno == errno.E2BIG and left < _TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _roomy(count: int) -> int:
+    """How many entries a map for `count` gets: a quarter more, or less where the next power of two is as good.
+
+    The kernel makes a power of two of buckets anyway.
+    """
+    power = 1 << max(count, 1023).bit_length()
+    return min(power, max(1024, count + count // 4)) if power >= count + count // 50 else count + count // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many entries the FITTED maps hold."""
+
+    addresses4: int = 1024
+    addresses6: int = 1024
+    networks4: int = 1024
+    networks6: int = 1024
+    cells: int = 1024
+    sources: int = 64
+    filter: int = _WORDS_AT_LEAST
+
+    @classmethod
+    def to_hold(cls, layout_counts: Mapping[str, int], source_number: int) -> "Sizes":
+        """Sizes with room to grow for so many keys a map, and for source numbers up to `source_number`."""
+        marks = layout_counts["addresses4"] + layout_counts["addresses6"] + 32 * layout_counts["networks4"]
+        words = 1 << (max(marks, 1) // _MARKS_A_WORD).bit_length()
+        return cls(
+            addresses4=_roomy(layout_counts["addresses4"]),
+            addresses6=_roomy(layout_counts["addresses6"]),
+            networks4=_roomy(layout_counts["networks4"]),
+            networks6=_roomy(layout_counts["networks6"]),
+            cells=_roomy(layout_counts["cells"] + 1),
+            sources=max(64, 2 * source_number),
+            filter=min(max(words, _WORDS_AT_LEAST), _WORDS_AT_MOST),
+        )
+
+
+def load(blueprint: Blueprint, program: str, maps: Mapping[str, int]) -> int:
+    """Load a program of a blueprint against maps by name. The caller closes the descriptor."""
+    body = bytearray(blueprint.programs[program])
+    for at, name in blueprint.references[program]:
+        body[at : at + 4] = maps[name].to_bytes(4, sys.byteorder)
+    try:
+        return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS)
+    except KernelError as refusal:
+        if refusal.errno != errno.EINVAL:
+            raise
+        return libbpf.load_xdp_program(program, bytes(body))  # before 5.18 the flag is unknown
+
+
+def create(blueprint: Blueprint, name: str, max_entries: int | None = None) -> int:
+    """Create a map of a blueprint. The caller closes the descriptor."""
+    shape = blueprint.maps[name]
+    return libbpf.create_map(
+        MapShape(name, shape.type, shape.key_bytes, shape.value_bytes, max_entries or shape.max_entries, shape.flags)
+    )
+
+
+class Generation:
+    """See the module. `maps` and `programs` are descriptors by name, owned by the generation until `close`.
+
+    When the process dies, what the store does not hold goes; what is in force stays as long as its link does.
+    """
+
+    def __init__(self, blueprint: Blueprint | None, number: int, maps: dict[str, int], programs: dict[str, int]) -> None:
+        self._blueprint = blueprint
+        self.number = number
+        self.maps = maps
+        self.programs = programs
+        self._sizes = {name: libbpf.map_shape(descriptor).max_entries for name, descriptor in maps.items()}
+        self.cells: dict[Listed, int] = {}
+        self._free_cells: list[int] = []
+        self._next_cell = 1
+        self.used = dict.fromkeys((*_ADDRESSES.values(), *_NETWORKS.values()), 0)
+        self.removed_since_built = 0
+        self._cpus = libbpf.possible_cpus()
+
+    @classmethod
+    def build(cls, blueprint: Blueprint, number: int, sizes: Sizes, shared: Mapping[str, int]) -> "Generation":
+        """Create empty maps of these sizes and the two programs that the daemon runs itself.
+
+        Raises KernelError, E2BIG or ENOMEM where memory does not suffice; nothing is left then.
+        """
+        maps: dict[str, int] = {}
+        programs: dict[str, int] = {}
+        try:
+            for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS:
+                maps[name] = insist(lambda name=name: create(blueprint, name, getattr(sizes, name, None)))  # type: ignore[misc]
+            insist(lambda: libbpf.update(maps["filter_mask"], shapes.number(0), shapes.number(sizes.filter - 1)))
+            everything = {**maps, **shared}
+            for name in ("xdrop_mark", "xdrop_carry"):
+                programs[name] = insist(lambda name=name: load(blueprint, name, everything))  # type: ignore[misc]
+        except KernelError:
+            for descriptor in (*maps.values(), *programs.values()):
+                os.close(descriptor)
+            raise
+        return cls(blueprint, number, maps, programs)
+
+    def close(self) -> None:
+        """Let go of every descriptor."""
+        for descriptor in (*self.maps.values(), *self.programs.values()):
+            os.close(descriptor)
+        self.maps, self.programs = {}, {}
+
+    def verdict_program(self, interface: str, shared: Mapping[str, int], interface_maps: Mapping[str, int]) -> int:
+        """The program for one interface, which counts in that interface's totals. Loaded once an interface."""
+        name = f"{VERDICT_PROGRAM}.{interface}"
+        if name not in self.programs:
+            assert self._blueprint, "an adopted generation has the programs it was found with"
+            maps = {**self.maps, **shared, **interface_maps}
+            blueprint = self._blueprint
+            self.programs[name] = insist(lambda: load(blueprint, VERDICT_PROGRAM, maps))
+        return self.programs[name]
+
+    def forget_interface(self, interface: str) -> None:
+        """Close the program of an interface that is gone."""
+        descriptor = self.programs.pop(f"{VERDICT_PROGRAM}.{interface}", None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def give_blueprint(self, blueprint: Blueprint) -> None:
+        """What further interfaces' programs are made from, for a generation that was adopted."""
+        self._blueprint = blueprint
+
+    # ---- what is in the maps ----
+
+    def size_of(self, name: str) -> int:
+        """How many entries a map can hold."""
+        return self._sizes[name]
+
+    def fits(self, plan: Plan) -> bool:
+        """Whether a plan can be carried out in these maps: additions come before removals."""
+        for version in VERSIONS:
+            set_here = plan.addresses_set[version]
+            if self.used[_ADDRESSES[version]] + plan.new_addresses[version] > self._sizes[_ADDRESSES[version]]:
+                return False
+            if self.used[_NETWORKS[version]] + plan.new_prefixes[version] > self._sizes[_NETWORKS[version]]:
+                return False
+            if set_here and max(set_here.values()) >= self._sizes["sources"]:
+                return False
+        numbers = [listed.source for listed in plan.cells_added]
+        if numbers and max(numbers) >= self._sizes["sources"]:
+            return False
+        return self._next_cell + len(plan.cells_added) - len(self._free_cells) <= self._sizes["cells"]
+
+    def counts_after(self, plan: Plan) -> dict[str, int]:
+        """How many keys each map would hold in the middle of a plan, when all is added and nothing removed."""
+        counts = {"cells": len(self.cells) + len(plan.cells_added)}
+        for version in VERSIONS:
+            counts[_ADDRESSES[version]] = self.used[_ADDRESSES[version]] + plan.new_addresses[version]
+            counts[_NETWORKS[version]] = self.used[_NETWORKS[version]] + plan.new_prefixes[version]
+        return counts
+
+    def fill(self, version: int, source: int, keys: Collection[int], since_s: int) -> None:
+        """Put addresses into maps that are not in force yet. The last one written counts."""
+        blob = pack_keys(version, keys)
+        size = shapes.ADDRESS_BYTES[version]
+        value = History(0, 0, 0, since_s, source).pack()
+        values = value * min(len(keys), _KEYS_A_BATCH)
+        chunks = [blob[at : at + size * _KEYS_A_BATCH] for at in range(0, len(blob), size * _KEYS_A_BATCH)]
+
+        def put(chunk: bytes) -> None:
+            count = len(chunk) // size
+            packed = values[: count * shapes.HISTORY_BYTES]
+            insist(lambda: libbpf.update_batch(self.maps[_ADDRESSES[version]], chunk, packed, count))
+
+        with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
+            for _ in pool.map(put, chunks):
+                pass
+        self._mark(shapes.MARK_ADDRESSES[version], size, blob)
+        self.used[_ADDRESSES[version]] += len(keys)
+
+    def apply(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History] | None = None) -> None:
+        """Carry out a plan in the maps, in force or not. `fits` must hold.
+
+        `known` gives the history of addresses that come back, by (version, key, source number); the rest start now.
+        Raises KernelError where the kernel goes on refusing a step; everything that is listed both before and after
+        is in force all the same, and the same plan can be applied again.
+        """
+        known = known or {}
+        for version in VERSIONS:
+            self._mark(
+                shapes.MARK_ADDRESSES[version],
+                shapes.ADDRESS_BYTES[version],
+                pack_keys(version, plan.addresses_set[version]),
+            )
+        self._mark_prefixes([*plan.exempt_set, *(prefix for prefix, _ in plan.listed_set)])
+        for listed in plan.cells_added:
+            self._add_cell(listed, since_s)
+        for prefix in plan.exempt_set:
+            self._set_prefix(prefix, None)
+        for prefix, listed in plan.listed_set:
+            self._set_prefix(prefix, listed)
+        for version in VERSIONS:
+            self._set_addresses(version, plan.addresses_set[version], since_s, known)
+        for version in VERSIONS:
+            self._remove_addresses(version, plan.addresses_removed[version])
+        for prefix in (*plan.listed_removed, *plan.exempt_removed):
+            self._remove_prefix(prefix)
+        for listed in plan.cells_removed:
+            self._remove_cell(listed)
+        self._count(plan)
+
+    def _count(self, plan: Plan) -> None:
+        for version in VERSIONS:
+            removed = len(plan.addresses_removed[version])
+            gone = sum(prefix.version == version for prefix in (*plan.listed_removed, *plan.exempt_removed))
+            self.used[_ADDRESSES[version]] += plan.new_addresses[version] - removed
+            self.used[_NETWORKS[version]] += plan.new_prefixes[version] - gone
+            self.removed_since_built += removed + gone
+
+    def _set_addresses(
+        self, version: int, wanted: Mapping[int, int], since_s: int, known: Mapping[tuple[int, int, int], History]
+    ) -> None:
+        if not wanted:
+            return
+        blob = pack_keys(version, wanted)
+        values = b"".join(
+            (known.get((version, key, source)) or History(0, 0, 0, since_s, source)).pack()
+            for key, source in wanted.items()
+        )
+        name = _ADDRESSES[version]
+        insist(lambda: libbpf.update_batch(self.maps[name], blob, values, len(wanted)))
+
+    def _remove_addresses(self, version: int, gone: Mapping[int, int]) -> None:
+        if not gone:
+            return
+        name = _ADDRESSES[version]
+        blob = pack_keys(version, gone)
+        insist(lambda: libbpf.delete_batch(self.maps[name], blob, len(gone)))
+
+    def _set_prefix(self, prefix: Prefix, listed: Listed | None) -> None:
+        name = _NETWORKS[prefix.version]
+        number = self.cells[listed] if listed else 0
+        insist(lambda: libbpf.update(self.maps[name], shapes.prefix(*prefix), shapes.number(number)))
+
+    def _remove_prefix(self, prefix: Prefix) -> None:
+        name = _NETWORKS[prefix.version]
+        key = shapes.prefix(*prefix)
+        insist(lambda: libbpf.delete(self.maps[name], key) or libbpf.delete(self.maps[name], key))  # "not there"? Sure?
+
+    def _add_cell(self, listed: Listed, since_s: int) -> None:
+        if listed in self.cells:
+            return
+        number = self._free_cells.pop() if self._free_cells else self._next_cell
+        history = History(0, 0, 0, since_s, listed.source)
+        value = shapes.cell(history, listed.span.version, listed.span.first, listed.span.last)
+        insist(lambda: libbpf.update(self.maps["cells"], shapes.number(number), value))
+        self._next_cell = max(self._next_cell, number + 1)
+        self.cells[listed] = number
+
+    def _remove_cell(self, listed: Listed) -> None:
+        number = self.cells.pop(listed, None)
+        if number is not None:
+            insist(lambda: libbpf.update(self.maps["cells"], shapes.number(number), bytes(shapes.CELL_BYTES)))
+            self._free_cells.append(number)
+
+    def _mark(self, kind: int, item_bytes: int, items: bytes) -> None:
+        step = item_bytes * shapes.MARKS_AT_MOST
+        for at in range(0, len(items), step):
+            self._order("xdrop_mark", shapes.order(kind, items[at : at + step]))
+
+    def _mark_prefixes(self, prefixes: Iterable[Prefix]) -> None:
+        items: dict[int, list[bytes]] = {4: [], 6: []}
+        for prefix in prefixes:
+            items[prefix.version] += places_of(prefix)
+        for version in VERSIONS:
+            self._mark(shapes.MARK_NETWORKS[version], shapes.PREFIX_BYTES[version], b"".join(items[version]))
+
+    def _order(self, program: str, order: bytes) -> None:
+        run = insist(lambda: libbpf.test_run(self.programs[program], order))
+        if run.value != shapes.ORDER_DONE:
+            raise KernelError(f"run {program}", errno.EINVAL, f"the program answered {run.value}")
+
+    # ---- reading back ----
+
+    def layout(self) -> Layout:
+        """Everything that is in the maps, for comparing with what should be. Also learns the cells of an adopted one."""
+        self._learn_cells()
+        by_number = {number: listed for listed, number in self.cells.items()}
+        addresses: dict[int, dict[int, int]] = {}
+        prefixes: dict[Prefix, Listed | None] = {}
+        for version in VERSIONS:
+            addresses[version] = {}
+            for keys, values, _ in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
+                sources = memoryview(values).cast("I")[shapes.SOURCE_AT :: shapes.HISTORY_BYTES // 4]
+                addresses[version].update(zip(unpack_keys(version, keys), sources.tolist(), strict=True))
+            size = shapes.PREFIX_BYTES[version]
+            for keys, values, count in self._batches(_NETWORKS[version], shapes.NUMBER_BYTES):
+                for at in range(count):
+                    first, length_bits = shapes.read_prefix(version, keys[at * size : (at + 1) * size])
+                    number = shapes.read_number(values[at * 4 : at * 4 + 4])
+                    lost = Listed(Span(version, first, first), -1)  # a cell that is gone: differs from anything wanted
+                    prefixes[Prefix(version, first, length_bits)] = by_number.get(number, lost) if number else None
+            self.used[_ADDRESSES[version]] = len(addresses[version])
+            self.used[_NETWORKS[version]] = sum(prefix.version == version for prefix in prefixes)
+        return Layout(addresses, prefixes, frozenset(self.cells))
+
+    def _learn_cells(self) -> None:
+        self.cells, self._free_cells, self._next_cell = {}, [], 1
+        free = []
+        for keys, values, count in self._batches("cells", shapes.CELL_BYTES):
+            for at in range(count):
+                number = shapes.read_number(keys[at * 4 : at * 4 + 4])
+                history, version, first, last = shapes.read_cell(values[at * shapes.CELL_BYTES :][: shapes.CELL_BYTES])
+                if version in VERSIONS and number:
+                    self.cells[Listed(Span(version, first, last), history.source)] = number
+                    self._next_cell = max(self._next_cell, number + 1)
+                elif number:
+                    free.append(number)
+        self._free_cells = [number for number in reversed(free) if number < self._next_cell]
+
+    def _batches(self, name: str, value_bytes: int) -> Iterator[tuple[bytes, bytes, int]]:
+        key_bytes = {
+            **{_ADDRESSES[version]: shapes.ADDRESS_BYTES[version] for version in VERSIONS},
+            **{_NETWORKS[version]: shapes.PREFIX_BYTES[version] for version in VERSIONS},
+        }.get(name, shapes.NUMBER_BYTES)
+        return libbpf.batches(self.maps[name], key_bytes, value_bytes)
+
+    def address_history(self, version: int, key: int) -> History | None:
+        """What is known of a listed address; None where it is not in the maps."""
+        packed = key.to_bytes(shapes.ADDRESS_BYTES[version], "big")
+        found = libbpf.lookup(self.maps[_ADDRESSES[version]], packed, shapes.HISTORY_BYTES)
+        return shapes.read_history(found) if found else None
+
+    def cell_history(self, listed: Listed) -> History | None:
+        """What is known of a network or range."""
+        number = self.cells.get(listed)
+        if number is None:
+            return None
+        found = libbpf.lookup(self.maps["cells"], shapes.number(number), shapes.CELL_BYTES)
+        return shapes.read_history(found) if found else None
+
+    def listed_in(self, cell: int) -> Listed | None:
+        """The network or range that a sample names by its cell."""
+        return next((listed for listed, number in self.cells.items() if number == cell), None)
+
+    def seen_addresses(self) -> Iterator[list[tuple[int, int, History]]]:
+        """Every address that has a packet to its name, as (version, key, history), batch by batch."""
+        for version in VERSIONS:
+            size = shapes.ADDRESS_BYTES[version]
+            for keys, values, count in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
+                packets = memoryview(values).cast("Q")[:: shapes.HISTORY_BYTES // 8].tolist()
+                yield [
+                    (version, int.from_bytes(keys[at * size : at * size + size], "big"), shapes.read_history(
+                        values[at * shapes.HISTORY_BYTES :][: shapes.HISTORY_BYTES]
+                    ))
+                    for at in range(count)
+                    if packets[at]
+                ] if any(packets) else []
+
+    def source_volume(self, number: int) -> Volume:
+        """What was dropped on behalf of a source, whether its entries are still listed or not."""
+        if number >= self._sizes["sources"]:
+            return Volume(0, 0)
+        found = libbpf.lookup(self.maps["sources"], shapes.number(number), shapes.VOLUME_BYTES * self._cpus)
+        return shapes.sum_of_volumes(found or b"")
+
+    # ---- from one generation to the next ----
+
+    def clone_from(self, old: "Generation") -> Iterator[None]:
+        """Copy every entry of another generation, without its counts. Yields between batches."""
+        for version in VERSIONS:
+            name = _ADDRESSES[version]
+            for keys, values, count in old._batches(name, shapes.HISTORY_BYTES):
+                blank = without_counts(values)
+                insist(lambda keys=keys, blank=blank, count=count, name=name: libbpf.update_batch(self.maps[name], keys, blank, count))  # type: ignore[misc]
+                self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], keys)
+                self.used[name] += count
+                yield
+        self.cells, self._free_cells, self._next_cell = dict(old.cells), list(old._free_cells), old._next_cell
+        for listed, number in self.cells.items():
+            history = old.cell_history(listed)
+            since_s = history.since_s if history else 0
+            blank_cell = shapes.cell(
+                History(0, 0, 0, since_s, listed.source), listed.span.version, listed.span.first, listed.span.last
+            )
+            insist(lambda number=number, blank_cell=blank_cell: libbpf.update(self.maps["cells"], shapes.number(number), blank_cell))  # type: ignore[misc]
+        yield
+        for version in VERSIONS:
+            name, size = _NETWORKS[version], shapes.PREFIX_BYTES[version]
+            for keys, values, count in old._batches(name, shapes.NUMBER_BYTES):
+                insist(lambda keys=keys, values=values, count=count, name=name: libbpf.update_batch(self.maps[name], keys, values, count))  # type: ignore[misc]
+                self._mark_prefixes(
+                    Prefix(version, *shapes.read_prefix(version, keys[at * size : (at + 1) * size]))
+                    for at in range(count)
+                )
+                self.used[name] += count
+                yield
+
+    def carry_from(self, old: "Generation") -> Iterator[None]:
+        """Add what the other generation counted, now that no packet meets it any more. Yields between batches."""
+        for batch in old.seen_addresses():
+            for version in VERSIONS:
+                self._carry(
+                    shapes.CARRY_ADDRESSES[version],
+                    [
+                        shapes.carry(key.to_bytes(shapes.ADDRESS_BYTES[version], "big"), *history[:3])
+                        for found, key, history in batch
+                        if found == version
+                    ],
+                )
+            yield
+        carried = []
+        for listed, number in self.cells.items():
+            history = old.cell_history(listed)
+            if history and history.packets:
+                carried.append(shapes.carry(shapes.number(number), *history[:3]))
+        self._carry(shapes.CARRY_CELLS, carried)
+        volumes = [(number, old.source_volume(number)) for number in range(old.size_of("sources"))]
+        self._carry(
+            shapes.CARRY_SOURCES,
+            [shapes.carry(shapes.number(number), *volume, 0) for number, volume in volumes if volume.packets],
+        )
+
+    def _carry(self, kind: int, items: list[bytes]) -> None:
+        for at in range(0, len(items), shapes.CARRIES_AT_MOST):
+            self._order("xdrop_carry", shapes.order(kind, b"".join(items[at : at + shapes.CARRIES_AT_MOST])))
+
+
+def pack_keys(version: int, keys: Iterable[int]) -> bytes:
+    """Addresses packed in network byte order, as the address maps' keys."""
+    if version == 4:
+        packed = array("I", keys)
+        if sys.byteorder == "little":
+            packed.byteswap()
+        return packed.tobytes()
+    return b"".join(key.to_bytes(16, "big") for key in keys)
+
+
+def unpack_keys(version: int, blob: bytes) -> list[int]:
+    """The inverse of `pack_keys`."""
+    if version == 4:
+        keys = array("I", blob)
+        if sys.byteorder == "little":
+            keys.byteswap()
+        return keys.tolist()
+    return [int.from_bytes(blob[at : at + 16], "big") for at in range(0, len(blob), 16)]
+
+
+def without_counts(histories: bytes) -> bytes:
+    """Packed histories with packets, bytes and last seen set to zero; since and source stay."""
+    values = array("Q", histories)
+    step = shapes.HISTORY_BYTES // 8
+    zeros = array("Q", bytes(len(histories) // step))
+    for at in range(3):
+        values[at::step] = zeros
+    return values.tobytes()
+
+
+def places_of(prefix: Prefix) -> list[bytes]:
+    """What xdrop_mark wants to know of a prefix: itself at each /24 (IPv6: /32) that it touches; at each /12 if short."""
+    width = WIDTH[prefix.version]
+    granule_bits = 12 if prefix.length_bits < shapes.SHORT_BITS[prefix.version] else {4: 24, 6: 32}[prefix.version]
+    step = 1 << width - granule_bits
+    end = prefix.first + (1 << width - prefix.length_bits)
+    return [shapes.prefix(prefix.version, first, prefix.length_bits) for first in range(prefix.first, end, step)]

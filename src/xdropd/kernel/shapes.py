@@ -1,0 +1,142 @@
+"""The structures that xdrop.bpf.c shares with the daemon, as bytes. Host byte order but for addresses.
+
+Each name and order here is that of the C file; nothing else in Python knows their layout.
+"""
+
+import struct
+from typing import NamedTuple
+
+PASSED, DROPPED, MALFORMED = range(3)  # enum verdict
+
+MARK_ADDRESSES = {4: 0, 6: 1}
+MARK_NETWORKS = {4: 2, 6: 3}
+MARKS_AT_MOST = 128
+SHORT_BITS = {4: 13, 6: 20}  # SHORT4, SHORT6
+CARRY_ADDRESSES = {4: 0, 6: 1}
+CARRY_CELLS = 2
+CARRY_SOURCES = 3
+CARRIES_AT_MOST = 80
+ORDER_DONE = 2  # XDP_PASS
+
+ADDRESS_BYTES = {4: 4, 6: 16}
+PREFIX_BYTES = {4: 8, 6: 20}
+NUMBER_BYTES = 4
+
+_HISTORY = struct.Struct("=QQQII")
+_CELL = struct.Struct("=QQQII16s16sII")
+_VOLUME = struct.Struct("=QQ")
+_SETTINGS = struct.Struct("=QII")
+_SAMPLE = struct.Struct("=16sIIII")
+_CARRY = struct.Struct("=16sQQQ")
+_ORDER = struct.Struct("=IIII")
+
+HISTORY_BYTES = _HISTORY.size
+CELL_BYTES = _CELL.size
+SOURCE_AT = HISTORY_BYTES // 4 - 1  # the index of `source` in a struct history, in __u32
+VOLUME_BYTES = _VOLUME.size
+SAMPLE_BYTES = _SAMPLE.size
+
+
+class History(NamedTuple):
+    """What is known of one entry: `last_seen_ns` in CLOCK_MONOTONIC (0: never), `since_s` in CLOCK_REALTIME."""
+
+    packets: int
+    bytes: int
+    last_seen_ns: int
+    since_s: int
+    source: int
+
+    def pack(self) -> bytes:
+        """struct history."""
+        return _HISTORY.pack(*self)
+
+
+class Volume(NamedTuple):
+    """Frames and bytes."""
+
+    packets: int
+    bytes: int
+
+
+class Sample(NamedTuple):
+    """One dropped packet; `cell` is 0 where an address was hit."""
+
+    version: int
+    source: bytes
+    ifindex: int
+    length_bytes: int
+    cell: int
+
+
+def number(value: int) -> bytes:
+    """A __u32."""
+    return struct.pack("=I", value)
+
+
+def read_number(data: bytes) -> int:
+    """A __u32."""
+    return int(struct.unpack("=I", data)[0])
+
+
+def read_history(data: bytes) -> History:
+    """struct history, at the start of `data`."""
+    return History(*_HISTORY.unpack_from(data))
+
+
+def read_histories(data: bytes) -> list[History]:
+    """An array of struct history."""
+    return list(map(History._make, _HISTORY.iter_unpack(data)))
+
+
+def cell(history: History, version: int, first: int, last: int) -> bytes:
+    """struct cell."""
+    width = ADDRESS_BYTES[version]
+    return _CELL.pack(*history, first.to_bytes(width, "big"), last.to_bytes(width, "big"), version, 0)
+
+
+def read_cell(data: bytes) -> tuple[History, int, int, int]:
+    """struct cell as (history, version, first, last); version 0 for a free cell."""
+    *history, first, last, version, _ = _CELL.unpack(data)
+    width = ADDRESS_BYTES.get(version, 0)
+    return History(*history), version, int.from_bytes(first[:width], "big"), int.from_bytes(last[:width], "big")
+
+
+def prefix(version: int, first: int, length_bits: int) -> bytes:
+    """struct prefix4 or prefix6."""
+    return first.to_bytes(ADDRESS_BYTES[version], "big") + number(length_bits)
+
+
+def read_prefix(version: int, data: bytes) -> tuple[int, int]:
+    """struct prefix4 or prefix6 as (first, length_bits)."""
+    width = ADDRESS_BYTES[version]
+    return int.from_bytes(data[:width], "big"), read_number(data[width:])
+
+
+def settings(log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bytes:
+    """struct settings."""
+    return _SETTINGS.pack(log_interval_ns, monitor, pass_malformed)
+
+
+def order(kind: int, items: bytes) -> bytes:
+    """A packet of orders for xdrop_mark or xdrop_carry."""
+    return _ORDER.pack(kind, 0, 0, 0) + items
+
+
+def carry(key: bytes, packets: int, bytes_: int, last_seen_ns: int) -> bytes:
+    """struct carry."""
+    return _CARRY.pack(key.ljust(16, b"\0"), packets, bytes_, last_seen_ns)
+
+
+CARRY_BYTES = _CARRY.size
+
+
+def read_sample(data: bytes) -> Sample:
+    """struct sample."""
+    source, version, ifindex, length_bytes, cell_number = _SAMPLE.unpack(data)
+    return Sample(version, source[: ADDRESS_BYTES[version]], ifindex, length_bytes, cell_number)
+
+
+def sum_of_volumes(data: bytes) -> Volume:
+    """struct volume of each CPU, added up."""
+    values = list(_VOLUME.iter_unpack(data))
+    return Volume(sum(packets for packets, _ in values), sum(total for _, total in values))

@@ -1,0 +1,502 @@
+"""Entries to the wanted state: block minus allow minus guard, each address credited to the entry with the fewest.
+
+Pure: no clock, no file, no kernel. A `Ruleset` holds what every source lists now. A `Layout` is what the kernel's maps
+should hold for it, or for the part of it that a change can touch (a `Region`).
+
+The layout rests on two facts. An address that is listed as such has the fewest addresses possible, so it goes into an
+exact map that is asked first. Networks and ranges are cut into prefixes, and so is what is exempt: of all those
+prefixes, the longest that holds an address lies within exactly the entries that hold the address, so the entry that
+wins for the whole prefix wins for the address. A range costs at most two prefixes for each bit of an address, a hole
+costs no more than itself, and nothing has to be cut out of anything.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
+
+from xdropd.text.addresses import WIDTH, Span, prefixes
+from xdropd.text.entries import Column, Entry, Listing
+
+VERSIONS = (4, 6)
+
+EVERYTHING = {version: Span(version, 0, (1 << bits) - 1) for version, bits in WIDTH.items()}
+
+_SORTED_EDITS_AT_MOST = 256
+_WINDOWS_AT_MOST = 16
+
+
+class Prefix(NamedTuple):
+    """A prefix as the kernel's maps know it; the bits behind its length are zero."""
+
+    version: int
+    first: int
+    length_bits: int
+
+
+class Listed(NamedTuple):
+    """A network or range of one source: what a prefix leads to, and what is counted together."""
+
+    span: Span
+    source: int
+
+
+class Members:
+    """Plain addresses of one source and family: in the order of the file, and sorted as soon as somebody asks."""
+
+    __slots__ = ("_sorted", "column")
+
+    def __init__(self, column: Column, already_sorted: "array[int] | list[int] | None" = None) -> None:
+        self.column = column
+        self._sorted = already_sorted
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    @property
+    def sorted(self) -> "array[int] | list[int]":
+        """The keys in ascending order, duplicates included."""
+        if self._sorted is None:
+            keys = self.column.keys
+            # Floats compare faster than integers of more than 30 bits, and hold 32 bits exactly.
+            self._sorted = array("I", map(int, sorted(map(float, keys)))) if isinstance(keys, array) else sorted(keys)
+        return self._sorted
+
+    def __contains__(self, key: int) -> bool:
+        keys = self.sorted
+        at = bisect_left(keys, key)
+        return at < len(keys) and keys[at] == key
+
+    def within(self, first: int, last: int) -> "Collection[int]":
+        """The keys from `first` to `last`."""
+        keys = self.sorted
+        return keys[bisect_left(keys, first) : bisect_right(keys, last)]
+
+    def line_of(self, key: int) -> int:
+        """The first line that lists the key. Reads through the file's order: for a person who asks, not for a loop."""
+        return self.column.lines[self.column.keys.index(key)]
+
+    def replaced_by(self, column: Column) -> tuple["Members", set[int], set[int]]:
+        """Members of a new version of the text, the keys that are only in the old one, and those only in the new.
+
+        Nearly always few lines changed: what is alike at both ends is passed over without a look at its keys, and the
+        sorted keys are amended where they exist.
+        """
+        old, new = self.column.keys, column.keys
+        head = _common_head(old, new)
+        tail = _common_tail(old, new, head)
+        gone, come = set(old[head : len(old) - tail]), set(new[head : len(new) - tail])
+        gone, come = gone - come, come - gone
+        if gone:
+            gone -= gone.intersection(new)
+        if come:
+            come -= come.intersection(old)
+        members = Members(column)
+        if self._sorted is not None and len(new) == len(old) + len(come) - len(gone):
+            members._sorted = _amended(self._sorted, gone, come)
+        return members, gone, come
+
+
+def _common_head(old: "array[int] | list[int]", new: "array[int] | list[int]") -> int:
+    low, high = 0, min(len(old), len(new))
+    step = 4096
+    while low + step <= high and old[low : low + step] == new[low : low + step]:
+        low += step
+    while low < high and old[low] == new[low]:
+        low += 1
+    return low
+
+
+def _common_tail(old: "array[int] | list[int]", new: "array[int] | list[int]", head: int) -> int:
+    low, high = 0, min(len(old), len(new)) - head
+    step = 4096
+    end_old, end_new = len(old), len(new)
+    while low + step <= high and old[end_old - low - step : end_old - low] == new[end_new - low - step : end_new - low]:
+        low += step
+    while low < high and old[end_old - low - 1] == new[end_new - low - 1]:
+        low += 1
+    return low
+
+
+def _amended(
+    keys: "array[int] | list[int]", gone: set[int], come: set[int]
+) -> "array[int] | list[int] | None":
+    if len(gone) + len(come) > _SORTED_EDITS_AT_MOST:
+        return None
+    amended = keys[:]
+    for key in gone:
+        del amended[bisect_left(amended, key)]
+    for key in come:
+        amended.insert(bisect_left(amended, key), key)
+    return amended
+
+
+@dataclass(slots=True)
+class Source:
+    """What one text or one caller of `block` lists now.
+
+    `number` is the kernel's name for it. `entries` is everything but plain addresses, by span, without what has
+    ended; of several entries with one span in a text the first counts.
+    """
+
+    name: str
+    number: int
+    members: Mapping[int, Members]
+    entries: MutableMapping[Span, Entry] = field(default_factory=dict)
+    reason: str = ""
+    is_file: bool = True
+
+    @property
+    def count(self) -> int:
+        """Entries as written."""
+        return sum(map(len, self.members.values())) + len(self.entries)
+
+    def has_address(self, version: int, key: int) -> bool:
+        """Whether this source lists the address as such, not as part of a network."""
+        return key in self.members[version] or Span(version, key, key) in self.entries
+
+    def entry(self, span: Span) -> Entry | None:
+        """The entry with exactly this span, with its line."""
+        members = self.members[span.version]
+        own = self.entries.get(span)
+        if span.is_address and span.first in members:
+            plain = Entry(span, members.line_of(span.first), self.reason)
+            return plain if own is None or plain.line < own.line else own
+        return own
+
+    def wide(self) -> Iterator[Entry]:
+        """Networks and ranges."""
+        return (entry for span, entry in self.entries.items() if not span.is_address)
+
+    def all_entries(self) -> Iterator[Entry]:
+        """Everything, plain addresses first, each part in the order of the file."""
+        for version in VERSIONS:
+            column = self.members[version].column
+            for key, line in zip(column.keys, column.lines, strict=True):
+                yield Entry(Span(version, key, key), line, self.reason)
+        yield from self.entries.values()
+
+
+def nothing() -> dict[int, Members]:
+    """Members of a source without plain addresses."""
+    return {4: Members(Column(array("I"), array("I"))), 6: Members(Column([], array("I")))}
+
+
+@dataclass(slots=True)
+class Change:
+    """What a new version of a source touches, and how many entries came and went."""
+
+    region: "Region" = field(default_factory=lambda: Region())
+    added: int = 0
+    removed: int = 0
+
+    def update(self, other: "Change") -> None:
+        """Add another change to this one."""
+        self.region.update(other.region)
+        self.added += other.added
+        self.removed += other.removed
+
+
+def source_of(name: str, number: int, listing: Listing, now_s: float, reason: str = "") -> Source:
+    """A source made from a text; entries that have ended are left out."""
+    members = {4: Members(listing.plain4), 6: Members(listing.plain6)}
+    return Source(name, number, members, _lasting(listing.entries, now_s), reason)
+
+
+def successor(before: Source, listing: Listing, now_s: float, reason: str) -> tuple[Source, Change]:
+    """The same source after its text changed, and what that touches."""
+    change = Change()
+    members = {}
+    for version, column in ((4, listing.plain4), (6, listing.plain6)):
+        if before.members[version].column is column:
+            members[version] = before.members[version]
+            continue
+        members[version], gone, come = before.members[version].replaced_by(column)
+        change.region.keys[version] |= gone | come
+        change.added += len(come)
+        change.removed += len(gone)
+    entries = _lasting(listing.entries, now_s)
+    change.region.add(before.entries.keys() ^ entries.keys())
+    change.added += len(entries.keys() - before.entries.keys())
+    change.removed += len(before.entries.keys() - entries.keys())
+    return Source(before.name, before.number, members, entries, reason, before.is_file), change
+
+
+def whole(source: Source) -> "Region":
+    """The region of everything that a source lists, for one that comes or goes."""
+    region = Region()
+    for version in VERSIONS:
+        region.keys[version].update(source.members[version].column.keys)
+    region.add(source.entries)
+    return region
+
+
+def _lasting(entries: Iterable[Entry], now_s: float) -> dict[Span, Entry]:
+    lasting: dict[Span, Entry] = {}
+    for entry in entries:
+        if entry.until is None or entry.until > now_s:
+            lasting.setdefault(entry.span, entry)
+    return lasting
+
+
+class Exemption(NamedTuple):
+    """What is never blocked, and who says so: an `allow` entry or the guard."""
+
+    span: Span
+    kind: str  # "allow" or "guard"
+    source: str  # the file, or what the guard protects
+    line: int  # 0 for the guard
+
+
+class Exemptions:
+    """Everything exempt, asked by address."""
+
+    def __init__(self, items: Iterable[Exemption] = ()) -> None:
+        self.items = tuple(items)
+        self.spans = frozenset(item.span for item in self.items)
+        self._bounds = {version: _bounds_of(self.spans, version) for version in VERSIONS}
+
+    def holds(self, version: int, key: int) -> bool:
+        """Whether an address is exempt."""
+        return bisect_right(self._bounds[version], key) & 1 == 1
+
+    def held(self, version: int, keys: Iterable[int]) -> list[int]:
+        """Those of many addresses that are exempt."""
+        bounds = self._bounds[version]
+        return [key for key in keys if bisect_right(bounds, key) & 1] if bounds else []
+
+    def keeper_of(self, span: Span) -> Exemption | None:
+        """An exemption that covers all of a span alone; allow before guard."""
+        covering = (item for item in self.items if _covers(item.span, span))
+        return min(covering, key=lambda item: (item.kind, item.span.size), default=None)
+
+    def covers(self, span: Span) -> bool:
+        """Whether the exemptions together cover all of a span."""
+        bounds = self._bounds[span.version]
+        at = bisect_right(bounds, span.first)
+        return at & 1 == 1 and bounds[at] > span.last
+
+    def touching(self, span: Span) -> list[Exemption]:
+        """Exemptions that share an address with a span."""
+        return [item for item in self.items if _overlap(item.span, span)]
+
+
+def _bounds_of(spans: Iterable[Span], version: int) -> list[int]:
+    """Merged intervals as a flat sorted list [first, last + 1, first, ...]: an odd insertion point lies within one."""
+    bounds: list[int] = []
+    for span in sorted(span for span in spans if span.version == version):
+        if bounds and span.first <= bounds[-1]:
+            bounds[-1] = max(bounds[-1], span.last + 1)
+        else:
+            bounds += (span.first, span.last + 1)
+    return bounds
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.version == other.version and one.first <= other.last and other.first <= one.last
+
+
+def _covers(outer: Span, inner: Span) -> bool:
+    return outer.version == inner.version and outer.first <= inner.first and inner.last <= outer.last
+
+
+@dataclass(slots=True)
+class Region:
+    """The part of the address space that a change can touch: single addresses, and windows for prefixes."""
+
+    keys: dict[int, set[int]] = field(default_factory=lambda: {4: set(), 6: set()})
+    windows: set[Span] = field(default_factory=set)
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Spans of entries that came or went."""
+        for span in spans:
+            if span.is_address:
+                self.keys[span.version].add(span.first)
+            else:
+                self.windows.add(span)
+
+    def update(self, other: "Region") -> None:
+        """The union of both."""
+        for version in VERSIONS:
+            self.keys[version] |= other.keys[version]
+        self.windows |= other.windows
+
+    def __bool__(self) -> bool:
+        return bool(self.windows) or any(self.keys.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the kernel's maps hold, or should hold, in a region.
+
+    `addresses[version]` maps a listed address to the number of the source it is credited to. `prefixes` maps a prefix
+    to the network or range that is credited, or to None where it is exempt. `cells` is every network or range that is
+    counted, credited at the moment or not.
+    """
+
+    addresses: dict[int, dict[int, int]] = field(default_factory=lambda: {4: {}, 6: {}})
+    prefixes: dict[Prefix, Listed | None] = field(default_factory=dict)
+    cells: frozenset[Listed] = frozenset()
+
+
+class Ruleset:
+    """Everything that is listed and exempt at one moment. `sources` stand in order of precedence."""
+
+    def __init__(self, sources: Iterable[Source] = (), exemptions: Exemptions | None = None) -> None:
+        self.sources = tuple(sources)
+        self.exemptions = exemptions or Exemptions()
+
+    def owner(self, version: int, key: int) -> Source | None:
+        """The source that an address is credited to as an address; None where no source lists it so, or it is exempt."""
+        if self.exemptions.holds(version, key):
+            return None
+        return next((source for source in self.sources if source.has_address(version, key)), None)
+
+    def holder(self, version: int, key: int) -> tuple[Source, Entry] | None:
+        """The entry that decides on an address: the one with the fewest addresses, the first of several. Exemptions apart."""
+        holding = (
+            (entry.span.size, order, source, entry)
+            for order, source in enumerate(self.sources)
+            for entry in self._entries_with(source, version, key)
+        )
+        best = min(holding, key=lambda found: found[:2], default=None)
+        return best and (best[2], best[3])
+
+    @staticmethod
+    def _entries_with(source: Source, version: int, key: int) -> Iterator[Entry]:
+        exact = source.entry(Span(version, key, key))
+        if exact:
+            yield exact
+        for entry in source.wide():
+            if entry.span.version == version and entry.span.first <= key <= entry.span.last:
+                yield entry
+
+    def wide(self, version: int, window: Span) -> Iterator[tuple[int, Listed]]:
+        """Networks and ranges that touch a window, with the order of their source."""
+        for order, source in enumerate(self.sources):
+            for span in source.entries:
+                if span.version == version and not span.is_address and _overlap(span, window):
+                    yield order, Listed(span, source.number)
+
+    def exempt_changes(self, other: "Ruleset") -> Region:
+        """The region in which exemptions of two rulesets make a difference, whatever is listed there in either."""
+        region = Region()
+        for span in self.exemptions.spans ^ other.exemptions.spans:
+            region.windows.add(span)
+            for source in chain(self.sources, other.sources):
+                region.keys[span.version].update(source.members[span.version].within(span.first, span.last))
+                region.add(listed for listed in source.entries if listed.is_address and _overlap(listed, span))
+        return region
+
+    def layout(self, region: Region) -> Layout:
+        """What the kernel should hold in a region."""
+        addresses: dict[int, dict[int, int]] = {4: {}, 6: {}}
+        for version, keys in region.keys.items():
+            for key in keys:
+                owner = self.owner(version, key)
+                if owner:
+                    addresses[version][key] = owner.number
+        return Layout(addresses, self.prefixes(region.windows), frozenset(self._cells(region.windows)))
+
+    def whole_layout(self) -> Layout:
+        """What the kernel should hold in all. For comparing; `bulk` is the cheap way to fill empty maps."""
+        addresses: dict[int, dict[int, int]] = {4: {}, 6: {}}
+        for version in VERSIONS:
+            for number, keys in self.bulk(version):
+                addresses[version].update(dict.fromkeys(keys, number))
+        windows = EVERYTHING.values()
+        return Layout(addresses, self.prefixes(windows), frozenset(self._cells(windows)))
+
+    def bulk(self, version: int) -> Iterator[tuple[int, Collection[int]]]:
+        """Every listed address that is not exempt, as (source number, keys), so ordered that the last one written counts."""
+        for source in reversed(self.sources):
+            own = [span.first for span in source.entries if span.version == version and span.is_address]
+            for keys in (source.members[version].column.keys, own):
+                exempt = set(self.exemptions.held(version, keys))
+                if keys and exempt:
+                    yield source.number, [key for key in keys if key not in exempt]
+                elif keys:
+                    yield source.number, keys
+
+    def prefixes(self, windows: Iterable[Span]) -> dict[Prefix, Listed | None]:
+        """The prefixes that lie within windows, each with the entry that wins there (None: exempt)."""
+        found: dict[Prefix, Listed | None] = {}
+        for window in _few(windows):
+            found.update(self._prefixes_within(window))
+        return found
+
+    def _prefixes_within(self, window: Span) -> dict[Prefix, Listed | None]:
+        version = window.version
+        candidates: dict[tuple[int, int], _Rank] = {}
+        for order, listed in self.wide(version, window):
+            rank = _Rank(listed.span.size, order, listed)
+            for place in prefixes(listed.span):
+                known = candidates.get(place)
+                if known is None or rank < known:
+                    candidates[place] = rank
+        if not candidates:
+            return {}
+        for span in self.exemptions.spans:
+            if _overlap(span, window):
+                candidates.update(dict.fromkeys(prefixes(span), _EXEMPT))
+        return {
+            Prefix(version, first, length): rank.listed
+            for first, length, rank in _most_specific(candidates, WIDTH[version])
+            if window.first <= first and first + (1 << WIDTH[version] - length) - 1 <= window.last
+        }
+
+    def _cells(self, windows: Iterable[Span]) -> Iterator[Listed]:
+        for window in _few(windows):
+            for _, listed in self.wide(window.version, window):
+                yield listed
+
+    def narrowed_by_guard(self) -> Iterator[tuple[Source, Span, Exemption]]:
+        """Each entry that the guard cuts something out of."""
+        for guard in self.exemptions.items:
+            if guard.kind != "guard":
+                continue
+            span = guard.span
+            for source in self.sources:
+                for key in source.members[span.version].within(span.first, span.last):
+                    yield source, Span(span.version, key, key), guard
+                for listed in source.entries:
+                    if _overlap(listed, span):
+                        yield source, listed, guard
+
+
+class _Rank(NamedTuple):
+    """Who wins for a prefix: fewest addresses, then the order of the sources."""
+
+    size: int
+    order: int
+    listed: Listed | None
+
+
+_EXEMPT = _Rank(-1, -1, None)
+
+
+def _most_specific(candidates: dict[tuple[int, int], _Rank], width_bits: int) -> Iterator[tuple[int, int, _Rank]]:
+    """Of nested prefixes with their own best rank: those at which the winner differs from the next shorter prefix."""
+    enclosing: list[tuple[int, _Rank]] = []  # (last address, winner), outermost first
+    for first, length in sorted(candidates):
+        while enclosing and enclosing[-1][0] < first:
+            enclosing.pop()
+        rank = candidates[first, length]
+        outer = enclosing[-1][1] if enclosing else _EXEMPT
+        winner = min(rank, outer) if enclosing else rank
+        enclosing.append((first + (1 << width_bits - length) - 1, winner))
+        if winner is not outer:
+            yield first, length, winner
+
+
+def _few(windows: Iterable[Span]) -> Collection[Span]:
+    """Windows without those that lie within others; everything at once where there are many."""
+    chosen: list[Span] = []
+    for window in sorted(windows, key=lambda span: (span.version, span.first, -span.last)):
+        if not (chosen and _covers(chosen[-1], window)):
+            chosen.append(window)
+    if len(chosen) > _WINDOWS_AT_MOST:
+        return [EVERYTHING[version] for version in sorted({window.version for window in chosen})]
+    return chosen

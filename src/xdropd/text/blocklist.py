@@ -1,0 +1,394 @@
+"""blocklist.yaml: text to entries, or to every problem in it.
+
+Lives here: the language that operators write, as xdrop-blocklist(5) has it. It streams, so that a million entries need
+little more memory than their numbers. Not here: files, the clock (an entry that is over is an entry), and what is
+left once `allow` is taken off.
+"""
+
+from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+
+import re
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from socket import AF_INET, inet_pton
+from typing import NamedTuple
+
+from xdropd.errors import Problem
+from xdropd.text import plainlines, wording, yamlnodes
+from xdropd.text.addresses import Span, format_address, parse_span
+from xdropd.text.entries import Column, Entry, Listing
+from xdropd.text.plainlines import Run
+from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, StoppedError
+
+_KEYS = ("block", "allow", "include")
+_ENTRY_KEYS = ("address", "reason", "until")
+_INCLUDE_KEYS = ("path", "reason")
+
+_LIST_REMEDY = "write each entry on a line of its own after a dash and a space"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_TIME_EXAMPLE = "2026-12-01T00:00:00Z"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# RFC 3339, section 5.6; with the space that its note allows, and with minutes alone.
+_TIME = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)(?:[Tt ](?P<time>\d\d:\d\d)(?P<seconds>:\d\d(?:\.\d+)?)?"
+    r"(?: ?(?P<zone>[Zz]|[+-]\d\d:?\d\d))?)?",
+    re.ASCII,
+)
+
+
+class Include(NamedTuple):
+    """A list file, or a glob for some, as it was written: relative to the blocklist."""
+
+    pattern: str
+    line: int
+    column: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocklist:
+    """What one blocklist says."""
+
+    block: Listing
+    allow: tuple[Entry, ...]
+    includes: tuple[Include, ...]
+
+
+class _MisjudgedError(Exception):
+    """What looked like a run of plain items is none for YAML."""
+
+
+def read(data: bytes, file: str) -> Blocklist:
+    """Read a whole blocklist. `file` is only the name for problems.
+
+    Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
+    """
+    data, unreadable = yamlnodes.decode(data, file)
+    if unreadable is None and not _has_other_line_breaks(data):
+        text, runs = plainlines.find_items(data)
+        if runs:
+            with suppress(_MisjudgedError):  # read again without the shortcut
+                return _Reader(text, file, runs).read(None)
+    return _Reader(data, file, []).read(unreadable)
+
+
+def _has_other_line_breaks(data: bytes) -> bool:
+    """YAML 1.1 also breaks lines at a lone carriage return, NEL, LS and PS; runs count newlines only."""
+    return b"\r" in data or (
+        not data.isascii() and any(mark in data for mark in (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"))
+    )
+
+
+class _Block:
+    """The list under `block:`."""
+
+    def __init__(self) -> None:
+        self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
+        self._entries: list[Entry] = []
+        self.address4 = self._plain4.append  # called a million times
+
+    def addresses(self, keys: array[int], line: int) -> None:
+        """IPv4 addresses of consecutive lines."""
+        self._plain4.keys.extend(keys)
+        self._plain4.lines.extend(range(line, line + len(keys)))
+
+    def entry(self, span: Span, line: int, reason: str = "", until: float | None = None) -> None:
+        """Anything."""
+        if not span.is_address or reason or until is not None:
+            self._entries.append(Entry(span, line, reason, until))
+        else:
+            (self._plain4 if span.version == 4 else self._plain6).append(span.first, line)
+
+    def result(self) -> Listing:
+        return Listing(self._plain4, self._plain6, tuple(self._entries))
+
+
+class _Allow:
+    """The list under `allow:`."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def address4(self, key: int, line: int) -> None:
+        """One plain IPv4 address."""
+        self._entries.append(Entry(Span(4, key, key), line))
+
+    def addresses(self, keys: array[int], line: int) -> None:
+        """IPv4 addresses of consecutive lines."""
+        self._entries.extend(Entry(Span(4, key, key), line + index) for index, key in enumerate(keys))
+
+    def entry(self, span: Span, line: int, reason: str = "", until: float | None = None) -> None:
+        """Anything."""
+        self._entries.append(Entry(span, line, reason, until))
+
+    def result(self) -> tuple[Entry, ...]:
+        return tuple(self._entries)
+
+
+class _Reader:
+    """One pass over one text. `runs` are lines of which the text holds the first and the last only."""
+
+    def __init__(self, text: bytes, file: str, runs: list[Run]) -> None:
+        self._document = Document(text.decode(), file)
+        self._runs = runs[::-1]
+        self._block = _Block()
+        self._allow = _Allow()
+        self._includes: list[Include] = []
+
+    def read(self, unreadable: Problem | None) -> Blocklist:
+        """The blocklist. Raises RefusedFile, or _MisjudgedError if the runs cannot be used."""
+        with suppress(StoppedError):  # the problem is among the others
+            self._root()
+        if self._runs:
+            raise _MisjudgedError
+        yamlnodes.refuse(self._document.problems, unreadable)
+        return Blocklist(self._block.result(), self._allow.result(), tuple(self._includes))
+
+    def _root(self) -> None:
+        start = self._document.root()
+        if start is None:
+            self._document.problem(1, 1, "the file is empty, write 'block: []' if nothing is to be blocked")
+            return
+        if isinstance(start, yamlnodes.MappingStart):
+            self._sections(start)
+        elif isinstance(start, yamlnodes.SequenceStart):
+            place = yamlnodes.place(start)
+            self._document.problem(*place, "this list has no name, write 'block:' on a line above it")
+            self._list(self._block)
+        else:
+            node = self._document.node(start)
+            if isinstance(node, Scalar) and node.text:
+                what = f"{wording.quoted(node.text)} is no blocklist, write 'block:' and the entries below it"
+            else:
+                what = "the file is empty, write 'block: []' if nothing is to be blocked"
+            self._document.problem(node.line, node.column, what)
+        self._document.finish()
+
+    def _sections(self, start: yamlnodes.Event) -> None:
+        keys = Keys(self._document, _KEYS, "a blocklist")
+        for event in self._document.items():
+            key = self._document.node(event)
+            name = keys.accept(key)
+            value = self._document.take()
+            if name is None:
+                self._document.node(value)
+            elif not isinstance(value, yamlnodes.SequenceStart):
+                self._no_list(name, key, self._document.node(value))
+            elif name == "include":
+                self._include_list()
+            else:
+                self._list(self._block if name == "block" else self._allow)
+        if not keys.seen("block"):
+            place = yamlnodes.place(start)
+            self._document.problem(*place, "'block' is missing, write 'block: []' if nothing is to be blocked here")
+
+    def _no_list(self, name: str, key: Node, value: Node) -> None:
+        """Say what is wrong with a value that ought to be a list."""
+        what = ""
+        if isinstance(value, Scalar) and not value.text:
+            what = f"nothing follows '{name}:', write '{name}: []' if nothing is meant"
+            value = key
+        elif isinstance(value, Scalar):
+            shown = wording.quoted(value.text)
+            first = value.text.split()[0] if value.text.strip() else ""
+            if name != "include" and wording.is_entry(first.removeprefix("-")) and first.startswith("-"):
+                what = f"{shown} is not a list, write a space after each dash: '- {first.removeprefix('-')}'"
+            else:
+                what = f"{shown} is not a list, {_LIST_REMEDY}"
+        elif isinstance(value, Mapping):
+            what = f"there are keys under '{name}:' and no list, {_LIST_REMEDY}"
+        if what:
+            self._document.problem(value.line, value.column, what)
+
+    def _list(self, target: _Block | _Allow) -> None:
+        for start in self._document.items():
+            event = start
+            if isinstance(event, yamlnodes.ScalarEvent):
+                line = event.start_mark.line + 1
+                if self._runs and self._runs[-1].line == line:
+                    event, line = self._run(event, target)
+                text = event.value
+                try:
+                    if ":" in text or "/" in text:
+                        target.entry(parse_span(text), line)
+                    else:
+                        target.address4(int.from_bytes(inet_pton(AF_INET, text), "big"), line)
+                except (OSError, ValueError):
+                    self._scalar(Scalar(*yamlnodes.place(event), text, True), target)
+            else:
+                self._item(self._document.node(event), target)
+
+    def _run(self, event: yamlnodes.ScalarEvent, target: _Block | _Allow) -> tuple[yamlnodes.ScalarEvent, int]:
+        """Take the run that `event` starts, all but its last item, which is returned with its line.
+
+        What stands at the indentation of an item that YAML took for one, and reads "- ADDRESS", is an item of the same
+        list: so the first item speaks for the lines after it, up to the last. Raises _MisjudgedError if the events say
+        otherwise.
+        """
+        run = self._runs.pop()
+        last_line = run.line + len(run.keys) - 1
+        last = self._document.take()
+        if (
+            yamlnodes.place(event) != (run.line, run.column)
+            or event.value != format_address(4, run.keys[0])
+            or not isinstance(last, yamlnodes.ScalarEvent)
+            or yamlnodes.place(last) != (last_line, run.column)
+        ):
+            raise _MisjudgedError
+        target.addresses(run.keys[:-1], run.line)
+        return last, last_line
+
+    def _scalar(self, scalar: Scalar, target: _Block | _Allow, reason: str = "", until: float | None = None) -> None:
+        try:
+            span = parse_span(scalar.text)
+        except ValueError as error:
+            self._document.problem(scalar.line, scalar.column, str(error))
+        else:
+            target.entry(span, scalar.line, reason, until)
+
+    def _item(self, node: Node, target: _Block | _Allow) -> None:
+        """An item that is more than a text."""
+        scalar = _text(node)
+        if scalar is not None:
+            self._scalar(scalar, target)
+        elif isinstance(node, Mapping):
+            self._entry(node, target)
+        elif not isinstance(node, Alias):
+            self._document.problem(
+                node.line, node.column, "this is a list within the list, write one dash, no brackets"
+            )
+
+    def _entry(self, mapping: Mapping, target: _Block | _Allow) -> None:
+        for key, value in mapping.pairs:
+            if isinstance(key, Scalar) and key.text not in _ENTRY_KEYS and (entry := _entry_as_key(key.text)):
+                rest = (
+                    "" if isinstance(value, Scalar) and not value.text else ", and the rest on lines of its own below"
+                )
+                self._document.problem(
+                    key.line,
+                    key.column,
+                    f"{wording.quoted(entry)} is a key here, for a colon follows, write '- address: {entry}'{rest}",
+                )
+                return
+        found = yamlnodes.fields(self._document, mapping, _ENTRY_KEYS, "an entry")
+        reason, until = "", None
+        if "reason" in found:
+            reason = self._reason(found["reason"][1])
+        if "until" in found:
+            until = self._until(found["until"][1])
+        if "address" not in found:
+            self._document.problem(mapping.line, mapping.column, "this entry has no address, write 'address: …' in it")
+            return
+        key, value = found["address"]
+        address = _text(value)
+        if address is not None and address.text:
+            self._scalar(address, target, reason, until)
+        elif not isinstance(value, Alias):
+            self._document.problem(
+                key.line, key.column, f"'address' says nothing, write {wording.ENTRY_FORMS} after it"
+            )
+
+    def _reason(self, value: Node) -> str:
+        """One line of text."""
+        if isinstance(value, Scalar):
+            text = " ".join(value.text.split())
+            if not _CONTROL.search(text):
+                return text
+            self._document.problem(value.line, value.column, "this reason holds a control character, leave it out")
+        elif not isinstance(value, Alias):
+            self._document.problem(value.line, value.column, "a reason is text, write it on this line")
+        return ""
+
+    def _until(self, value: Node) -> float | None:
+        """Seconds since the epoch; None if it is wrong."""
+        if isinstance(value, Scalar):
+            try:
+                return _seconds(value.text)
+            except ValueError as error:
+                self._document.problem(value.line, value.column, str(error))
+        elif not isinstance(value, Alias):
+            self._document.problem(value.line, value.column, f"'until' is a time, write one such as {_TIME_EXAMPLE}")
+        return None
+
+    def _include_list(self) -> None:
+        for event in self._document.items():
+            node = self._document.node(event)
+            if isinstance(node, Scalar):
+                self._include(node, "")
+            elif isinstance(node, Mapping):
+                found = yamlnodes.fields(self._document, node, _INCLUDE_KEYS, "an include")
+                reason = self._reason(found["reason"][1]) if "reason" in found else ""
+                path = found["path"][1] if "path" in found else None
+                if isinstance(path, Scalar):
+                    self._include(path, reason)
+                elif not isinstance(path, Alias):
+                    self._document.problem(node.line, node.column, "this include names no file, write 'path: …' in it")
+            elif not isinstance(node, Alias):
+                self._document.problem(
+                    node.line, node.column, "this is a list within the list, write one dash, no brackets"
+                )
+
+    def _include(self, path: Scalar, reason: str) -> None:
+        what = _why_no_path(path.text)
+        if what:
+            self._document.problem(path.line, path.column, what)
+        else:
+            self._includes.append(Include(path.text, path.line, path.column, reason))
+
+
+def _text(node: Node) -> Scalar | None:
+    """The node as the text that it plainly is: "2001:db8::" is, for YAML, the key "2001:db8:" with nothing after it."""
+    if isinstance(node, Scalar):
+        return node
+    if isinstance(node, Mapping) and len(node.pairs) == 1:
+        key, value = node.pairs[0]
+        if isinstance(key, Scalar) and key.plain and isinstance(value, Scalar) and value.plain and not value.text:
+            text = key.text + ":"
+            if wording.is_entry(text):
+                return key._replace(text=text)
+    return None
+
+
+def _entry_as_key(text: str) -> str:
+    """The entry that a key starts with ("1.2.3.4", "1.2.3.4 reason", "2001:db8:" before its colon), or ""."""
+    first = text.split()[0] if text.strip() else ""
+    return next((entry for entry in (first, text + ":") if wording.is_entry(entry)), "")
+
+
+def _why_no_path(text: str) -> str:
+    """What is wrong with a path of list files; "" if nothing is."""
+    shown = wording.quoted(text)
+    if not text.strip():
+        return "there is no path here, write one such as lists.d/*.netset"
+    if _CONTROL.search(text):
+        return f"{shown} holds a control character, leave it out"
+    if "://" in text:
+        return f"{shown} is a URL, have it fetched into lists.d/ and write the name of the file"
+    if wording.is_entry(text):
+        return f"{shown} is an entry and not a file, write it under 'block:'"
+    if text.endswith("/"):
+        return f"{shown} is a folder, write {text}* for the files in it"
+    return ""
+
+
+def _seconds(text: str) -> float:
+    """RFC 3339 to seconds since the epoch. Raises ValueError with a sentence."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{wording.quoted(text)} is not a time, write one such as {_TIME_EXAMPLE}")
+    date, time, seconds, zone = match.group("date", "time", "seconds", "zone")
+    if zone is None:
+        missing = "zone" if time else "time of day and no zone"
+        suggestion = f"{date}T{time or '00:00'}{seconds or ':00'}"
+        raise ValueError(
+            f"{wording.quoted(text)} has no {missing}, write {suggestion}Z for UTC or, say, {suggestion}+02:00"
+        )
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{seconds or ':00'}{zone.upper()}")
+    except ValueError as error:
+        raise ValueError(
+            f"{wording.quoted(text)} does not exist ({error}), write a time such as {_TIME_EXAMPLE}"
+        ) from None
+    return (moment - _EPOCH).total_seconds()

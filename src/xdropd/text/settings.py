@@ -1,0 +1,157 @@
+"""xdropd.yaml: text to settings, or to every problem in it.
+
+Lives here: each key with its default and what it accepts, as xdropd.yaml(5) has it. Not here: which interfaces there
+are, and what a setting does.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from xdropd.text import wording, yamlnodes
+from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, StoppedError
+
+_KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops")
+_WORDS = {
+    "xdp_mode": ("auto", "native", "generic"),
+    "action": ("drop", "monitor"),
+    "guard": ("true", "false"),
+    "malformed": ("drop", "pass"),
+}
+# What others call the same thing.
+_SYNONYMS = {
+    "xdp_mode": {"skb": "generic", "xdpgeneric": "generic", "drv": "native", "driver": "native", "xdpdrv": "native"},
+    "action": {"block": "drop", "deny": "drop", "log": "monitor", "dry-run": "monitor", "count": "monitor"},
+    "guard": {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"},
+    "malformed": {"accept": "pass", "allow": "pass", "deny": "drop", "block": "drop"},
+}
+_NAME_BYTES_AT_MOST = 15  # IFNAMSIZ without its NUL, linux/if.h
+_GLOB = re.compile(r"[*?\[]")
+_RATE = re.compile(r"(0|[1-9][0-9]{0,5})/([sm])")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that xdropd.yaml can say. Without arguments: the defaults."""
+
+    interfaces: tuple[str, ...] | None = None
+    """Names and globs as they were written; None: auto, those with a default route."""
+    xdp_mode: Literal["auto", "native", "generic"] = "auto"
+    action: Literal["drop", "monitor"] = "drop"
+    guard: bool = True
+    """Whether the host's own addresses, its gateways and loopback are never blocked."""
+    malformed: Literal["drop", "pass"] = "drop"
+    log_drops_per_minute: int = 60
+    """At most so many sampled lines on dropped packets; 0 for none."""
+
+
+def read(data: bytes, file: str) -> Settings:
+    """Read a whole settings file; one without any setting means the defaults. `file` is only the name for problems.
+
+    Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
+    """
+    data, unreadable = yamlnodes.decode(data, file)
+    document = Document(data.decode(), file)
+    settings = Settings()
+    with suppress(StoppedError):  # the problem is among the others
+        start = document.root()
+        if start is not None:
+            settings = _settings(document, document.node(start))
+            document.finish()
+    yamlnodes.refuse(document.problems, unreadable)
+    return settings
+
+
+def _settings(document: Document, root: Node) -> Settings:
+    if not isinstance(root, Mapping):
+        if not isinstance(root, Alias) and root != Scalar(root.line, root.column, "", True):
+            document.problem(
+                root.line, root.column, "settings are keys with values, write a line such as 'action: drop'"
+            )
+        return Settings()
+    changes: dict[str, Any] = {}
+    for name, (key, value) in yamlnodes.fields(document, root, _KEYS, "the settings file").items():
+        if isinstance(value, Scalar) and not value.text:
+            document.problem(key.line, key.column, f"nothing follows '{name}:', remove the line to have the default")
+        elif name == "interfaces":
+            changes["interfaces"] = _interfaces(document, value)
+        elif not isinstance(value, Scalar):
+            if not isinstance(value, Alias):
+                document.problem(value.line, value.column, f"'{name}' has one value, write {_choice(name)}")
+        elif name == "log_drops":
+            changes["log_drops_per_minute"] = _rate(document, value)
+        elif value.text in _WORDS[name]:
+            changes[name] = value.text == "true" if name == "guard" else value.text
+        else:
+            document.problem(value.line, value.column, _why_not(name, value.text))
+    return replace(Settings(), **changes)
+
+
+def _choice(name: str) -> str:
+    return "N/s, N/m or 0" if name == "log_drops" else wording.either(_WORDS[name])
+
+
+def _why_not(name: str, text: str) -> str:
+    guess = _SYNONYMS[name].get(text.lower()) or wording.did_you_mean(text, _WORDS[name])
+    remedy = f"did you mean '{guess}'?" if guess else f"write {_choice(name)}"
+    return f"{wording.quoted(text)} is no value for '{name}', {remedy}"
+
+
+def _rate(document: Document, value: Scalar) -> int:
+    """Lines a minute."""
+    if value.text == "0":
+        return 0
+    match = _RATE.fullmatch(value.text)
+    if match is None:
+        document.problem(
+            value.line,
+            value.column,
+            f"{wording.quoted(value.text)} is no rate, write N/s or N/m with N up to 999999, or 0 for none",
+        )
+        return 0
+    return int(match[1]) * (60 if match[2] == "s" else 1)
+
+
+def _interfaces(document: Document, value: Node) -> tuple[str, ...] | None:
+    if isinstance(value, Scalar):
+        if value.text != "auto":
+            guess = "auto" if value.text.lower() == "auto" else f"[{value.text}]"
+            document.problem(
+                value.line,
+                value.column,
+                f"{wording.quoted(value.text)} is neither 'auto' nor a list, write 'interfaces: {guess}'",
+            )
+        return None
+    if not isinstance(value, Sequence):
+        if not isinstance(value, Alias):
+            document.problem(
+                value.line, value.column, "interfaces are names, write auto or a list such as [eth0, eth1]"
+            )
+        return None
+    if not value.items:
+        document.problem(value.line, value.column, "there is no interface in this list, write auto or a name")
+    names = []
+    for item in value.items:
+        if isinstance(item, Scalar):
+            what = _why_no_interface(item.text)
+            if what:
+                document.problem(item.line, item.column, what)
+            names.append(item.text)
+        elif not isinstance(item, Alias):
+            document.problem(item.line, item.column, "an interface is a name, write it as text")
+    return tuple(names)
+
+
+def _why_no_interface(text: str) -> str:
+    """What the kernel would say of an interface of this name (dev_valid_name), globs aside; "" if nothing."""
+    shown = wording.quoted(text)
+    if not text:
+        return "there is no name here, write the name of an interface, as in 'ip link'"
+    if text == "auto":
+        return "'auto' stands for itself, write 'interfaces: auto' without a list"
+    if "/" in text or ":" in text or any(c.isspace() or not c.isprintable() for c in text) or text in (".", ".."):
+        return f"{shown} cannot be the name of an interface, write one as in 'ip link'"
+    if not _GLOB.search(text) and len(text.encode()) > _NAME_BYTES_AT_MOST:
+        return f"{shown} is too long for the name of an interface, write at most {_NAME_BYTES_AT_MOST} characters"
+    return ""

@@ -1,0 +1,210 @@
+"""The list arithmetic, against a reading of the contract that looks at every address by itself.
+
+Lists are made in two little worlds, the ends of the address spaces, so that hypothesis finds overlaps by itself.
+"""
+
+from array import array
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdropd.rules.plan import Plan, difference
+from xdropd.rules.ruleset import (
+    EVERYTHING,
+    VERSIONS,
+    Exemption,
+    Exemptions,
+    Layout,
+    Listed,
+    Region,
+    Ruleset,
+    Source,
+    source_of,
+    successor,
+    whole,
+)
+from xdropd.text.addresses import WIDTH, Span
+from xdropd.text.entries import Column, Entry, Listing
+
+WORLD = 64  # addresses
+
+
+def base(version: int) -> int:
+    return (1 << WIDTH[version]) - WORLD
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> Span:
+    version = draw(st.sampled_from(VERSIONS))
+    first = draw(st.integers(0, WORLD - 1))
+    last = draw(st.integers(first, WORLD - 1)) if draw(st.booleans()) else first
+    return Span(version, base(version) + first, base(version) + last)
+
+
+def listing(texts: list[tuple[Span, bool]]) -> Listing:
+    made = Listing(Column(array("I"), array("I")), Column([], array("I")), ())
+    entries = []
+    for line, (span, annotated) in enumerate(texts, start=1):
+        if span.is_address and not annotated:
+            (made.plain4 if span.version == 4 else made.plain6).append(span.first, line)
+        else:
+            entries.append(Entry(span, line))
+    return Listing(made.plain4, made.plain6, tuple(entries))
+
+
+listings = st.lists(st.tuples(spans(), st.booleans()), max_size=12).map(listing)
+exemptions = st.lists(spans(), max_size=5).map(
+    lambda found: Exemptions(Exemption(span, "allow", "f", 1) for span in found)
+)
+rulesets = st.builds(
+    lambda texts, exempt: Ruleset(
+        [source_of(f"s{number}", number, text, 0) for number, text in enumerate(texts, start=1)], exempt
+    ),
+    st.lists(listings, max_size=3),
+    exemptions,
+)
+
+
+def credited(ruleset: Ruleset, version: int, key: int) -> tuple[Span, int] | None:
+    """By the contract: fewest addresses, then the order of the sources; what is exempt is nobody's."""
+    if any(s.version == version and s.first <= key <= s.last for s in ruleset.exemptions.spans):
+        return None
+    found = []
+    for order, source in enumerate(ruleset.sources):
+        for entry in source.all_entries():
+            if entry.span.version == version and entry.span.first <= key <= entry.span.last:
+                found.append((entry.span.size, order, entry.span, source.number))
+    return min(found)[2:] if found else None
+
+
+def answer(layout: Layout, version: int, key: int) -> tuple[Span, int] | None:
+    """As xdrop_verdict looks it up: the address first, then the longest prefix."""
+    if key in layout.addresses[version]:
+        return Span(version, key, key), layout.addresses[version][key]
+    holding = [
+        (prefix.length_bits, listed)
+        for prefix, listed in layout.prefixes.items()
+        if prefix.version == version
+        and prefix.first <= key < prefix.first + (1 << WIDTH[version] - prefix.length_bits)
+    ]
+    if not holding:
+        return None
+    listed = max(holding, key=lambda found: found[0])[1]
+    return listed and (listed.span, listed.source)
+
+
+def world() -> list[tuple[int, int]]:
+    return [(version, base(version) + at) for version in VERSIONS for at in range(WORLD)]
+
+
+@given(rulesets)
+def test_layout_answers_as_the_contract(ruleset: Ruleset) -> None:
+    layout = ruleset.whole_layout()
+    for version, key in world():
+        assert answer(layout, version, key) == credited(ruleset, version, key)
+    assert {Listed(e.span, s.number) for s in ruleset.sources for e in s.wide()} == layout.cells
+
+
+def apply(layout: Layout, plan: Plan) -> Layout:
+    addresses = {version: dict(layout.addresses[version]) for version in VERSIONS}
+    prefixes = dict(layout.prefixes)
+    for prefix in plan.exempt_set:
+        prefixes[prefix] = None
+    prefixes.update(plan.listed_set)
+    for version in VERSIONS:
+        addresses[version].update(plan.addresses_set[version])
+        for key in plan.addresses_removed[version]:
+            del addresses[version][key]
+    for prefix in (*plan.listed_removed, *plan.exempt_removed):
+        del prefixes[prefix]
+    return Layout(addresses, prefixes, layout.cells | set(plan.cells_added) - set(plan.cells_removed))
+
+
+@given(rulesets, rulesets)
+def test_no_step_of_a_plan_drops_or_passes_what_both_lists_agree_on(old: Ruleset, new: Ruleset) -> None:
+    before, after = old.whole_layout(), new.whole_layout()
+    plan = difference(before, after)
+    now = Layout({v: dict(before.addresses[v]) for v in VERSIONS}, dict(before.prefixes), before.cells)
+    wanted = {place: (credited(old, *place), credited(new, *place)) for place in world()}
+
+    def check() -> None:
+        for place, (was, will_be) in wanted.items():
+            found = answer(now, *place)
+            if was and will_be:
+                assert found, f"{place} passes on the way"
+            if not was and not will_be:
+                assert not found, f"{place} is dropped on the way"
+
+    for prefix in plan.exempt_set:
+        now.prefixes[prefix] = None
+        check()
+    for prefix, listed in plan.listed_set:
+        now.prefixes[prefix] = listed
+        check()
+    for version in VERSIONS:
+        for key, number in plan.addresses_set[version].items():
+            now.addresses[version][key] = number
+            check()
+    for version in VERSIONS:
+        for key in plan.addresses_removed[version]:
+            del now.addresses[version][key]
+            check()
+    for prefix in (*plan.listed_removed, *plan.exempt_removed):
+        del now.prefixes[prefix]
+        check()
+    assert now.addresses == after.addresses
+    assert now.prefixes == after.prefixes
+
+
+@given(rulesets, st.lists(listings, max_size=3), exemptions)
+@settings(max_examples=200)
+def test_the_region_of_a_change_holds_all_of_it(old: Ruleset, texts: list[Listing], exempt: Exemptions) -> None:
+    region = Region()
+    sources: list[Source] = []
+    for number, text in enumerate(texts, start=1):
+        if number <= len(old.sources):
+            source, change = successor(old.sources[number - 1], text, 0, "")
+            region.update(change.region)
+        else:
+            source = source_of(f"s{number}", number, text, 0)
+            region.update(whole(source))
+        sources.append(source)
+    for gone in old.sources[len(texts) :]:
+        region.update(whole(gone))
+    new = Ruleset(sources, exempt)
+    region.update(old.exempt_changes(new))
+    plan = difference(old.layout(region), new.layout(region))
+    reached, expected = apply(old.whole_layout(), plan), new.whole_layout()
+    assert reached.addresses == expected.addresses
+    assert reached.prefixes == expected.prefixes
+    assert plan == difference(old.layout(region), new.layout(region))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_wide_network_with_many_holes_stays_small(version: int) -> None:
+    holes = [Span(version, 5000 + 3 * at, 5000 + 3 * at) for at in range(10_000)]
+    ruleset = Ruleset(
+        [source_of("list", 1, listing([(EVERYTHING[version], False)]), 0)],
+        Exemptions(Exemption(hole, "allow", "f", 1) for hole in holes),
+    )
+    assert len(ruleset.whole_layout().prefixes) == 10_001
+
+
+def test_members_know_what_changed_however_large_they_are() -> None:
+    keys = list(range(0, 300_000, 3))
+    old = source_of("list", 1, listing([(Span(4, key, key), False) for key in keys]), 0)
+    assert 3 in old.members[4]
+    edited = [*keys[:50_000], 7, *keys[50_001:], keys[0]]
+    new, change = successor(old, listing([(Span(4, key, key), False) for key in edited]), 0, "")
+    assert change.region.keys[4] == {150_000, 7}
+    assert (change.added, change.removed) == (1, 1)
+    assert sorted(edited) == list(new.members[4].sorted)
+
+
+def test_an_end_in_the_past_is_not_in_force_and_gives_way_to_the_next_mention() -> None:
+    span = Span(4, 1, 1)
+    text = Listing(
+        Column(array("I"), array("I")), Column([], array("I")), (Entry(span, 1, until=5.0), Entry(span, 2, until=50.0))
+    )
+    assert source_of("list", 1, text, now_s=10).entries[span].line == 2

@@ -71,5 +71,9 @@ class Unavailable(XdropdError):
     """The daemon does not answer, or does not answer yet."""
 
 
+class Refused(XdropdError):
+    """A plain no: what was asked for would have no effect."""
+
+
 class BadRequest(XdropdError):
     """A request on the control socket makes no sense."""

@@ -14,6 +14,7 @@ _CODES = {
     errors.RefusedFile: BAD_INPUT,
     errors.NotPermitted: NOT_PERMITTED,
     errors.BadRequest: WRONG_USAGE,
+    errors.Refused: NO,
 }
 
 

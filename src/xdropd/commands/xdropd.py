@@ -25,7 +25,10 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--blocklist", metavar="FILE", default=BLOCKLIST, help="blocklist (default: %(default)s)")
     line.add_argument("--socket", metavar="PATH", help=f"control socket (default: {RUNTIME}/control.sock)")
     line.add_argument(
-        "--interface", metavar="NAME", action="append", help="filter this interface (repeatable; overrides the settings)"
+        "--interface",
+        metavar="NAME",
+        action="append",
+        help="filter this interface (repeatable; overrides the settings)",
     )
     line.add_argument("--check", action="store_true", help="read both files, print every problem, and exit")
     line.add_argument("--version", action="version", version=f"xdropd {xdropd.__version__}")
@@ -54,8 +57,8 @@ def check(settings: str, blocklist: str) -> int:
     except FileNotFoundError:
         if settings != SETTINGS:
             problems.append(Problem(settings, 0, 0, "there is no such file"))
-    except OSError as problem:
-        problems.append(Problem(settings, 0, 0, f"cannot be read: {problem.strerror}"))
+    except OSError as failure:
+        problems.append(Problem(settings, 0, 0, f"cannot be read: {failure.strerror}"))
     except RefusedFile as refusal:
         problems += refusal.problems
     try:

@@ -10,7 +10,7 @@ from xdropd.text.entries import Entry
 
 @dataclass(slots=True)
 class Blocks:
-    """Entries by source name, in the order in which sources first appeared. `log` None: nothing outlives the process."""
+    """Entries by source name, in the order in which sources first appeared. `log` None: nothing outlives us."""
 
     log: BlockLog | None
     by_source: dict[str, dict[Span, Entry]] = field(default_factory=dict)

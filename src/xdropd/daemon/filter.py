@@ -2,7 +2,7 @@
 
 Laws of this file. The link and the program array of an interface never leave the store while the interface is
 filtered. What a swap brings is in the store before the first packet meets it, and the old names go after. So at any
-instant a process that starts finds everything that keeps the filter attached, and can tell which generation is in force.
+instant a process that starts finds everything that keeps the filter attached, and can tell what is in force.
 
 Store names: shared.MAP, if.INDEX.MODE.PART, gen.NUMBER.STAMP.PART, sources.
 """
@@ -89,10 +89,11 @@ class _Found:
         for name, descriptors in inherited.items():
             for spare in descriptors[:-1]:
                 os.close(spare)
-            found._sort_in(name, descriptors[-1])
+            found.sort_in(name, descriptors[-1])
         return found
 
-    def _sort_in(self, name: str, descriptor: int) -> None:
+    def sort_in(self, name: str, descriptor: int) -> None:
+        """Put one descriptor where its name says."""
         match name.split("."):
             case ["shared", part]:
                 self.shared[part] = descriptor
@@ -107,7 +108,7 @@ class _Found:
 
 
 class Filter:
-    """See the module. `blueprint` is called when maps or programs must be made, which an adopted filter may never need."""
+    """See the module. `blueprint` is called when maps or programs must be made, which may never be."""
 
     def __init__(
         self,
@@ -115,13 +116,11 @@ class Filter:
         log: Log,
         stamp: str,
         blueprint: Callable[[], Blueprint],
-        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._systemd = systemd
         self._log = log
         self._stamp = stamp
         self._blueprint = blueprint
-        self._tell = tell
         self._shared: dict[str, int] = {}
         self._generation_stamp = stamp
         self._parked: dict[tuple[int, int, int], History] = {}
@@ -191,7 +190,7 @@ class Filter:
             shape = libbpf.map_shape(maps[name])
             if (shape.key_bytes, shape.value_bytes) != sizes:
                 return False
-        return SHARED_MAPS <= self._shared.keys() and {"xdrop_mark", "xdrop_carry"} <= programs.keys()
+        return self._shared.keys() >= SHARED_MAPS and {"xdrop_mark", "xdrop_carry"} <= programs.keys()
 
     def _drop(self, named: Mapping[str, int]) -> None:
         self._systemd.forget(named)
@@ -426,4 +425,6 @@ def _names(generation: Generation, stamp: str) -> list[str]:
 
 def _named_attachment(kept: Attachment) -> dict[str, int]:
     parts = {"link": kept.link, **kept.maps}
-    return {f"if.{kept.ifindex}.{kept.mode}.{part}": parts[part] for part in sorted(parts, key=lambda part: part == "link")}
+    return {
+        f"if.{kept.ifindex}.{kept.mode}.{part}": parts[part] for part in sorted(parts, key=lambda part: part == "link")
+    }

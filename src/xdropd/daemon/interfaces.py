@@ -55,7 +55,6 @@ def choose(
 def why_not(interface: Interface) -> str:
     """Why an interface cannot carry the filter; "" if it can."""
     if interface.arp_type != ARPHRD_ETHER and not interface.is_loopback:  # loopback has Ethernet headers
-
         kind = f" ({interface.kind})" if interface.kind else ""
         return f"not an Ethernet device{kind}: its packets carry no Ethernet header to read"
     return ""
@@ -65,9 +64,7 @@ def _automatic(
     interfaces: Mapping[int, Interface], default_routes: Collection[int], filtered: Collection[int]
 ) -> set[int]:
     candidates = {*default_routes, *filtered} & interfaces.keys()
-    return {
-        index for index in candidates if not (interfaces[index].is_loopback or why_not(interfaces[index]))
-    }
+    return {index for index in candidates if not (interfaces[index].is_loopback or why_not(interfaces[index]))}
 
 
 def _without_ports(

@@ -5,11 +5,12 @@ Text becomes entries (catalogue), entries a wanted state (ruleset), two states a
 answers and the watchdog is fed while a million entries load. Everything that can wait for something waits here.
 """
 
+import contextlib
 import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,18 +18,29 @@ from xdropd.daemon import interfaces
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
-from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile, XdropdError
+from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
 from xdropd.host.netlink import Interface, Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Log, Systemd
-from xdropd.host.watch import Watcher, read_file
+from xdropd.host.watch import Signature, Watcher, read_file
 from xdropd.kernel import compiler
 from xdropd.kernel.compiler import Blueprint, Compilation
 from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import Change, Exemption, Exemptions, Region, Ruleset, Source, nothing, source_of, successor, whole
+from xdropd.rules.ruleset import (
+    Change,
+    Exemption,
+    Exemptions,
+    Region,
+    Ruleset,
+    Source,
+    nothing,
+    source_of,
+    successor,
+    whole,
+)
 from xdropd.text import settings as settings_text
 from xdropd.text.addresses import Span, parse_span
 from xdropd.text.settings import Settings
@@ -41,7 +53,10 @@ _PATIENCE_SECONDS = 60
 _NARROWED_AT_MOST = 100
 _GOOD_SETTINGS = "last-good/xdropd.yaml"
 
-_LOOPBACK = (Exemption(parse_span("127.0.0.0/8"), "guard", "loopback", 0), Exemption(parse_span("::1"), "guard", "loopback", 0))
+_LOOPBACK = (
+    Exemption(parse_span("127.0.0.0/8"), "guard", "loopback", 0),
+    Exemption(parse_span("::1"), "guard", "loopback", 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,8 @@ class Daemon:
         self.started_s = time.time()
         state = StateFolder(places.state) if places.state else None
         self._state = state
+        self._settings_path = Path(places.settings).absolute()
+        self._settings_signature: Signature | None = None
         self.catalogue = Catalogue(places.blocklist, state)
         self.blocks = Blocks(BlockLog(state) if state else None)
         self._folder = compiler.source_folder()
@@ -230,16 +247,12 @@ class Daemon:
             self._stop = True
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # full: it is awake already
             os.write(self._wake_write, b"\0")
-        except BlockingIOError:
-            pass  # full: it is awake already
 
     def _drain_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 1 << 16)
-        except BlockingIOError:
-            pass
 
     # ---- starting ----
 
@@ -342,10 +355,12 @@ class Daemon:
 
     def _read_settings(self) -> Settings:
         try:
-            data, _ = read_file(Path(self.places.settings))
+            data, self._settings_signature = read_file(self._settings_path)
         except FileNotFoundError:
+            self._settings_signature = None
             return Settings()
         except OSError as problem:
+            self._settings_signature = None
             raise RefusedFile([Problem(self.places.settings, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
         return settings_text.read(data, self.places.settings)
 
@@ -387,7 +402,7 @@ class Daemon:
         self._finished_reloads += 1
         self._say_ready()
 
-    def _put_in_force(self, reading: Reading, now_s: float) -> "Iterator[None]":
+    def _put_in_force(self, reading: Reading, now_s: float) -> Generator[None, None, Change]:
         ruleset, change = self._compose(reading, now_s, fresh=self.ruleset is None)
         yield
         if self.ruleset is None:
@@ -451,7 +466,8 @@ class Daemon:
         return Ruleset(sources, self._exemptions(allow)), change
 
     def _block_source(self, name: str) -> Source:
-        known = self.ruleset and next((s for s in self.ruleset.sources if s.name == name and not s.is_file), None)
+        sources = self.ruleset.sources if self.ruleset else ()
+        known = next((source for source in sources if source.name == name and not source.is_file), None)
         return known or Source(
             name, self.filter.sources.number_of(name), nothing(), self.blocks.by_source[name], is_file=False
         )
@@ -509,12 +525,13 @@ class Daemon:
 
     def _after_reload(self) -> None:
         reading = self.catalogue.followed()
-        files = reading[0] | {Path(self.places.settings)}
+        files = reading[0] | {self._settings_path}
         if (files, reading[1]) != self._followed:
             self._followed = (files, reading[1])
             self._watcher.follow(files, reading[1])
         for path, signature in self.catalogue.signatures().items():
             self._watcher.mark_read(path, signature)
+        self._watcher.mark_read(self._settings_path, self._settings_signature)
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _settle(self) -> None:
@@ -536,7 +553,7 @@ class Daemon:
     def _save_settings(self) -> None:
         assert self._state
         try:
-            data, _ = read_file(Path(self.places.settings))
+            data, _ = read_file(self._settings_path)
         except FileNotFoundError:
             return
         if data != self._saved(_GOOD_SETTINGS):
@@ -674,7 +691,9 @@ class Daemon:
             per_minute = self.settings.log_drops_per_minute
             if not per_minute or now_ns < self._samples_due_ns:
                 continue
-            self._samples_due_ns = now_ns + 50_000_000_000 // per_minute  # the kernel keeps the rate; this only trims races
+            self._samples_due_ns = (
+                now_ns + 50_000_000_000 // per_minute
+            )  # the kernel keeps the rate; this only trims races
             source = Span(sample.version, int.from_bytes(sample.source, "big"), int.from_bytes(sample.source, "big"))
             listed = self.filter.generation and self.filter.generation.listed_in(sample.cell) if sample.cell else None
             entry = str(listed.span if listed else source)
@@ -742,7 +761,7 @@ class _BlockChange:
             pass
 
 
-def _lister(ruleset: Ruleset):  # noqa: ANN202
+def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
     by_number = {source.number: source for source in ruleset.sources}
 
     def lists(version: int, key: int, number: int) -> bool:

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import xdropd
+from xdropd import errors
 from xdropd.daemon.loop import Daemon
 from xdropd.errors import BadRequest, Problem, XdropdError
 from xdropd.host.blocklog import Record
 from xdropd.host.control import Reply
 from xdropd.kernel.shapes import History
-from xdropd.rules.ruleset import EVERYTHING, Listed, Region, Ruleset, Source
+from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
 from xdropd.text.addresses import Span, parse_span
 from xdropd.text.entries import Entry
 
@@ -134,7 +135,7 @@ class Requests:
         busiest: list[tuple[int, int, Span, int]] = []
         for batch in generation.seen_addresses():
             found = [
-                (getattr(history, key), history.packets, Span(version, address, address), history.source)
+                (_by(history, key), history.packets, Span(version, address, address), history.source)
                 for version, address, history in batch
             ]
             busiest = heapq.nlargest(number, busiest + found)
@@ -142,7 +143,7 @@ class Requests:
         for listed in generation.cells:
             history = generation.cell_history(listed)
             if history and history.packets:
-                busiest.append((getattr(history, key), history.packets, listed.span, listed.source))
+                busiest.append((_by(history, key), history.packets, listed.span, listed.source))
         by_number = {source.number: source for source in ruleset.sources}
         for _, _, span, owner in heapq.nlargest(number, busiest):
             source = by_number.get(owner)
@@ -203,7 +204,7 @@ class Requests:
         for span in spans:
             if ruleset.exemptions.covers(span):
                 keeper = next(iter(ruleset.exemptions.touching(span)))
-                raise Refused(f"{span} is covered by {_exempt(keeper)}, it would have no effect")
+                raise errors.Refused(f"{span} is covered by {_exempt(keeper)}, it would have no effect")
             if not span.is_address and (touching := ruleset.exemptions.touching(span)):
                 warnings.append(f"{span} is narrowed by {_exempt(touching[0])}")
         now_s = time.time()
@@ -256,7 +257,9 @@ class Requests:
                 daemon.blocks.record(records, now_s)
                 daemon.know_block_source(source_name)
         except OSError as problem:
-            raise XdropdError(f"nothing was changed, the log of blocks cannot be written: {problem.strerror}") from problem
+            raise XdropdError(
+                f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
+            ) from problem
         except XdropdError:
             undo = [
                 Record("block", source_name, record.entry, old.until, old.reason, now_s)
@@ -312,7 +315,7 @@ class Requests:
             "since": _moment(history.since_s) if history else None,
             "until": _moment(entry.until),
             "packets": history.packets if history else 0,
-            "bytes": history.bytes if history else 0,
+            "bytes": history.total_bytes if history else 0,
             "last_seen": _moment(_wall_clock(history.last_seen_ns)) if history and history.last_seen_ns else None,
         }
 
@@ -322,16 +325,15 @@ class Requests:
         return self._daemon.filter.history_of_network(Listed(span, source.number))
 
 
-class Refused(XdropdError):
-    """A plain no."""
+def _by(history: History, key: str) -> int:
+    return history.packets if key == "packets" else history.total_bytes
 
 
 def _counts(ruleset: Ruleset | None) -> dict[str, int]:
     sources = ruleset.sources if ruleset else ()
     single = {
         version: sum(
-            len(source.members[version])
-            + sum(span.is_address and span.version == version for span in source.entries)
+            len(source.members[version]) + sum(span.is_address and span.version == version for span in source.entries)
             for source in sources
         )
         for version in EVERYTHING
@@ -372,7 +374,7 @@ def _source_name(request: Mapping[str, Any]) -> str:
     return name
 
 
-def _exempt(item: Any) -> str:
+def _exempt(item: Exemption) -> str:
     place = f" of {item.source}:{item.line}" if item.line else f" ({item.source})"
     return f"{item.kind} {item.span}{place}"
 

@@ -34,7 +34,7 @@ Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
 
 
 class ControlServer:
-    """Listens at `path`. `handler(request)` yields replies, and None where it is not ready yet; it may raise XdropdError.
+    """Listens at `path`. `handler(request)` yields replies, None where it is not ready yet, or raises XdropdError.
 
     Raises AlreadyRunning if another daemon holds the socket, OSError if the place cannot be used.
     """
@@ -193,7 +193,7 @@ class _Connection:
             if self._to_send:
                 return
             assert self._replies is not None
-            lines = []
+            lines: list[bytes] = []
             for _ in range(_LINES_A_TURN):
                 reply = next(self._replies, _END)
                 if reply is None:

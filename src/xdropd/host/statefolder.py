@@ -29,7 +29,7 @@ class StateFolder:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         try:
-            with beside.open("wb", opener=_private) as file:
+            with open(beside, "wb", opener=_private) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

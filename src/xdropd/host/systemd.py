@@ -1,7 +1,8 @@
 """systemd: readiness, the file descriptor store, and the journal. The only file that imports systemd-python.
 
 Without NOTIFY_SOCKET every notification is a no-op and nothing is stored, so that the last reference to everything in
-the kernel is this process. Protocols: sd_notify(3), sd_pid_notify_with_fds(3), sd_listen_fds(3), systemd.journal-fields(7).
+the kernel is this process. Protocols: sd_notify(3), sd_pid_notify_with_fds(3),
+sd_listen_fds(3), systemd.journal-fields(7).
 """
 
 import os
@@ -91,7 +92,7 @@ class Systemd:
 
     @staticmethod
     def inherited() -> dict[str, list[int]]:
-        """Descriptors that the store gave back, by name, close-on-exec. Equal names pile up in the store: hence lists."""
+        """Descriptors that the store gave back, by name, close-on-exec. Equal names pile up there: hence lists."""
         if os.environ.get("LISTEN_PID") != str(os.getpid()):
             return {}
         count = int(os.environ.get("LISTEN_FDS", "0"))
@@ -158,5 +159,3 @@ def _stderr_is_journal() -> bool:
     except (OSError, ValueError):
         return False
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
-
-

@@ -7,7 +7,9 @@ Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0
 """
 
 # mypy: allow-untyped-calls
-# watchdog 2.2 has no annotations, 6.0 has.
+# ruff: noqa: PTH
+# watchdog 2.2 has no annotations, 6.0 has. Paths are plain strings below the interface: they are taken apart, compared
+# and looked up at every event.
 
 import enum
 import fnmatch
@@ -17,12 +19,23 @@ import stat
 import threading
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from errno import EAGAIN, EFBIG, EINVAL, EISDIR, EMFILE, ENOSPC
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+    FileSystemMovedEvent,
+)
 from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
 from watchdog.observers.inotify_buffer import InotifyBuffer
@@ -61,7 +74,7 @@ _EXHAUSTED = {
 Step = tuple[str, str]  # (real folder, name in it)
 
 
-class StillBeingWritten(OSError):
+class StillBeingWritten(OSError):  # noqa: N818  # it says what is the case
     """A file changed each time it was read."""
 
 
@@ -84,8 +97,8 @@ class Signature:
 def read_file(path: Path, limit_bytes: int = 1 << 30) -> tuple[bytes, Signature]:
     """The whole of a regular file as it was at one moment, and what it looked like then.
 
-    Raises OSError: IsADirectoryError, FileNotFoundError and their like, EINVAL for what is no regular file (never opened:
-    a FIFO would wait, a device could act), EFBIG above the limit, StillBeingWritten if it changed during every attempt.
+    Raises OSError: IsADirectoryError, FileNotFoundError and their like; EINVAL for what is no regular file (it is not
+    even opened: a device could act on that); EFBIG above the limit; StillBeingWritten if it changed at every attempt.
     """
     for _ in range(_READS_AT_MOST):
         try:
@@ -203,8 +216,10 @@ class _Pattern:
     fresh: dict[str, _File] = field(default_factory=dict)  # matches not told of yet
     gone_since_s: float | None = None
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    steps: frozenset[Step] = frozenset()
-    globs: frozenset[Step] = frozenset()
+    steps: frozenset[Step] = frozenset()  # on the way to those folders
+    folders: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # real folder: components of the pattern that apply there
     is_racy: bool = True
 
     def scan(self) -> None:
@@ -213,14 +228,14 @@ class _Pattern:
         first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
         self.stamps.clear()
         steps: set[Step] = set()
-        globs: set[Step] = set()
+        self.folders = {}
         for number in range(first, len(parts)):
             prefix = "/".join(parts[:number]) or "/"
             for folder in matching(prefix) if number > first else (prefix,):
                 self.stamps[folder] = _stamp(folder)
                 steps.update(_trail(folder))
-                globs.add((os.path.realpath(folder), parts[number]))
-        self.steps, self.globs = frozenset(steps), frozenset(globs)
+                self.folders.setdefault(os.path.realpath(folder), set()).add(parts[number])
+        self.steps = frozenset(steps)
         self.is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in self.stamps.values())
         self.matches = matching(self.text)
 
@@ -229,7 +244,7 @@ class _Pattern:
         return (
             self.is_racy
             or any(_stamp(folder) != stamp for folder, stamp in self.stamps.items())
-            or any(step in self.steps or any(_fits(step, pattern) for pattern in self.globs) for step in hints)
+            or any(step in self.steps or step[0] in self.folders for step in hints)
         )
 
     def judge(self, is_some_ready: bool, now_s: float) -> bool:
@@ -249,34 +264,59 @@ class _Pattern:
         return float("inf") if self.gone_since_s is None else self.gone_since_s + _GONE_S
 
 
+@dataclass(slots=True)
+class _Wanted:
+    """What matters in one folder."""
+
+    names: set[str] = field(default_factory=set)
+    components: set[str] = field(default_factory=set)  # of glob patterns
+
+    def holds(self, name: str) -> bool:
+        """True for a name to hear of."""
+        return name in self.names or any(_fits(name, component) for component in self.components)
+
+
+_MEANING: dict[type[FileSystemEvent], _Hint] = {
+    FileClosedEvent: _Hint.DONE,
+    FileCreatedEvent: _Hint.TOUCHED,
+    FileModifiedEvent: _Hint.TOUCHED,
+    FileDeletedEvent: _Hint.TOUCHED,
+    DirCreatedEvent: _Hint.TOUCHED,
+    DirDeletedEvent: _Hint.TOUCHED,
+}
+
+
 class _Ear(FileSystemEventHandler):
     """Listens to one folder for names that matter. Runs in watchdog's thread."""
 
-    def __init__(self, folder: str, identity: tuple[int, int], heard: Callable[[Step, _Hint], None]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        identity: tuple[int, int],
+        wanted: _Wanted,
+        heard: Callable[[Step, _Hint], None],
+        now_s: float,
+    ) -> None:
         self.folder = folder
         self.identity = identity
+        self.wanted = wanted
+        self.armed_s = now_s
         self.watch: ObservedWatch | None = None
-        self.armed_s = 0.0
-        self.names: frozenset[str] = frozenset()
-        self.globs: frozenset[Step] = frozenset()
         self._heard = heard
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Take one event. Kinds are listed: watchdog 6.0 also reports that files, by us too, are opened and read."""
-        match event.event_type:
-            case "moved":
-                self._hear(event.src_path, _Hint.TOUCHED)
-                self._hear(event.dest_path, _Hint.DONE)
-            case "closed":
-                self._hear(event.src_path, _Hint.DONE)
-            case "created" | "modified" | "deleted":
-                self._hear(event.src_path, _Hint.TOUCHED)
+        if isinstance(event, FileSystemMovedEvent):
+            self._hear(event.src_path, _Hint.TOUCHED)
+            self._hear(event.dest_path, _Hint.DONE)
+        elif type(event) in _MEANING:
+            self._hear(event.src_path, _MEANING[type(event)])
 
     def _hear(self, path: bytes | str | None, hint: _Hint) -> None:
         if path:  # a move from or to elsewhere has one end only
-            folder, name = step = os.path.split(os.fsdecode(path))
-            if folder == self.folder and (name in self.names or any(_fits(step, pattern) for pattern in self.globs)):
-                self._heard(step, hint)
+            folder, name = os.path.split(os.fsdecode(path))
+            if folder == self.folder and self.wanted.holds(name):
+                self._heard((folder, name), hint)
 
 
 class Watcher:
@@ -291,7 +331,7 @@ class Watcher:
         self._files: dict[Path, _File] = {}
         self._patterns: dict[str, _Pattern] = {}
         self._ears: dict[str, _Ear] = {}
-        self._wanted: dict[str, tuple[set[str], set[Step]]] = {}
+        self._wanted: dict[str, _Wanted] = {}
         self._is_rewired = False  # what is wanted of which folder has to be worked out again
         self._problem = ""
         self._retry_s = float("-inf")
@@ -361,9 +401,8 @@ class Watcher:
         self._listen(now_s)  # before looking: what happens from here on is either seen below or heard
         with self._lock:
             hints, self._hints = self._hints, {}
-        told: set[Path | str] = {
-            path for path, file in self._files.items() if self._judge(file, hints, is_upset, now_s)
-        }
+        told: set[Path | str] = set()
+        told.update(path for path, file in self._files.items() if self._judge(file, hints, is_upset, now_s))
         told.update(text for text, item in self._patterns.items() if self._judge_pattern(item, hints, is_upset, now_s))
         was_rewired = self._is_rewired
         self._listen(now_s)
@@ -388,22 +427,26 @@ class Watcher:
 
     def _judge_pattern(self, pattern: _Pattern, hints: Mapping[Step, _Hint], is_upset: bool, now_s: float) -> bool:
         if is_upset or pattern.is_stale(hints):
-            before = pattern.steps, pattern.globs
+            before = pattern.steps, pattern.folders
             pattern.scan()
             fresh = pattern.matches - pattern.told
-            self._is_rewired |= before != (pattern.steps, pattern.globs) or fresh != pattern.fresh.keys()
+            self._is_rewired |= before != (pattern.steps, pattern.folders) or fresh != pattern.fresh.keys()
             pattern.fresh = {path: pattern.fresh.get(path) or _File(path, _trail(path)) for path in fresh}
         ready = [path for path, file in pattern.fresh.items() if self._judge(file, hints, is_upset, now_s)]
         return pattern.judge(bool(ready), now_s)
 
     def _plan_next_look(self, now_s: float, was_rewired: bool) -> None:
-        files = [*self._files.values(), *(file for item in self._patterns.values() for file in item.fresh.values())]
+        files = self._all_files()
         writing = [file for file in files if file.is_being_written()]
         with self._lock:
             self._being_written = frozenset(file.trail[-1] for file in writing if file.trail)
-        due_s = min((item.due_s() for item in (*files, *self._patterns.values())), default=float("inf"))
+        dues_s = [file.due_s() for file in files] + [pattern.due_s() for pattern in self._patterns.values()]
+        due_s = min(dues_s, default=float("inf"))
         at_most_s = 0.0 if was_rewired else _WRITING_LOOK_S if writing else _LOOK_S
         self._next_look_s = max(0.0, min(at_most_s, due_s - now_s))
+
+    def _all_files(self) -> list[_File]:
+        return [*self._files.values(), *(file for item in self._patterns.values() for file in item.fresh.values())]
 
     # Listening
 
@@ -428,7 +471,6 @@ class Watcher:
             self._observer.unschedule_all()
             self._observer = self._start()
             self._ears.clear()
-            self._is_rewired = True
             return True
         dead = {emitter.watch.path for emitter in self._observer.emitters if not emitter.is_alive()}
         deaf = [ear for ear in self._ears.values() if ear.folder in dead or _identity(ear.folder) != ear.identity]
@@ -442,59 +484,57 @@ class Watcher:
             ear = self._ears.get(folder)
             if ear is not None and now_s - ear.armed_s >= _DOUBT_S:
                 self._drop(ear)
+                self._is_rewired = True
 
     def _drop(self, ear: _Ear) -> None:
         del self._ears[ear.folder]
-        self._is_rewired = True
         if ear.watch is not None:
             self._observer.unschedule(ear.watch)
 
     def _listen(self, now_s: float) -> None:
         """Watch every folder that matters and no other, as far as inotify goes."""
         if self._is_rewired:
-            self._wanted = self._what_matters()
             self._is_rewired = False
-            for folder in self._ears.keys() - self._wanted.keys():
-                self._drop(self._ears[folder])
-        for folder, (names, globs) in self._wanted.items():
-            ear = self._ears.get(folder) or self._arm(folder, now_s)
-            if ear is not None:
-                ear.names, ear.globs = frozenset(names), frozenset(globs)
+            self._wanted = self._what_matters()
+            for ear in list(self._ears.values()):
+                if ear.folder in self._wanted:
+                    ear.wanted = self._wanted[ear.folder]
+                else:
+                    self._drop(ear)
+        if now_s >= self._retry_s:
+            self._problem = ""
+            for folder in self._wanted.keys() - self._ears.keys():
+                self._arm(folder, now_s)
 
-    def _what_matters(self) -> dict[str, tuple[set[str], set[Step]]]:
-        wanted: dict[str, tuple[set[str], set[Step]]] = {}
-        files = [*self._files.values(), *(file for item in self._patterns.values() for file in item.fresh.values())]
-        for folder, name in (step for item in files for step in item.trail):
-            wanted.setdefault(folder, (set(), set()))[0].add(name)
+    def _what_matters(self) -> dict[str, _Wanted]:
+        wanted: defaultdict[str, _Wanted] = defaultdict(_Wanted)
+        for folder, name in (step for file in self._all_files() for step in file.trail):
+            wanted[folder].names.add(name)
         for pattern in self._patterns.values():
             for folder, name in pattern.steps:
-                wanted.setdefault(folder, (set(), set()))[0].add(name)
-            for folder, name in pattern.globs:
-                wanted.setdefault(folder, (set(), set()))[1].add((folder, name))
-        return wanted
+                wanted[folder].names.add(name)
+            for folder, components in pattern.folders.items():
+                wanted[folder].components.update(components)
+        return dict(wanted)
 
-    def _arm(self, folder: str, now_s: float) -> _Ear | None:
-        """Take a watch, unless that is hopeless for the time being."""
+    def _arm(self, folder: str, now_s: float) -> None:
+        """Take a watch, unless there is nothing to watch or inotify is exhausted."""
         identity = _identity(folder)
         # watchdog 2.2 takes EACCES for success, and its thread then never ends.
-        if now_s < self._retry_s or identity is None or not os.access(folder, os.R_OK):
-            return None
-        ear = _Ear(folder, identity, self._heard)
+        if identity is None or not os.access(folder, os.R_OK) or self._problem:
+            return
+        ear = _Ear(folder, identity, self._wanted[folder], self._heard, now_s)
         try:
             ear.watch = self._observer.schedule(ear, folder)
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             _close_what_watchdog_lost(error)
             if _identity(folder) == identity:
                 number = error.errno if isinstance(error, OSError) else None
-                otherwise = f"inotify does not watch {folder}: {error}; changes are noticed within a second"
+                otherwise = f"inotify does not watch {folder} ({error}): changes are noticed within a second"
                 self._problem = _EXHAUSTED.get(number or 0, otherwise)
                 self._retry_s = now_s + _RETRY_S
-            return None
-        ear.armed_s = now_s
-        self._ears[folder] = ear
-        if self._ears.keys() == self._wanted.keys():
-            self._problem = ""
-        return ear
+        else:
+            self._ears[folder] = ear
 
 
 def _close_what_watchdog_lost(error: BaseException) -> None:
@@ -538,11 +578,10 @@ def _stamp(folder: str) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _fits(step: Step, pattern: Step) -> bool:
-    """True if a name in a folder matches one component of a glob pattern there, as glob.glob has it."""
-    name, component = step[1], pattern[1]
+def _fits(name: str, component: str) -> bool:
+    """True if a name matches one component of a glob pattern, as glob.glob has it."""
     is_hidden = name.startswith(".") and not component.startswith(".")
-    return step[0] == pattern[0] and not is_hidden and fnmatch.fnmatchcase(name, component)
+    return not is_hidden and fnmatch.fnmatchcase(name, component)
 
 
 def _trail(path: str) -> tuple[Step, ...]:

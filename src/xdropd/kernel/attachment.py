@@ -1,7 +1,7 @@
 """One interface's attachment: a bpf_link to the root program, and the program array behind it.
 
-The root program never changes while the attachment lives; what is in force is whatever stands in slot 0. The link is the
-only thing that keeps the filter on the interface: when its last descriptor closes, the kernel detaches. While it is
+The root program never changes while the attachment lives; what is in force is whatever stands in slot 0. The link is
+the only thing that keeps the filter on the interface: when its last descriptor closes, the kernel detaches. While it is
 there, nobody else can attach or detach by netlink.
 """
 
@@ -50,7 +50,7 @@ class Attachment:
 
     def put_in_force(self, program: int) -> None:
         """Let packets meet this program from now on: one atomic step."""
-        insist(lambda: libbpf.set_program(self.maps["in_force"], 0, program))
+        insist(libbpf.set_program, self.maps["in_force"], 0, program)
 
     def totals(self) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
@@ -88,8 +88,8 @@ def prepare(blueprint: Blueprint) -> Prepared:
     maps: dict[str, int] = {}
     try:
         for name in sorted(INTERFACE_MAPS):
-            maps[name] = insist(lambda name=name: create(blueprint, name))  # type: ignore[misc]
-        return Prepared(insist(lambda: load(blueprint, ROOT_PROGRAM, maps)), maps)
+            maps[name] = insist(create, blueprint, name)
+        return Prepared(insist(load, blueprint, ROOT_PROGRAM, maps), maps)
     except KernelError:
         for descriptor in maps.values():
             os.close(descriptor)

@@ -15,6 +15,7 @@ import os
 import re
 import socket
 import sys
+from pathlib import Path
 
 from xdropd.host import libc
 from xdropd.kernel.libbpf import map_references
@@ -23,17 +24,17 @@ _PROGRAM = re.compile(r"^int (\w+)\(struct xdp_md \*\w+\)", re.MULTILINE)
 
 
 def main(arguments: list[str]) -> None:
+    """Compile and answer; the usage is above."""
     libc.die_with_parent(int(arguments[1]))
     libc.keep_only_capability(libc.CAP_BPF)
     answer = socket.socket(fileno=int(arguments[0]))
-    with open(arguments[2], encoding="utf-8") as file:
-        text = file.read()
+    text = Path(arguments[2]).read_text(encoding="utf-8")
 
     from bcc import BPF  # after the powers are gone, and only where it is wanted
 
     try:
         module = BPF(text=text, cflags=arguments[3:])
-    except Exception as problem:  # bcc raises bare Exception; clang's own lines are on standard error already
+    except Exception as problem:  # noqa: BLE001  # bcc raises bare Exception; clang's own lines are on standard error already
         sys.exit(str(problem))
     programs = {name: module.dump_func(name.encode()) for name in _PROGRAM.findall(text)}
     maps = sorted({number for body in programs.values() for _, number in map_references(body)})

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +64,7 @@ class Compilation:
 
     def __init__(self, folder: Path, cflags: tuple[str, ...] = ()) -> None:
         self._ours, theirs = socket.socketpair()
-        self._complaints = tempfile.TemporaryFile(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        self._complaints = os.fdopen(os.memfd_create("clang", os.MFD_CLOEXEC), "w+b")  # no folder needs to be writable
         package_root = str(Path(xdropd.__file__).parent.parent)
         command = [sys.executable, "-s", "-m", "xdropd.kernel.compile_child"]
         command += [str(theirs.fileno()), str(os.getpid()), str(folder / "xdrop.bpf.c"), *cflags]
@@ -108,8 +107,7 @@ class Compilation:
             raise CompileError(self._what_was_said())
         answer = json.loads(received)
         shapes = {
-            number: libbpf.map_shape(descriptor)
-            for number, descriptor in zip(answer["maps"], descriptors, strict=True)
+            number: libbpf.map_shape(descriptor) for number, descriptor in zip(answer["maps"], descriptors, strict=True)
         }
         programs = {name: base64.b64decode(text) for name, text in answer["programs"].items()}
         references = {

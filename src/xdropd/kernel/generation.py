@@ -2,7 +2,7 @@
 
 Complete beside the one in force, it takes over by one write to each interface's program array. Small changes go into
 the maps in force, in the order that plan.py lays down; a list that outgrows its maps, or a new program text, means
-another generation: cloned from the maps in force, changed, swapped in, and then given what the old one counted meanwhile.
+another generation: cloned from the maps in force, changed, swapped in, and given what the old one counted meanwhile.
 
 Knows the maps of xdrop.bpf.c by name. Does not know files, interfaces' names, or systemd.
 """
@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from xdropd.errors import KernelError
 from xdropd.kernel import libbpf, shapes
@@ -40,19 +40,20 @@ _WORDS_AT_MOST = 1 << 18
 _MARKS_A_WORD = 4
 _TRIES = 4
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def insist(step: Callable[[], _T]) -> _T:
+def insist(step: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
     """The result of a step, tried a few times: one refused call must not leave a list half in force.
 
     A full map (E2BIG) is not tried again, for it stays full.
     """
     for left in reversed(range(_TRIES)):
         try:
-            return step()
+            return step(*arguments, **named)
         except KernelError as refusal:
-            if not left or refusal.errno == errno.E2BIG and left < _TRIES - 1:
+            if not left or (refusal.errno == errno.E2BIG and left < _TRIES - 1):
                 raise
     raise AssertionError("unreachable")
 
@@ -121,7 +122,9 @@ class Generation:
     When the process dies, what the store does not hold goes; what is in force stays as long as its link does.
     """
 
-    def __init__(self, blueprint: Blueprint | None, number: int, maps: dict[str, int], programs: dict[str, int]) -> None:
+    def __init__(
+        self, blueprint: Blueprint | None, number: int, maps: dict[str, int], programs: dict[str, int]
+    ) -> None:
         self._blueprint = blueprint
         self.number = number
         self.maps = maps
@@ -144,11 +147,11 @@ class Generation:
         programs: dict[str, int] = {}
         try:
             for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS:
-                maps[name] = insist(lambda name=name: create(blueprint, name, getattr(sizes, name, None)))  # type: ignore[misc]
-            insist(lambda: libbpf.update(maps["filter_mask"], shapes.number(0), shapes.number(sizes.filter - 1)))
+                maps[name] = insist(create, blueprint, name, getattr(sizes, name, None))
+            insist(libbpf.update, maps["filter_mask"], shapes.number(0), shapes.number(sizes.filter - 1))
             everything = {**maps, **shared}
             for name in ("xdrop_mark", "xdrop_carry"):
-                programs[name] = insist(lambda name=name: load(blueprint, name, everything))  # type: ignore[misc]
+                programs[name] = insist(load, blueprint, name, everything)
         except KernelError:
             for descriptor in (*maps.values(), *programs.values()):
                 os.close(descriptor)
@@ -168,7 +171,7 @@ class Generation:
             assert self._blueprint, "an adopted generation has the programs it was found with"
             maps = {**self.maps, **shared, **interface_maps}
             blueprint = self._blueprint
-            self.programs[name] = insist(lambda: load(blueprint, VERDICT_PROGRAM, maps))
+            self.programs[name] = insist(load, blueprint, VERDICT_PROGRAM, maps)
         return self.programs[name]
 
     def forget_interface(self, interface: str) -> None:
@@ -221,7 +224,7 @@ class Generation:
         def put(chunk: bytes) -> None:
             count = len(chunk) // size
             packed = values[: count * shapes.HISTORY_BYTES]
-            insist(lambda: libbpf.update_batch(self.maps[_ADDRESSES[version]], chunk, packed, count))
+            insist(libbpf.update_batch, self.maps[_ADDRESSES[version]], chunk, packed, count)
 
         with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
             for _ in pool.map(put, chunks):
@@ -279,19 +282,19 @@ class Generation:
             for key, source in wanted.items()
         )
         name = _ADDRESSES[version]
-        insist(lambda: libbpf.update_batch(self.maps[name], blob, values, len(wanted)))
+        insist(libbpf.update_batch, self.maps[name], blob, values, len(wanted))
 
     def _remove_addresses(self, version: int, gone: Mapping[int, int]) -> None:
         if not gone:
             return
         name = _ADDRESSES[version]
         blob = pack_keys(version, gone)
-        insist(lambda: libbpf.delete_batch(self.maps[name], blob, len(gone)))
+        insist(libbpf.delete_batch, self.maps[name], blob, len(gone))
 
     def _set_prefix(self, prefix: Prefix, listed: Listed | None) -> None:
         name = _NETWORKS[prefix.version]
         number = self.cells[listed] if listed else 0
-        insist(lambda: libbpf.update(self.maps[name], shapes.prefix(*prefix), shapes.number(number)))
+        insist(libbpf.update, self.maps[name], shapes.prefix(*prefix), shapes.number(number))
 
     def _remove_prefix(self, prefix: Prefix) -> None:
         name = _NETWORKS[prefix.version]
@@ -304,14 +307,14 @@ class Generation:
         number = self._free_cells.pop() if self._free_cells else self._next_cell
         history = History(0, 0, 0, since_s, listed.source)
         value = shapes.cell(history, listed.span.version, listed.span.first, listed.span.last)
-        insist(lambda: libbpf.update(self.maps["cells"], shapes.number(number), value))
+        insist(libbpf.update, self.maps["cells"], shapes.number(number), value)
         self._next_cell = max(self._next_cell, number + 1)
         self.cells[listed] = number
 
     def _remove_cell(self, listed: Listed) -> None:
         number = self.cells.pop(listed, None)
         if number is not None:
-            insist(lambda: libbpf.update(self.maps["cells"], shapes.number(number), bytes(shapes.CELL_BYTES)))
+            insist(libbpf.update, self.maps["cells"], shapes.number(number), bytes(shapes.CELL_BYTES))
             self._free_cells.append(number)
 
     def _mark(self, kind: int, item_bytes: int, items: bytes) -> None:
@@ -327,14 +330,14 @@ class Generation:
             self._mark(shapes.MARK_NETWORKS[version], shapes.PREFIX_BYTES[version], b"".join(items[version]))
 
     def _order(self, program: str, order: bytes) -> None:
-        run = insist(lambda: libbpf.test_run(self.programs[program], order))
+        run = insist(libbpf.test_run, self.programs[program], order)
         if run.value != shapes.ORDER_DONE:
             raise KernelError(f"run {program}", errno.EINVAL, f"the program answered {run.value}")
 
     # ---- reading back ----
 
     def layout(self) -> Layout:
-        """Everything that is in the maps, for comparing with what should be. Also learns the cells of an adopted one."""
+        """Everything that is in the maps, for comparing with what should be. Learns the cells of an adopted one."""
         self._learn_cells()
         by_number = {number: listed for listed, number in self.cells.items()}
         addresses: dict[int, dict[int, int]] = {}
@@ -400,13 +403,19 @@ class Generation:
             size = shapes.ADDRESS_BYTES[version]
             for keys, values, count in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
                 packets = memoryview(values).cast("Q")[:: shapes.HISTORY_BYTES // 8].tolist()
-                yield [
-                    (version, int.from_bytes(keys[at * size : at * size + size], "big"), shapes.read_history(
-                        values[at * shapes.HISTORY_BYTES :][: shapes.HISTORY_BYTES]
-                    ))
-                    for at in range(count)
-                    if packets[at]
-                ] if any(packets) else []
+                yield (
+                    [
+                        (
+                            version,
+                            int.from_bytes(keys[at * size : at * size + size], "big"),
+                            shapes.read_history(values[at * shapes.HISTORY_BYTES :][: shapes.HISTORY_BYTES]),
+                        )
+                        for at in range(count)
+                        if packets[at]
+                    ]
+                    if any(packets)
+                    else []
+                )
 
     def source_volume(self, number: int) -> Volume:
         """What was dropped on behalf of a source, whether its entries are still listed or not."""
@@ -423,7 +432,7 @@ class Generation:
             name = _ADDRESSES[version]
             for keys, values, count in old._batches(name, shapes.HISTORY_BYTES):
                 blank = without_counts(values)
-                insist(lambda keys=keys, blank=blank, count=count, name=name: libbpf.update_batch(self.maps[name], keys, blank, count))  # type: ignore[misc]
+                insist(libbpf.update_batch, self.maps[name], keys, blank, count)
                 self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], keys)
                 self.used[name] += count
                 yield
@@ -434,12 +443,12 @@ class Generation:
             blank_cell = shapes.cell(
                 History(0, 0, 0, since_s, listed.source), listed.span.version, listed.span.first, listed.span.last
             )
-            insist(lambda number=number, blank_cell=blank_cell: libbpf.update(self.maps["cells"], shapes.number(number), blank_cell))  # type: ignore[misc]
+            insist(libbpf.update, self.maps["cells"], shapes.number(number), blank_cell)
         yield
         for version in VERSIONS:
             name, size = _NETWORKS[version], shapes.PREFIX_BYTES[version]
             for keys, values, count in old._batches(name, shapes.NUMBER_BYTES):
-                insist(lambda keys=keys, values=values, count=count, name=name: libbpf.update_batch(self.maps[name], keys, values, count))  # type: ignore[misc]
+                insist(libbpf.update_batch, self.maps[name], keys, values, count)
                 self._mark_prefixes(
                     Prefix(version, *shapes.read_prefix(version, keys[at * size : (at + 1) * size]))
                     for at in range(count)
@@ -508,7 +517,7 @@ def without_counts(histories: bytes) -> bytes:
 
 
 def places_of(prefix: Prefix) -> list[bytes]:
-    """What xdrop_mark wants to know of a prefix: itself at each /24 (IPv6: /32) that it touches; at each /12 if short."""
+    """What xdrop_mark is told of a prefix: itself at each /24 (IPv6: /32) that it touches; at each /12 if short."""
     width = WIDTH[prefix.version]
     granule_bits = 12 if prefix.length_bits < shapes.SHORT_BITS[prefix.version] else {4: 24, 6: 32}[prefix.version]
     step = 1 << width - granule_bits

@@ -8,9 +8,10 @@ just what it knows. Descriptors are plain integers; `close` is os.close.
 import ctypes as ct
 import errno
 import os
-from array import array
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from xdropd.errors import KernelError, NotPermitted
 
@@ -162,7 +163,7 @@ class _LinkInfo(ct.Structure):
 _library = ct.CDLL("libbpf.so.1", use_errno=True)
 
 
-def _declare(name: str, *arguments: object) -> "ct._NamedFuncPointer":
+def _declare(name: str, *arguments: type) -> "ct._NamedFuncPointer":
     function = getattr(_library, name)
     function.argtypes = list(arguments)
     function.restype = ct.c_int
@@ -179,14 +180,11 @@ _link_create = _declare("bpf_link_create", ct.c_int, ct.c_int, ct.c_int, ct.POIN
 _update = _declare("bpf_map_update_elem", ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64)
 _lookup = _declare("bpf_map_lookup_elem", ct.c_int, ct.c_char_p, ct.c_void_p)
 _delete = _declare("bpf_map_delete_elem", ct.c_int, ct.c_char_p)
-_next_key = _declare("bpf_map_get_next_key", ct.c_int, ct.c_char_p, ct.c_void_p)
 _pop = _declare("bpf_map_lookup_and_delete_elem", ct.c_int, ct.c_char_p, ct.c_void_p)
 _update_batch = _declare(
     "bpf_map_update_batch", ct.c_int, ct.c_void_p, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.POINTER(_BatchOpts)
 )
-_delete_batch = _declare(
-    "bpf_map_delete_batch", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.POINTER(_BatchOpts)
-)
+_delete_batch = _declare("bpf_map_delete_batch", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.POINTER(_BatchOpts))
 _lookup_batch = _declare(
     "bpf_map_lookup_batch",
     ct.c_int,
@@ -217,7 +215,7 @@ def _check(result: int, call: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """What the kernel tells of a map. Sizes in bytes; `value_bytes` as user space sees it is larger for per-CPU maps."""
+    """What the kernel tells of a map. Sizes in bytes; what user space sees of a per-CPU value is larger."""
 
     name: str
     type: int
@@ -246,8 +244,8 @@ class TestRun:
 
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key (highest possible CPU number + 1)."""
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
-        return int(file.read().strip().split(",")[-1].split("-")[-1]) + 1
+    ranges = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
+    return int(ranges.split(",")[-1].split("-")[-1]) + 1
 
 
 def create_map(shape: MapShape) -> int:
@@ -261,18 +259,18 @@ def create_map(shape: MapShape) -> int:
 
 
 def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:
-    """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn, GPL. On refusal the verifier's last lines are in the error."""
+    """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. A refusal carries the verifier's last lines."""
     options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), expected_attach_type=ATTACH_TYPE_XDP, prog_flags=flags)
     count = len(instructions) // INSN_BYTES
     descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
     if descriptor >= 0:
-        return descriptor
+        return int(descriptor)
     refusal = ct.get_errno()
     log = ct.create_string_buffer(1 << 16)
     options.log_level, options.log_size, options.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
     descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
     if descriptor >= 0:
-        return descriptor
+        return int(descriptor)
     said = log.value.decode(errors="replace").strip().splitlines()[-4:]
     ct.set_errno(refusal)
     return _check(-1, f"load program {name}" + "".join(f"\n  verifier: {line}" for line in said))
@@ -294,7 +292,8 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
 def set_program(array_fd: int, index: int, program: int) -> None:
     """Put a program into a slot of a program array: one atomic step for every packet."""
     _check(
-        _update(array_fd, index.to_bytes(4, _order), program.to_bytes(4, _order), ANY), "write the program array"
+        _update(array_fd, index.to_bytes(4, sys.byteorder), program.to_bytes(4, sys.byteorder), ANY),
+        "write the program array",
     )
 
 
@@ -328,19 +327,6 @@ def pop(queue_fd: int, value_bytes: int) -> bytes | None:
         return None
     _check(-1, "pop from queue")
     return None
-
-
-def keys(map_fd: int, key_bytes: int) -> Iterator[bytes]:
-    """Every key of a map, by BPF_MAP_GET_NEXT_KEY. For maps of moderate size and for tries, which have no safe batch."""
-    key: bytes | None = None
-    following = ct.create_string_buffer(key_bytes)
-    while True:
-        if _next_key(map_fd, key, following) != 0:
-            if ct.get_errno() == errno.ENOENT:
-                return
-            _check(-1, "walk through map")
-        key = following.raw
-        yield key
 
 
 def update_batch(map_fd: int, keys_blob: bytes, values_blob: bytes, count: int, flags: int = ANY) -> None:
@@ -410,9 +396,7 @@ def map_shape(map_fd: int) -> MapShape:
     """BPF_OBJ_GET_INFO_BY_FD of a map."""
     info, size = _MapInfo(), ct.c_uint32(ct.sizeof(_MapInfo))
     _check(_info(map_fd, ct.byref(info), ct.byref(size)), "ask about a map")
-    return MapShape(
-        info.name.decode(), info.type, info.key_size, info.value_size, info.max_entries, info.map_flags
-    )
+    return MapShape(info.name.decode(), info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
 
 
 def program_shape(program: int) -> ProgramShape:
@@ -431,8 +415,8 @@ def link_target(link: int) -> tuple[int, int]:
 
 def program_in(array_fd: int, index: int) -> int:
     """The id of the program in a slot of a program array; 0 for an empty slot."""
-    found = lookup(array_fd, index.to_bytes(4, _order), 4)
-    return int.from_bytes(found, _order) if found else 0
+    found = lookup(array_fd, index.to_bytes(4, sys.byteorder), 4)
+    return int.from_bytes(found, sys.byteorder) if found else 0
 
 
 def test_run(program: int, packet: bytes, repeat: int = 1) -> TestRun:
@@ -451,14 +435,8 @@ def map_references(instructions: bytes) -> list[tuple[int, int]]:
     """Where a program refers to maps: (offset of the 4-byte immediate, descriptor number in it)."""
     found = []
     for at in range(0, len(instructions), INSN_BYTES):
-        source_register = instructions[at + 1] >> 4 if _order == "little" else instructions[at + 1] & 15
+        source_register = instructions[at + 1] >> 4 if sys.byteorder == "little" else instructions[at + 1] & 15
         if instructions[at] == LD_IMM64 and source_register == PSEUDO_MAP_FD:
-            number = int.from_bytes(instructions[at + 4 : at + 8], _order)
+            number = int.from_bytes(instructions[at + 4 : at + 8], sys.byteorder)
             found.append((at + 4, number))
     return found
-
-
-
-
-
-_order = "little" if array("H", b"\1\0")[0] == 1 else "big"

@@ -41,7 +41,7 @@ class History(NamedTuple):
     """What is known of one entry: `last_seen_ns` in CLOCK_MONOTONIC (0: never), `since_s` in CLOCK_REALTIME."""
 
     packets: int
-    bytes: int
+    total_bytes: int
     last_seen_ns: int
     since_s: int
     source: int

@@ -84,14 +84,11 @@ def difference(before: Layout, after: Layout) -> Plan:
         exempt_set=tuple(exempt_set),
         listed_set=tuple(listed_set),
         addresses_set={
-            version: dict(after.addresses[version].items() - before.addresses[version].items())
-            for version in VERSIONS
+            version: dict(after.addresses[version].items() - before.addresses[version].items()) for version in VERSIONS
         },
         addresses_removed={
             version: {
-                key: number
-                for key, number in before.addresses[version].items()
-                if key not in after.addresses[version]
+                key: number for key, number in before.addresses[version].items() if key not in after.addresses[version]
             }
             for version in VERSIONS
         },

@@ -93,10 +93,9 @@ class Members:
             gone -= gone.intersection(new)
         if come:
             come -= come.intersection(old)
-        members = Members(column)
         if self._sorted is not None and len(new) == len(old) + len(come) - len(gone):
-            members._sorted = _amended(self._sorted, gone, come)
-        return members, gone, come
+            return Members(column, _amended(self._sorted, gone, come)), gone, come
+        return Members(column), gone, come
 
 
 def _common_head(old: "array[int] | list[int]", new: "array[int] | list[int]") -> int:
@@ -120,9 +119,7 @@ def _common_tail(old: "array[int] | list[int]", new: "array[int] | list[int]", h
     return low
 
 
-def _amended(
-    keys: "array[int] | list[int]", gone: set[int], come: set[int]
-) -> "array[int] | list[int] | None":
+def _amended(keys: "array[int] | list[int]", gone: set[int], come: set[int]) -> "array[int] | list[int] | None":
     if len(gone) + len(come) > _SORTED_EDITS_AT_MOST:
         return None
     amended = keys[:]
@@ -269,8 +266,8 @@ class Exemptions:
 
     def keeper_of(self, span: Span) -> Exemption | None:
         """An exemption that covers all of a span alone; allow before guard."""
-        covering = (item for item in self.items if _covers(item.span, span))
-        return min(covering, key=lambda item: (item.kind, item.span.size), default=None)
+        covering = [item for item in self.items if _covers(item.span, span)]
+        return min(covering, key=lambda item: (item.kind, item.span.size)) if covering else None
 
     def covers(self, span: Span) -> bool:
         """Whether the exemptions together cover all of a span."""
@@ -349,13 +346,13 @@ class Ruleset:
         self.exemptions = exemptions or Exemptions()
 
     def owner(self, version: int, key: int) -> Source | None:
-        """The source that an address is credited to as an address; None where no source lists it so, or it is exempt."""
+        """The source that an address is credited to as an address; None if none lists it so, or it is exempt."""
         if self.exemptions.holds(version, key):
             return None
         return next((source for source in self.sources if source.has_address(version, key)), None)
 
     def holder(self, version: int, key: int) -> tuple[Source, Entry] | None:
-        """The entry that decides on an address: the one with the fewest addresses, the first of several. Exemptions apart."""
+        """The entry that decides on an address, exemptions apart: the one with the fewest, the first of several."""
         holding = (
             (entry.span.size, order, source, entry)
             for order, source in enumerate(self.sources)
@@ -373,12 +370,12 @@ class Ruleset:
             if entry.span.version == version and entry.span.first <= key <= entry.span.last:
                 yield entry
 
-    def wide(self, version: int, window: Span) -> Iterator[tuple[int, Listed]]:
-        """Networks and ranges that touch a window, with the order of their source."""
+    def wide(self, version: int, window: Span) -> Iterator[tuple[int, int, Listed]]:
+        """Networks and ranges that touch a window, with the order of their source and their own within it."""
         for order, source in enumerate(self.sources):
-            for span in source.entries:
+            for position, span in enumerate(source.entries):
                 if span.version == version and not span.is_address and _overlap(span, window):
-                    yield order, Listed(span, source.number)
+                    yield order, position, Listed(span, source.number)
 
     def exempt_changes(self, other: "Ruleset") -> Region:
         """The region in which exemptions of two rulesets make a difference, whatever is listed there in either."""
@@ -410,7 +407,7 @@ class Ruleset:
         return Layout(addresses, self.prefixes(windows), frozenset(self._cells(windows)))
 
     def bulk(self, version: int) -> Iterator[tuple[int, Collection[int]]]:
-        """Every listed address that is not exempt, as (source number, keys), so ordered that the last one written counts."""
+        """Every listed address that is not exempt, as (source number, keys): the last one written counts."""
         for source in reversed(self.sources):
             own = [span.first for span in source.entries if span.version == version and span.is_address]
             for keys in (source.members[version].column.keys, own):
@@ -430,11 +427,11 @@ class Ruleset:
     def _prefixes_within(self, window: Span) -> dict[Prefix, Listed | None]:
         version = window.version
         candidates: dict[tuple[int, int], _Rank] = {}
-        for order, listed in self.wide(version, window):
-            rank = _Rank(listed.span.size, order, listed)
+        for order, position, listed in self.wide(version, window):
+            rank = _Rank(listed.span.size, order, position, listed)
             for place in prefixes(listed.span):
                 known = candidates.get(place)
-                if known is None or rank < known:
+                if known is None or rank.beats(known):
                     candidates[place] = rank
         if not candidates:
             return {}
@@ -449,7 +446,7 @@ class Ruleset:
 
     def _cells(self, windows: Iterable[Span]) -> Iterator[Listed]:
         for window in _few(windows):
-            for _, listed in self.wide(window.version, window):
+            for _, _, listed in self.wide(window.version, window):
                 yield listed
 
     def narrowed_by_guard(self) -> Iterator[tuple[Source, Span, Exemption]]:
@@ -467,14 +464,19 @@ class Ruleset:
 
 
 class _Rank(NamedTuple):
-    """Who wins for a prefix: fewest addresses, then the order of the sources."""
+    """Who wins for a prefix: fewest addresses, then the order of the sources, then the order within one."""
 
     size: int
     order: int
+    position: int
     listed: Listed | None
 
+    def beats(self, other: "_Rank") -> bool:
+        """Whether this one wins against another."""
+        return self[:3] < other[:3]
 
-_EXEMPT = _Rank(-1, -1, None)
+
+_EXEMPT = _Rank(-1, -1, -1, None)
 
 
 def _most_specific(candidates: dict[tuple[int, int], _Rank], width_bits: int) -> Iterator[tuple[int, int, _Rank]]:
@@ -485,7 +487,7 @@ def _most_specific(candidates: dict[tuple[int, int], _Rank], width_bits: int) ->
             enclosing.pop()
         rank = candidates[first, length]
         outer = enclosing[-1][1] if enclosing else _EXEMPT
-        winner = min(rank, outer) if enclosing else rank
+        winner = outer if enclosing and outer.beats(rank) else rank
         enclosing.append((first + (1 << width_bits - length) - 1, winner))
         if winner is not outer:
             yield first, length, winner

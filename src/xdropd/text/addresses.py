@@ -12,6 +12,13 @@ from xdropd.text import wording
 WIDTH = {4: 32, 6: 128}  # bits in an address
 
 
+class NoEntryError(ValueError):
+    """A text is neither address nor network nor range. Its sentence is made when it is asked for: most are not."""
+
+    def __str__(self) -> str:
+        return wording.why_no_entry(self.args[0])
+
+
 class Span(NamedTuple):
     """All addresses of one version from `first` to `last`, both included, as host-order integers."""
 
@@ -100,7 +107,7 @@ def parse_span(text: str) -> Span:
         last = parse_address(end)
         if last is not None and not slash:
             return _range(text, first, last)
-    raise ValueError(wording.why_no_entry(text))
+    raise NoEntryError(text)
 
 
 def _network(text: str, head: str, address: tuple[int, int], length: str) -> Span:

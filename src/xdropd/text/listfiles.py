@@ -1,0 +1,259 @@
+"""Plain list files that others publish: text to entries, leniently.
+
+Lives here: the formats, and how one is told from another by what the lines look like; and when a new version of a file
+is not to be trusted. Not here: files, globs, and which version is in force.
+
+Formats, one for a whole file:
+
+plain     one address, network or range a line; "#" and ";" start comments, other text may follow (FireHOL, ipsum,
+          Spamhaus DROP)
+json      one object a line with a "cidr" (Spamhaus DROP); objects of type "metadata" are comments
+dshield   start, end and prefix length in columns (https://feeds.dshield.org/block.txt)
+p2p       "name:1.2.3.4-5.6.7.8" (PeerGuardian)
+emule     "001.002.003.004 - 005.006.007.008 , 000 , name" (ipfilter.dat); zeros are padding here, and from access
+          level 128 on a line means "not filtered"
+
+A line that does not parse is skipped and counted. So is one that may mean something else than "block this": a network
+with host bits set, two addresses side by side, columns of CSV, and an address with a host name behind it, as in a hosts
+file.
+"""
+
+from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+
+import json
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from xdropd.errors import Problem
+from xdropd.text import plainlines, wording
+from xdropd.text.addresses import NoEntryError, Span, parse_address, parse_span
+from xdropd.text.entries import Column, Entry, Listing
+
+_WARNINGS_AT_MOST = 20
+_SAMPLE_LINES = 100
+_LINE_CHARACTERS_AT_MOST = 4096
+
+_BOM = b"\xef\xbb\xbf"
+_COMMENT = re.compile(r"[#;]")
+_HOST_NAME = re.compile(r"([A-Za-z0-9_-]+\.)+[A-Za-z][A-Za-z0-9-]+\.?")
+_LOCALHOST_LINE = re.compile(rb"^[ \t]*[0-9A-Fa-f.:]+[ \t]+localhost\b", re.MULTILINE)
+_HOSTS_FILE_ADDRESS = re.compile(r"0\.0\.0\.0|127\..*|::1?|255\.255\.255\.255")
+_DECIMALS = r"([0-9]{1,3}(?:\.[0-9]{1,3}){3})"
+_P2P = re.compile(rf".*:\s*{_DECIMALS}\s*-\s*{_DECIMALS}\s*")
+_EMULE = re.compile(rf"\s*{_DECIMALS}\s*-\s*{_DECIMALS}\s*(?:,\s*([0-9]{{1,3}})\s*(?:,.*)?)?")
+_EMULE_NOT_FILTERED = 128
+
+
+# From a line that is neither blank nor a comment to what it blocks; None if it is in order and blocks nothing.
+# Raises ValueError with a sentence if it does not parse.
+_LineParser = Callable[[str], Span | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """What one version of a list file says."""
+
+    listing: Listing
+    lines: int
+    """Blank and comment lines apart."""
+    unparsed: int
+    """How many of these were skipped because they do not parse."""
+    warnings: tuple[Problem, ...] = ()
+    """The first of the skipped lines."""
+    reason: str = ""
+    """Holds for every entry of the file."""
+
+
+def read(data: bytes, file: str, reason: str = "") -> ListFile:
+    """Read a list file of any format. Never refuses; `objection` says whether the result is fit to be used.
+
+    `file` is only the name for warnings.
+    """
+    data = data.removeprefix(_BOM).replace(b"\r\n", b"\n")
+    reader = _Reader(file, _format_of(data))
+    line = 1
+    for _, chunk in plainlines.chunks(data):
+        line = reader.take(chunk, line)
+    return reader.result(reason)
+
+
+def objection(new: ListFile, last_entries: int | None) -> str | None:
+    """Why `new` must not take the place of the last good version, that had `last_entries` (None: there is none).
+
+    None if nothing speaks against it.
+    """
+    count = new.listing.count
+    if new.unparsed * 10 > new.lines:
+        return f"{new.unparsed} of its {new.lines} lines do not parse"
+    if count == 0 and last_entries != 0:
+        return "it has no entries" if last_entries is None else f"it has no entries any more, and had {last_entries}"
+    if last_entries is not None and last_entries >= 100 and count * 2 < last_entries:
+        return f"it has {count} entries, and had {last_entries}"
+    return None
+
+
+class _Reader:
+    """Takes a text chunk by chunk."""
+
+    def __init__(self, file: str, parse: _LineParser) -> None:
+        self._file = file
+        self._parse = parse
+        self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
+        self._entries: list[Entry] = []
+        self._lines = self._unparsed = 0
+        self._warnings: list[Problem] = []
+
+    def take(self, chunk: bytes, line: int) -> int:
+        """Read whole lines, the first of which has this number; the number of the line after them."""
+        texts = chunk.decode(errors="replace").split("\n")
+        if not texts[-1]:
+            texts.pop()
+        keys = _keys_of(texts) if self._parse is _plain else None
+        if keys is not None:
+            self._plain4.keys.extend(keys)
+            self._plain4.lines.extend(range(line, line + len(keys)))
+            self._lines += len(keys)
+        else:
+            for number, text in enumerate(texts, line):
+                self._line(text, number)
+        return line + len(texts)
+
+    def _line(self, text: str, line: int) -> None:
+        if _is_comment(text):
+            return
+        try:
+            span = _checked(self._parse, text)
+        except ValueError as error:
+            self._lines += 1
+            self._unparsed += 1
+            if len(self._warnings) < _WARNINGS_AT_MOST:
+                what = f"no entry: {wording.quoted(text.strip())}" if isinstance(error, NoEntryError) else str(error)
+                self._warnings.append(Problem(self._file, line, 1, f"this line is skipped, {what}", "warning"))
+            return
+        if span is None:
+            return
+        self._lines += 1
+        if not span.is_address:
+            self._entries.append(Entry(span, line))
+        else:
+            (self._plain4 if span.version == 4 else self._plain6).append(span.first, line)
+
+    def result(self, reason: str) -> ListFile:
+        listing = Listing(self._plain4, self._plain6, tuple(self._entries))
+        return ListFile(listing, self._lines, self._unparsed, tuple(self._warnings), reason)
+
+
+def _is_comment(text: str) -> bool:
+    start = text.lstrip()
+    return not start or start[0] in "#;" or start.startswith("//")
+
+
+def _checked(parse: _LineParser, text: str) -> Span | None:
+    if len(text) > _LINE_CHARACTERS_AT_MOST:
+        raise ValueError(f"it has more than {_LINE_CHARACTERS_AT_MOST} characters")
+    return parse(text)
+
+
+def _format_of(data: bytes) -> _LineParser:
+    """The format that reads the most of the first lines; `_plain` if none does better."""
+    if b"localhost" in data and _LOCALHOST_LINE.search(data):
+        return _hosts
+    read = dict.fromkeys((_plain, _json, _dshield, _p2p, _emule), 0)
+    for text in islice(_content_lines(data), _SAMPLE_LINES):
+        for parse in read:
+            with suppress(ValueError):
+                read[parse] += _checked(parse, text) is not None
+    return max(read, key=lambda parse: read[parse])  # the first among equals
+
+
+def _content_lines(data: bytes) -> Iterator[str]:
+    for _, chunk in plainlines.chunks(data):
+        for text in chunk.decode(errors="replace").split("\n"):
+            if not _is_comment(text):
+                yield text
+
+
+def _keys_of(texts: list[str]) -> array[int] | None:
+    """The addresses of lines that hold one each and nothing else, or nothing but a number after it; None for others."""
+    keys = plainlines.keys_of(texts)
+    if keys is None:
+        columns = [text.split() for text in texts]
+        if all(len(words) == 2 and words[1].isdecimal() for words in columns):
+            keys = plainlines.keys_of([words[0] for words in columns])
+    return keys
+
+
+def _plain(text: str) -> Span:
+    if "#" in text or ";" in text:
+        text = _COMMENT.split(text, 1)[0]
+    first, *rest = text.split(maxsplit=3)
+    if len(rest) > 1 and rest[0] == "-":
+        first = f"{first}-{rest[1]}"
+        rest = rest[2:]
+    span = parse_span(first)
+    if rest and not rest[0].isdecimal():
+        _refuse_columns(first, rest[0])
+    return span
+
+
+def _refuse_columns(first: str, second: str) -> None:
+    """Raise ValueError if the second word makes it doubtful that the first is what is to be blocked."""
+    if second[0] == ",":
+        raise ValueError("columns with commas between them are not read")
+    if parse_address(second.rstrip(",").partition("/")[0]) is not None:
+        raise ValueError(f"two addresses side by side, {wording.quoted(first)} and {wording.quoted(second)}")
+    if _HOST_NAME.fullmatch(second) or (second[0].isalpha() and _HOSTS_FILE_ADDRESS.fullmatch(first)):
+        raise ValueError(f"an address and a host name, {wording.quoted(second)}, as in a hosts file")
+
+
+def _hosts(text: str) -> Span:
+    raise ValueError(f"this is a hosts file, its addresses are not to be blocked: {wording.quoted(text.strip())}")
+
+
+def _json(text: str) -> Span | None:
+    if text.lstrip()[0] != "{":
+        raise ValueError(f"not a JSON object: {wording.quoted(text.strip())}")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not a JSON object ({error}): {wording.quoted(text.strip())}") from None
+    cidr = value.get("cidr")
+    if isinstance(cidr, str):
+        return parse_span(cidr)
+    if value.get("type") == "metadata":
+        return None
+    raise ValueError(f"a JSON object without 'cidr': {wording.quoted(text.strip())}")
+
+
+def _dshield(text: str) -> Span:
+    words = text.split(maxsplit=3)
+    if len(words) < 3 or not (words[2].isascii() and words[2].isdecimal()):
+        raise ValueError(f"not start, end and prefix length: {wording.quoted(text.strip())}")
+    span = parse_span(f"{words[0]}/{words[2]}")
+    if parse_address(words[1]) != (span.version, span.last):
+        raise ValueError(f"{wording.quoted(words[1])} is not the last address of {span}")
+    return span
+
+
+def _p2p(text: str) -> Span:
+    match = _P2P.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a name, a colon and a range: {wording.quoted(text.strip())}")
+    return parse_span(f"{match[1]}-{match[2]}")
+
+
+def _emule(text: str) -> Span | None:
+    match = _EMULE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a range, an access level and a name: {wording.quoted(text.strip())}")
+    if match[3] and int(match[3]) >= _EMULE_NOT_FILTERED:
+        return None
+    return parse_span(f"{_without_padding(match[1])}-{_without_padding(match[2])}")
+
+
+def _without_padding(address: str) -> str:
+    return ".".join(str(int(number)) for number in address.split("."))

@@ -359,43 +359,20 @@ static __always_inline struct hit in_cell(__u32 number)
 	return (struct hit){ .history = &cell->history, .cell = number };
 }
 
-/* The index of the highest bit that is set; `word` is not 0. Without branches, for the verifier's sake. */
-static __always_inline __u32 highest_bit(__u64 word)
-{
-	__u32 index = 0, step;
-
-#pragma unroll
-	for (int bits = 32; bits; bits >>= 1) {
-		step = (((1ULL << bits) - 1 - word) >> 63) * bits;
-		word >>= step;
-		index += step;
-	}
-	return index;
-}
-
 static __always_inline __u32 upper_bits(__u32 count)
 {
 	return count ? ~0U << (32 - count) : 0;
 }
 
-/* Longest prefix first: the first one found decides. */
-static __always_inline struct hit find_network4(__be32 source_be, __u64 lengths)
+static __always_inline struct prefix4 prefix4_of(__be32 address_be, __u32 length_bits)
 {
-	for (int tried = 0; tried <= 32 && lengths; tried++) {
-		struct prefix4 prefix;
-		__u32 *cell;
-
-		prefix.length_bits = highest_bit(lengths);
-		prefix.address_be = source_be & to_be32(upper_bits(prefix.length_bits));
-		cell = networks4.lookup(&prefix);
-		if (cell)
-			return in_cell(*cell);
-		lengths &= ~(1ULL << (prefix.length_bits & 63));
-	}
-	return (struct hit){};
+	return (struct prefix4){
+		.address_be = address_be & to_be32(upper_bits(length_bits)),
+		.length_bits = length_bits,
+	};
 }
 
-static __always_inline struct prefix6 prefix_of(const struct ipv6_address *address, __u32 length_bits)
+static __always_inline struct prefix6 prefix6_of(const struct ipv6_address *address, __u32 length_bits)
 {
 	struct prefix6 prefix = { .length_bits = length_bits };
 
@@ -409,18 +386,37 @@ static __always_inline struct prefix6 prefix_of(const struct ipv6_address *addre
 	return prefix;
 }
 
-static __always_inline struct hit find_network6(const struct ipv6_address *source, struct lengths6 lengths)
+/*
+ * Longest prefix first: the first one found decides. Unrolled, the masks are constants, and the verifier, which walks
+ * along every path, meets each length once.
+ */
+static __always_inline struct hit find_network4(__be32 source_be, __u64 lengths)
+{
+	if (!lengths)
+		return (struct hit){};
+#pragma unroll
+	for (int length_bits = 32; length_bits >= 0; length_bits--) {
+		if (lengths >> length_bits & 1) {
+			struct prefix4 prefix = prefix4_of(source_be, length_bits);
+			__u32 *cell = networks4.lookup(&prefix);
+
+			if (cell)
+				return in_cell(*cell);
+		}
+	}
+	return (struct hit){};
+}
+
+static __always_inline struct hit find_network6(const struct ipv6_address *source, const struct lengths6 *lengths)
 {
 #pragma unroll
-	for (int word = LENGTH_WORDS6 - 1; word >= 0; word--) {
-		for (int tried = 0; tried < 64 && lengths.words[word]; tried++) {
-			__u32 bit = highest_bit(lengths.words[word]);
-			struct prefix6 prefix = prefix_of(source, word * 64 + bit);
+	for (int length_bits = 128; length_bits >= 0; length_bits--) {
+		if (lengths->words[length_bits >> 6] >> (length_bits & 63) & 1) {
+			struct prefix6 prefix = prefix6_of(source, length_bits);
 			__u32 *cell = networks6.lookup(&prefix);
 
 			if (cell)
 				return in_cell(*cell);
-			lengths.words[word] &= ~(1ULL << (bit & 63));
 		}
 	}
 	return (struct hit){};
@@ -465,7 +461,7 @@ static __always_inline struct hit find6(struct ipv6_address *source)
 			lengths = *hint;
 	}
 	lengths.words[0] |= wide_lengths(1, from_be32(source->words_be[0]));
-	return find_network6(source, lengths);
+	return find_network6(source, &lengths);
 }
 
 /* ---- Counting ---- */

@@ -77,3 +77,12 @@ class Refused(XdropdError):
 
 class BadRequest(XdropdError):
     """A request on the control socket makes no sense."""
+
+
+class ErrorAnswer(XdropdError):
+    """The daemon answered a request with an error. `kind` is the name of one of these classes, or "Bug"."""
+
+    def __init__(self, message: str, kind: str, problems: list[Problem]) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.problems = problems

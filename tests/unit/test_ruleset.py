@@ -74,8 +74,8 @@ def credited(ruleset: Ruleset, version: int, key: int) -> tuple[Span, int] | Non
     for order, source in enumerate(ruleset.sources):
         for entry in source.all_entries():
             if entry.span.version == version and entry.span.first <= key <= entry.span.last:
-                found.append((entry.span.size, order, entry.span, source.number))
-    return min(found)[2:] if found else None
+                found.append((entry.span.size, order, len(found), entry.span, source.number))
+    return min(found)[3:] if found else None
 
 
 def answer(layout: Layout, version: int, key: int) -> tuple[Span, int] | None:
@@ -85,8 +85,7 @@ def answer(layout: Layout, version: int, key: int) -> tuple[Span, int] | None:
     holding = [
         (prefix.length_bits, listed)
         for prefix, listed in layout.prefixes.items()
-        if prefix.version == version
-        and prefix.first <= key < prefix.first + (1 << WIDTH[version] - prefix.length_bits)
+        if prefix.version == version and prefix.first <= key < prefix.first + (1 << WIDTH[version] - prefix.length_bits)
     ]
     if not holding:
         return None

@@ -1,6 +1,8 @@
-"""Exit statuses, after sysexits.h; the only place that knows them."""
+"""Exit statuses, after sysexits.h; the only place that knows them.
 
-from xdropd import errors
+Kinds of problems go by the names of their classes, so that xdropctl can ask for the kind that the daemon's answer names
+without loading what it takes to raise one.
+"""
 
 DONE = 0
 NO = 1
@@ -11,16 +13,19 @@ NOT_PERMITTED = 77
 BAD_INPUT = 78
 
 _CODES = {
-    errors.RefusedFile: BAD_INPUT,
-    errors.NotPermitted: NOT_PERMITTED,
-    errors.BadRequest: WRONG_USAGE,
-    errors.Refused: NO,
+    "RefusedFile": BAD_INPUT,
+    "NotPermitted": NOT_PERMITTED,
+    "BadRequest": WRONG_USAGE,
+    "Refused": NO,
+    "Bug": BUG,
 }
 
 
-def code_for(problem: errors.XdropdError) -> int:
+def code_for(problem: Exception) -> int:
     """The exit status that tells of a problem."""
-    for kind, code in _CODES.items():
-        if isinstance(problem, kind):
-            return code
-    return UNAVAILABLE
+    return next((_CODES[kind.__name__] for kind in type(problem).__mro__ if kind.__name__ in _CODES), UNAVAILABLE)
+
+
+def code_for_kind(kind: str) -> int:
+    """The same, for the "kind" of an error that came over the control socket."""
+    return _CODES.get(kind, UNAVAILABLE)

@@ -208,7 +208,8 @@ class Filter:
         """Put a list in force where none was: build, fill. Interfaces are attached after. Yields now and then."""
         blueprint = self._blueprint()
         self._make_shared(blueprint)
-        counts = {f"addresses{version}": sum(len(keys) for _, keys in ruleset.bulk(version)) for version in VERSIONS}
+        bulk = {version: list(ruleset.bulk(version)) for version in VERSIONS}
+        counts = {f"addresses{version}": sum(len(keys) for _, keys in bulk[version]) for version in VERSIONS}
         wide = difference(Layout(), _without_addresses(ruleset))
         counts.update({f"networks{version}": wide.new_prefixes[version] for version in VERSIONS})
         counts["cells"] = len(wide.cells_added)
@@ -216,7 +217,7 @@ class Filter:
         generation = Generation.build(blueprint, 1, sizes, self._shared)
         try:
             for version in VERSIONS:
-                for number, keys in ruleset.bulk(version):
+                for number, keys in bulk[version]:
                     generation.fill(version, number, keys, int(now_s))
                     yield
             generation.apply(wide, int(now_s))

@@ -48,7 +48,7 @@ from xdropd.text.settings import Settings
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
 _RECONCILE_SECONDS = 600.0
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
 _NARROWED_AT_MOST = 100
 _GOOD_SETTINGS = "last-good/xdropd.yaml"
@@ -114,7 +114,9 @@ class Daemon:
         self._folder = compiler.source_folder()
         self._compilation: Compilation | None = None
         self._blueprint: Blueprint | None = None
-        self.filter = Filter(systemd, log, compiler.stamp(self._folder), self._get_blueprint)
+        stamp = compiler.stamp(self._folder)
+        self._blueprint_name = f"program/{stamp}.json"
+        self.filter = Filter(systemd, log, stamp, self._get_blueprint)
         self.netlink = Netlink()
         self.interface_names: dict[int, str] = {}
         self._selector = selectors.DefaultSelector()
@@ -257,11 +259,30 @@ class Daemon:
     # ---- starting ----
 
     def _get_blueprint(self) -> Blueprint:
+        """The BPF program, compiled if no compiled form of exactly this text is in the state folder."""
         if self._blueprint is None:
-            compilation = self._compilation or Compilation(self._folder)
+            self._start_compiling()
+        if self._blueprint is None:
+            assert self._compilation
+            self._blueprint = self._compilation.result()
             self._compilation = None
-            self._blueprint = compilation.result()
+            self._keep_blueprint(self._blueprint)
         return self._blueprint
+
+    def _start_compiling(self) -> None:
+        kept = self._saved(self._blueprint_name)
+        if kept is not None:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                self._blueprint = Blueprint.from_json(kept)
+        if self._blueprint is None and self._compilation is None:
+            self._compilation = Compilation(self._folder)
+
+    def _keep_blueprint(self, blueprint: Blueprint) -> None:
+        if self._state is None:
+            return
+        with contextlib.suppress(OSError):  # told when the lists are kept; compiling again costs half a second
+            self._state.keep_only("program", set())
+            self._state.save(self._blueprint_name, blueprint.to_json())
 
     def _start(self) -> Iterator[None]:
         adopted = self.filter.adopt(self._systemd.inherited())
@@ -269,7 +290,7 @@ class Daemon:
             self.filter.agree()
             self.log.notice("adopt", "took over the running filter")
         if not adopted or not self.filter.is_current:
-            self._compilation = Compilation(self._folder)
+            self._start_compiling()
         yield
         self._load_settings_at_start(adopted)
         reading = self._read_lists_at_start(adopted)
@@ -293,7 +314,7 @@ class Daemon:
         self._sync_interfaces(at_start=not adopted)
         self.is_ready = True
         self.progress = ""
-        libc.give_back_memory()
+        self._say_ready()
         if reading is not None:
             self._report(reading, change)
         if not self.last_reload.problems:
@@ -429,7 +450,7 @@ class Daemon:
             plan = difference(self.ruleset.layout(region), ruleset.layout(region))
             yield from self.filter.change(plan, _lister(ruleset), now_s)
             self.ruleset = ruleset
-            self._name_narrowed()
+            self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _allowed(self) -> list[Exemption]:
         assert self.ruleset
@@ -503,11 +524,10 @@ class Daemon:
         for trouble in reading.troubles:
             self._say_once(f"trouble {trouble}", "error", "list", str(trouble), file=trouble.file)
         self._set_trouble("lists", tuple(map(str, reading.troubles)))
-        self._name_narrowed()
+        self.note_ends()
 
     def _name_narrowed(self) -> None:
         assert self.ruleset
-        self.note_ends()
         found = []
         for source, span, guard in self.ruleset.narrowed_by_guard():
             found.append(f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}")
@@ -547,7 +567,7 @@ class Daemon:
             for source in self.ruleset.sources:
                 for members in source.members.values():
                     _ = members.sorted
-        self._blueprint = None  # compiled again when next wanted
+            self._name_narrowed()
         libc.give_back_memory()
 
     def _save_settings(self) -> None:

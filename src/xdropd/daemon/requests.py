@@ -6,16 +6,17 @@ is made as fast as it is read.
 
 import heapq
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import xdropd
-from xdropd import errors
 from xdropd.daemon.loop import Daemon
-from xdropd.errors import BadRequest, Problem, XdropdError
+from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
-from xdropd.host.control import Reply
+from xdropd.host.control import Reply, in_json
 from xdropd.kernel.shapes import History
 from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
 from xdropd.text.addresses import Span, parse_span
@@ -23,6 +24,15 @@ from xdropd.text.entries import Entry
 
 _DEFAULT_SOURCE = "xdropctl"
 _TOP_AT_MOST = 1000
+_TOP_KEYS: dict[str, Callable[[History], int]] = {
+    "packets": lambda history: history.packets,
+    "bytes": lambda history: history.total_bytes,
+    "recent": lambda history: history.last_seen_ns,
+}
+_SECONDS_AT_MOST = 100 * 365 * 86400
+_CHARACTERS_AT_MOST = 1000
+_NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
+_WORD_EVERY_SECONDS = 1.0
 
 
 class Requests:
@@ -82,24 +92,31 @@ class Requests:
                 "reload": {
                     "at": _moment(daemon.last_reload.at_s or None),
                     "ok": daemon.last_reload.is_ok,
-                    "problems": [_problem(problem) for problem in daemon.last_reload.problems],
+                    "problems": [in_json(problem) for problem in daemon.last_reload.problems],
                 },
                 "narrowed": daemon.narrowed,
             }
         }
 
     def _list(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        wanted = request.get("source")
+        wanted, only = _optional(request, "source"), _optional(request, "entry")
+        span = None if only is None else _span(only)
+        yield from self._until(lambda: self._daemon.is_ready)
         for source in self._ruleset().sources:
-            if wanted in (None, source.name):
-                for entry in source.all_entries():
+            if wanted not in (None, source.name):
+                continue
+            if span is None:
+                for entry in _all_entries(source):
                     yield {"row": self._described(source, entry)}
+            elif found := source.entry(span):
+                yield {"row": self._described(source, found)}
         yield {"result": {}}
 
     def _lookup(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         span = _span(_text(request, "address"))
         if not span.is_address:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
+        yield from self._until(lambda: self._daemon.is_ready)
         ruleset = self._ruleset()
         held = ruleset.holder(span.version, span.first)
         keeper = ruleset.exemptions.keeper_of(span)
@@ -124,37 +141,53 @@ class Requests:
         }
 
     def _top(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        key = request.get("by", "packets")
-        if key not in ("packets", "bytes"):
-            raise BadRequest('"by" is packets or bytes')
+        by = _optional(request, "by") or "packets"
+        if by not in _TOP_KEYS:
+            raise BadRequest(f'"by" is one of {", ".join(_TOP_KEYS)}')
         number = request.get("count", 20)
-        if not isinstance(number, int) or not 0 < number <= _TOP_AT_MOST:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _TOP_AT_MOST:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
-        ruleset, generation = self._ruleset(), self._daemon.filter.generation
-        assert generation
-        busiest: list[tuple[int, int, Span, int]] = []
-        for batch in generation.seen_addresses():
-            found = [
-                (_by(history, key), history.packets, Span(version, address, address), history.source)
-                for version, address, history in batch
-            ]
-            busiest = heapq.nlargest(number, busiest + found)
-            yield {"progress": None} if request.get("progress") else None
-        for listed in generation.cells:
-            history = generation.cell_history(listed)
-            if history and history.packets:
-                busiest.append((_by(history, key), history.packets, listed.span, listed.source))
+        with_lines = request.get("lines", True) is True
+        yield from self._until(lambda: self._daemon.is_ready)
+        ruleset = self._ruleset()
+        busiest = yield from self._busiest(number, _TOP_KEYS[by])
         by_number = {source.number: source for source in ruleset.sources}
-        for _, _, span, owner in heapq.nlargest(number, busiest):
+        for _, _, span, owner in busiest:
             source = by_number.get(owner)
-            entry = source.entry(span) if source else None
+            entry = source and (source.entry(span) if with_lines else _without_line(source, span))
             if source and entry:
                 yield {"row": self._described(source, entry)}
+                yield None  # finding a line in a large file takes a while
         yield {"result": {}}
+
+    def _busiest(
+        self, number: int, key: Callable[[History], int]
+    ) -> Generator[None, None, list[tuple[int, int, Span, int]]]:
+        """(what `key` says, packets, span, source number) of the entries where it says the most, descending."""
+        while True:
+            generation = self._daemon.filter.generation
+            assert generation
+            busiest: list[tuple[int, int, Span, int]] = []
+            for batch in generation.seen_addresses():
+                found = [
+                    (key(history), history.packets, Span(version, address, address), history.source)
+                    for version, address, history in batch
+                ]
+                busiest = heapq.nlargest(number, busiest + found)
+                yield
+                if self._daemon.filter.generation is not generation:
+                    break  # its maps are closed
+            else:
+                for listed in generation.cells:
+                    history = generation.cell_history(listed)
+                    if history and history.packets:
+                        busiest.append((key(history), history.packets, listed.span, listed.source))
+                return heapq.nlargest(number, busiest)
 
     def _metrics(self, _request: Mapping[str, Any]) -> Iterator[Reply | None]:
         daemon = self._daemon
         ruleset = daemon.ruleset or Ruleset()
+        entries_of = {source.name: source.count for source in ruleset.sources}
         yield {
             "result": {
                 "version": xdropd.__version__,
@@ -177,11 +210,12 @@ class Requests:
                 },
                 "reloads": {"ok": daemon.tally.reloads_ok, "refused": daemon.tally.reloads_refused},
                 "reload_seconds": daemon.tally.reload_seconds[-1] if daemon.tally.reload_seconds else None,
-                "last_success": daemon.tally.last_success_s,
+                "last_success": daemon.tally.last_success_s
+                or (daemon.last_reload.at_s if daemon.last_reload.is_ok else 0),
                 "sources": [
                     {
                         "name": name,
-                        "entries": sum(source.count for source in ruleset.sources if source.name == name),
+                        "entries": entries_of.get(name, 0),
                         "packets": daemon.filter.source_volume(number).packets,
                     }
                     for name, number in daemon.filter.sources
@@ -194,54 +228,54 @@ class Requests:
     def _block(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         spans = _entries(request)
         source_name = _source_name(request)
-        seconds = request.get("seconds")
-        if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
-            raise BadRequest('"seconds" is a positive number or null')
-        while self._daemon.is_busy or self._daemon.ruleset is None:
-            yield None
-        ruleset = self._ruleset()
-        warnings = []
+        reason = _optional(request, "reason") or ""
+        seconds = _seconds(request)
+        yield from self._until(self._may_change)
+        exemptions = self._ruleset().exemptions
+        refused, warnings = [], []
         for span in spans:
-            if ruleset.exemptions.covers(span):
-                keeper = next(iter(ruleset.exemptions.touching(span)))
-                raise errors.Refused(f"{span} is covered by {_exempt(keeper)}, it would have no effect")
-            if not span.is_address and (touching := ruleset.exemptions.touching(span)):
-                warnings.append(f"{span} is narrowed by {_exempt(touching[0])}")
+            if exemptions.covers(span):
+                keepers = [keeper] if (keeper := exemptions.keeper_of(span)) else exemptions.touching(span)
+                refused.append(f"{span} is covered by {_exempt(keepers)}, blocking it would have no effect")
+            elif not span.is_address and (touching := exemptions.touching(span)):
+                warnings.append(f"{span} is narrowed by {_exempt(touching)}")
+        if refused:
+            raise Refused(_sentences(refused))
         now_s = time.time()
         until = None if seconds is None else now_s + seconds
-        records = self._daemon.blocks.later(source_name, spans, until, str(request.get("reason") or ""), now_s)
+        records = self._daemon.blocks.later(source_name, spans, until, reason, now_s)
         self._carry_out(source_name, records, now_s)
         yield {"result": {"blocked": len(records), "warnings": warnings}}
 
     def _unblock(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         spans = _entries(request)
         source_name = _source_name(request)
-        while self._daemon.is_busy or self._daemon.ruleset is None:
-            yield None
+        yield from self._until(self._may_change)
+        ruleset = self._ruleset()
         known = self._daemon.blocks.by_source.get(source_name, {})
-        here = [span for span in dict.fromkeys(spans) if span in known]
-        remarks, elsewhere, missing = [], 0, 0
-        for span in spans:
-            holders = self._file_holders(span)
-            remarks += [f"{span} is held by {holder}" for holder in holders]
-            if span not in known:
-                elsewhere += bool(holders)
-                missing += not holders
-                if not holders:
-                    remarks.append(f"{span} is not blocked by {source_name}")
+        missing = [span for span in spans if span not in known]
+        if missing:
+            refused = [
+                f"{span} is not blocked by {source_name}{_but(_holders(ruleset, span))}"
+                for span in missing[:_NAMED_AT_MOST]
+            ]
+            raise Refused(_sentences(refused, len(missing)))
         now_s = time.time()
-        records = [Record("unblock", source_name, str(span), None, "", now_s) for span in here]
-        if records:
-            self._carry_out(source_name, records, now_s)
-        yield {"result": {"unblocked": len(records), "missing": missing + elsewhere, "remarks": remarks}}
+        self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans], now_s)
+        remarks = [
+            f"{span} stays blocked, it is held by {', '.join(holders)}"
+            for span in spans[:_NAMED_AT_MOST]
+            if (holders := _holders(self._ruleset(), span) or _wider_holder(self._ruleset(), span))
+        ]
+        yield {"result": {"unblocked": len(spans), "remarks": remarks}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         source_name = _source_name(request)
-        while self._daemon.is_busy or self._daemon.ruleset is None:
-            yield None
+        yield from self._until(self._may_change)
+        self._ruleset()
         now_s = time.time()
         known = self._daemon.blocks.by_source.get(source_name, {})
-        records = [Record("unblock", source_name, str(span), None, "", now_s) for span in known]
+        records = [_taken_back(source_name, span, now_s) for span in known]
         if records:
             self._carry_out(source_name, records, now_s)
         yield {"result": {"unblocked": len(records)}}
@@ -273,19 +307,21 @@ class Requests:
         daemon.note_ends()
 
     def _reload(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        accept = request.get("accept")
-        if accept is not None and not isinstance(accept, str):
-            raise BadRequest('"accept" is a path')
-        while not self._daemon.is_ready:
-            yield None
+        accept = _optional(request, "accept")
+        if accept is not None and not Path(accept).is_absolute():
+            raise BadRequest('"accept" is an absolute path')
+        yield from self._until(lambda: self._daemon.is_ready)
         target = self._daemon.request_reload(accept)
-        while self._daemon.reloads_done < target:
-            yield None
+        yield from self._until(lambda: self._daemon.reloads_done >= target)
         last = self._daemon.last_reload
+        catalogue = self._daemon.catalogue
+        lists = {str(path) for path in catalogue.followed()[0]} - {catalogue.absolute}
+        if last.is_ok and accept is not None and accept not in lists:
+            raise Refused(f"{accept} is not a list file that {catalogue.absolute} includes")
         yield {
             "result": {
                 "ok": last.is_ok,
-                "problems": [_problem(problem) for problem in last.problems],
+                "problems": [in_json(problem) for problem in last.problems],
                 "troubles": [sentence for sentences in self._daemon.troubles.values() for sentence in sentences],
                 "status": self._daemon.status_line(),
             }
@@ -293,17 +329,26 @@ class Requests:
 
     # ---- pieces ----
 
+    def _until(self, condition: Callable[[], bool]) -> Iterator[Reply | None]:
+        """Wait for it, with a word of how far the daemon is now and then, so that the caller knows it is alive."""
+        due_s = time.monotonic() + _WORD_EVERY_SECONDS
+        while not condition():
+            if time.monotonic() < due_s:
+                yield None
+            else:
+                due_s = time.monotonic() + _WORD_EVERY_SECONDS
+                yield {"progress": self._daemon.progress or "working"}
+
+    def _may_change(self) -> bool:
+        return self._daemon.is_ready and not self._daemon.is_busy
+
     def _ruleset(self) -> Ruleset:
         if self._daemon.ruleset is None:
-            raise XdropdError("no list is known yet", self._daemon.progress)
+            raise Unavailable(
+                "the blocklist was never readable since xdropd started, what was in force before stays in force",
+                f"mend {self._daemon.catalogue.absolute}, see xdropctl status",
+            )
         return self._daemon.ruleset
-
-    def _file_holders(self, span: Span) -> list[str]:
-        return [
-            f"{source.name}:{entry.line}"
-            for source in self._ruleset().sources
-            if source.is_file and (entry := source.entry(span))
-        ]
 
     def _described(self, source: Source, entry: Entry) -> dict[str, Any]:
         history = self._history(source, entry.span)
@@ -325,8 +370,47 @@ class Requests:
         return self._daemon.filter.history_of_network(Listed(span, source.number))
 
 
-def _by(history: History, key: str) -> int:
-    return history.packets if key == "packets" else history.total_bytes
+def _all_entries(source: Source) -> Iterator[Entry]:
+    """Everything that a source lists. Readers may be slow, and entries come and go while they read."""
+    plain = sum(map(len, source.members.values()))
+    yield from islice(source.all_entries(), plain)
+    yield from tuple(source.entries.values())
+
+
+def _without_line(source: Source, span: Span) -> Entry | None:
+    """As `source.entry`, without looking for the line of a plain address."""
+    own = source.entries.get(span)
+    if own is None and span.is_address and source.has_address(span.version, span.first):
+        return Entry(span, 0)
+    return own
+
+
+def _holders(ruleset: Ruleset, span: Span) -> list[str]:
+    """Who lists exactly this span: places in files, and callers of `block`."""
+    return [
+        f"{source.name}:{entry.line}" if source.is_file else f"the blocks of {source.name}"
+        for source in ruleset.sources
+        if (entry := source.entry(span))
+    ]
+
+
+def _wider_holder(ruleset: Ruleset, span: Span) -> list[str]:
+    """The network or range that blocks an address all the same."""
+    held = ruleset.holder(span.version, span.first) if span.is_address else None
+    if held is None or ruleset.exemptions.covers(span):
+        return []
+    source, entry = held
+    return [f"{entry.span} of {source.name}{f':{entry.line}' if entry.line else ''}"]
+
+
+def _but(holders: list[str]) -> str:
+    if not holders:
+        return ""
+    return f" but by {', '.join(holders)}, where it must be taken back (or be put under 'allow:')"
+
+
+def _taken_back(source_name: str, span: Span, now_s: float) -> Record:
+    return Record("unblock", source_name, str(span), None, "", now_s)
 
 
 def _counts(ruleset: Ruleset | None) -> dict[str, int]:
@@ -347,10 +431,28 @@ def _counts(ruleset: Ruleset | None) -> dict[str, int]:
 
 
 def _text(request: Mapping[str, Any], key: str) -> str:
-    value = request.get(key)
-    if not isinstance(value, str):
-        raise BadRequest(f'"{key}" is missing or no text')
+    value = _optional(request, key)
+    if value is None:
+        raise BadRequest(f'"{key}" is missing')
     return value
+
+
+def _optional(request: Mapping[str, Any], key: str) -> str | None:
+    value = request.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > _CHARACTERS_AT_MOST or not value.isprintable():
+        raise BadRequest(f'"{key}" is a text of at most {_CHARACTERS_AT_MOST} characters, all of them printable')
+    return value
+
+
+def _seconds(request: Mapping[str, Any]) -> float | None:
+    seconds = request.get("seconds")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _SECONDS_AT_MOST:
+        raise BadRequest(f'"seconds" is a number over 0 and up to {_SECONDS_AT_MOST}, or null for good')
+    return float(seconds)
 
 
 def _span(text: str) -> Span:
@@ -361,26 +463,35 @@ def _span(text: str) -> Span:
 
 
 def _entries(request: Mapping[str, Any]) -> list[Span]:
+    """Each entry once, in the order of the request."""
     texts = request.get("entries")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest('"entries" is a list of texts')
-    return [_span(text) for text in texts]
+    return list(dict.fromkeys(map(_span, texts)))
 
 
 def _source_name(request: Mapping[str, Any]) -> str:
-    name = request.get("source", _DEFAULT_SOURCE)
-    if not isinstance(name, str) or not name or "/" in name or not name.isprintable():
+    name = _optional(request, "source")
+    if name is None:
+        return _DEFAULT_SOURCE
+    if not name or "/" in name:
         raise BadRequest('"source" is a name without a slash')
     return name
 
 
-def _exempt(item: Exemption) -> str:
-    place = f" of {item.source}:{item.line}" if item.line else f" ({item.source})"
-    return f"{item.kind} {item.span}{place}"
+def _exempt(items: list[Exemption]) -> str:
+    return " and ".join(
+        f"allow {item.span} of {item.source}:{item.line}"
+        if item.kind == "allow"
+        else f"the guard of {item.span} ({item.source})"
+        for item in items
+    )
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {"file": problem.file, "line": problem.line, "column": problem.column, "message": problem.message}
+def _sentences(each: list[str], count: int = 0) -> str:
+    """One a line, and how many more there are."""
+    more = (count or len(each)) - len(each[:_NAMED_AT_MOST])
+    return "\n".join(each[:_NAMED_AT_MOST] + ([f"and {more} more"] if more else []))
 
 
 def _moment(seconds: float | None) -> str | None:

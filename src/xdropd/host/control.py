@@ -1,7 +1,8 @@
 """The control socket: a Unix stream socket, one request a connection, JSON lines, protocol version 1.
 
 A request is one line, {"version": 1, "verb": ..., ...}. The answer is lines: {"row": ...} and {"progress": ...} any
-number of times, then {"result": ...} or {"error": sentence, "kind": word, "problems": [...]} as the last.
+number of times, then {"result": ...} or {"error": sentence, "kind": word, "problems": [...]} as the last. Described for
+users in docs/protocol.md.
 Nothing that arrives here can hold up or end the loop: sizes, times and the number of connections are bounded, and an
 answer is made only as fast as it is read. The meaning of verbs is the handler's.
 """
@@ -11,6 +12,7 @@ import fcntl
 import grp
 import json
 import os
+import select
 import selectors
 import socket
 import time
@@ -18,14 +20,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xdropd.errors import AlreadyRunning, BadRequest, XdropdError
+from xdropd.errors import AlreadyRunning, BadRequest, Problem, XdropdError
 
 PROTOCOL_VERSION = 1
 GROUP = "_xdropd"
 
 _REQUEST_BYTES_AT_MOST = 16 << 20
 _CONNECTIONS_AT_MOST = 128
-_SILENCE_SECONDS = 10.0
+_SILENCE_SECONDS = 10.0  # without a whole request
+_PATIENCE_SECONDS = 600.0  # with a reader: somebody looks at a list in a pager
+_ACCEPTED_A_TURN = 64
 _CHUNK_BYTES = 1 << 16
 _LINES_A_TURN = 256
 
@@ -77,7 +81,7 @@ class ControlServer:
         for connection in list(self._connections.values()):
             if connection.is_waiting:
                 connection.go_on()
-            elif now - connection.active_at > _SILENCE_SECONDS:
+            elif now - connection.active_at > (_PATIENCE_SECONDS if connection.is_answered else _SILENCE_SECONDS):
                 connection.close()
 
     def close(self) -> None:
@@ -89,34 +93,52 @@ class ControlServer:
         os.close(self._lock)
 
     def _accept(self) -> None:
-        try:
-            peer, _ = self._listener.accept()
-        except OSError:
-            return  # gone again, or no descriptors left: it will be back
-        if len(self._connections) >= _CONNECTIONS_AT_MOST:
-            min(self._connections.values(), key=lambda connection: connection.active_at).close()
-        connection = _Connection(peer, self._selector, self._answers, self._forget)
-        self._connections[peer.fileno()] = connection
+        for _ in range(_ACCEPTED_A_TURN):
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return  # nobody is left, gone again, or no descriptors: they will be back
+            if len(self._connections) >= _CONNECTIONS_AT_MOST:
+                min(self._connections.values(), key=_Connection.worth).close()
+            connection = _Connection(peer, self._selector, self._answers, self._forget)
+            self._connections[peer.fileno()] = connection
 
     def _forget(self, descriptor: int) -> None:
         del self._connections[descriptor]
 
-    def _answers(self, line: bytes) -> Iterator[Reply | None]:
+    def _answers(self, line: bytes) -> Iterator[bytes | None]:
         try:
-            yield from self._handler(_request_in(line))
+            for reply in self._handler(_request_in(line)):
+                yield None if reply is None else _line_of(reply)
         except XdropdError as problem:
-            problems = [
-                {"file": each.file, "line": each.line, "column": each.column, "message": each.message}
-                for each in getattr(problem, "problems", [])
-            ]
-            reply: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
-            yield {**reply, "problems": problems} if problems else reply
+            said: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
+            problems = [in_json(each) for each in getattr(problem, "problems", [])]
+            yield _line_of({**said, "problems": problems} if problems else said)
         except Exception as bug:  # noqa: BLE001  # a bug in one verb must not end the daemon; it is logged whole
             self._bug(bug)
-            yield {"error": f"a bug in xdropd: {type(bug).__name__}: {bug}", "kind": "Bug"}
+            yield _line_of({"error": f"a bug in xdropd: {type(bug).__name__}: {bug}", "kind": "Bug"})
+
+
+def in_json(problem: Problem) -> dict[str, Any]:
+    """A problem as every reply has it; null where there is no place."""
+    return {
+        "file": problem.file,
+        "line": problem.line or None,
+        "column": problem.column or None,
+        "message": problem.message,
+    }
+
+
+def _line_of(reply: Reply) -> bytes:
+    return json.dumps(reply, separators=(",", ":")).encode() + b"\n"
 
 
 def _request_in(line: bytes) -> Mapping[str, Any]:
+    if len(line) > _REQUEST_BYTES_AT_MOST:
+        raise BadRequest(
+            f"the request is larger than {_REQUEST_BYTES_AT_MOST >> 20} MiB",
+            "make several of it, or put the entries into a list file",
+        )
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as problem:
@@ -135,7 +157,7 @@ class _Connection:
         self,
         peer: socket.socket,
         selector: selectors.BaseSelector,
-        answers: Callable[[bytes], Iterator[Reply | None]],
+        answers: Callable[[bytes], Iterator[bytes | None]],
         forget: Callable[[int], None],
     ) -> None:
         self._peer = peer
@@ -145,18 +167,35 @@ class _Connection:
         self._forget = forget
         self._received = bytearray()
         self._to_send = b""
-        self._replies: Iterator[Reply | None] | None = None
+        self._replies: Iterator[bytes | None] | None = None
+        self._is_closed = False
         self.is_waiting = False
         self.active_at = time.monotonic()
         peer.setblocking(False)
         selector.register(peer, selectors.EVENT_READ, self._read)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the whole request is here."""
+        return self._replies is not None
+
+    def worth(self) -> tuple[bool, float]:
+        """Where places are short, the least goes first: who has not asked yet, then who was silent for longest."""
+        return self.is_answered, self.active_at
+
     def close(self) -> None:
-        self._selector.unregister(self._peer)
+        """Hang up. Events of this turn may still arrive for it and find nothing to do."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if not self.is_waiting:
+            self._selector.unregister(self._peer)
         self._peer.close()
         self._forget(self._descriptor)
 
     def _read(self) -> None:
+        if self._is_closed:
+            return
         self.active_at = time.monotonic()
         try:
             chunk = self._peer.recv(_CHUNK_BYTES)
@@ -173,11 +212,7 @@ class _Connection:
         end = self._received.find(b"\n", seen)
         if end < 0 and len(self._received) <= _REQUEST_BYTES_AT_MOST:
             return
-        if end < 0:
-            line = b"{}"  # too large to be looked at; answered as a bad request
-            self._received.clear()
-        else:
-            line = bytes(self._received[:end])
+        line = bytes(self._received[: end if end >= 0 else None])
         self._received = bytearray()
         self._replies = self._answers(line)
         self._selector.modify(self._peer, selectors.EVENT_WRITE, self.go_on)
@@ -185,6 +220,11 @@ class _Connection:
 
     def go_on(self) -> None:
         """Send what can be sent, make more of the answer when all is sent."""
+        if self._is_closed:
+            return
+        if self.is_waiting and self._is_gone():
+            self.close()
+            return
         self.active_at = time.monotonic()
         self._set_waiting(False)
         try:
@@ -195,16 +235,16 @@ class _Connection:
             assert self._replies is not None
             lines: list[bytes] = []
             for _ in range(_LINES_A_TURN):
-                reply = next(self._replies, _END)
-                if reply is None:
+                line = next(self._replies, _END)
+                if line is None:
                     self._set_waiting(True)
                     break
-                if reply is _END:
+                if line is _END:
                     if not lines:
                         self.close()
                         return
                     break
-                lines.append(json.dumps(reply, separators=(",", ":")).encode() + b"\n")
+                lines.append(line)
             self._to_send = b"".join(lines)
             if self._to_send:
                 self._to_send = self._to_send[self._peer.send(self._to_send) :]
@@ -214,20 +254,18 @@ class _Connection:
             self.close()
 
     def _set_waiting(self, waiting: bool) -> None:
-        if waiting != self.is_waiting:
-            self.is_waiting = waiting
-            events = selectors.EVENT_READ if waiting else selectors.EVENT_WRITE
-            self._selector.modify(self._peer, events, self._hung_up if waiting else self.go_on)
+        """While the handler is waited for, the peer's events mean nothing; whether it is still there is asked for."""
+        if waiting and not self.is_waiting:
+            self._selector.unregister(self._peer)
+        elif self.is_waiting and not waiting:
+            self._selector.register(self._peer, selectors.EVENT_WRITE, self.go_on)
+        self.is_waiting = waiting
 
-    def _hung_up(self) -> None:
-        try:
-            gone = self._peer.recv(_CHUNK_BYTES) == b""
-        except BlockingIOError:
-            return
-        except OSError:
-            gone = True
-        if gone:
-            self.close()
+    def _is_gone(self) -> bool:
+        """Whether the peer has closed the socket; having said all (shutdown(2) for writing) is not the same."""
+        poll = select.poll()
+        poll.register(self._peer, 0)
+        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
 
 
-_END: Reply = {}
+_END = b""

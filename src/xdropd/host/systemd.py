@@ -30,7 +30,7 @@ class Systemd:
     def notify(self, *assignments: str, descriptors: Iterable[int] = ()) -> None:
         """Send one datagram of assignments, such as READY=1."""
         if self.is_there:
-            daemon.notify("\n".join(assignments), fds=list(descriptors) or None)
+            daemon.notify("\n".join(assignments), fds=list(descriptors))
 
     def ready(self, status: str) -> None:
         """The filter does its work. Also ends a reload."""

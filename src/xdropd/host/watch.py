@@ -7,7 +7,7 @@ Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0
 """
 
 # mypy: allow-untyped-calls
-# ruff: noqa: PTH
+# ruff: noqa: PTH115, PTH116, PTH118, PTH120, PTH123, PTH207
 # watchdog 2.2 has no annotations, 6.0 has. Paths are plain strings below the interface: they are taken apart, compared
 # and looked up at every event.
 
@@ -74,7 +74,7 @@ _EXHAUSTED = {
 Step = tuple[str, str]  # (real folder, name in it)
 
 
-class StillBeingWritten(OSError):  # noqa: N818  # it says what is the case
+class StillBeingWritten(OSError):
     """A file changed each time it was read."""
 
 
@@ -539,12 +539,12 @@ class Watcher:
 
 def _close_what_watchdog_lost(error: BaseException) -> None:
     """When inotify_add_watch(2) fails, watchdog (up to 6.0) drops an object that holds open descriptors."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        lost = frame.f_locals.get("self")
-        if isinstance(lost, Inotify):
-            for name in ("_inotify_fd", "_kill_r", "_kill_w"):
-                if hasattr(lost, name):
-                    os.close(getattr(lost, name))
+    selves = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    lost = next((found for found in selves if isinstance(found, Inotify)), None)
+    for name in ("_inotify_fd", "_kill_r", "_kill_w"):
+        descriptor = getattr(lost, name, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _signature(path: str) -> Signature | None:

@@ -5,6 +5,7 @@ programs of it as often as it likes without compiling again.
 """
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -35,6 +36,22 @@ class Blueprint:
     references: dict[str, list[tuple[int, str]]]
     maps: dict[str, MapShape]
 
+    def to_json(self) -> bytes:
+        """A form to keep on disk."""
+        programs = {name: base64.b64encode(body).decode() for name, body in self.programs.items()}
+        maps = [dataclasses.astuple(shape) for shape in self.maps.values()]
+        return json.dumps({"programs": programs, "references": self.references, "maps": maps}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Blueprint":
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError where it is something else."""
+        kept = json.loads(data)
+        return cls(
+            {name: base64.b64decode(body) for name, body in kept["programs"].items()},
+            {name: list(map(tuple, found)) for name, found in kept["references"].items()},
+            {shape[0]: MapShape(*shape) for shape in kept["maps"]},
+        )
+
 
 def source_folder() -> Path:
     """Where xdrop.bpf.c and its headers are: beside the package when installed, else in the source tree.
@@ -50,7 +67,7 @@ def source_folder() -> Path:
 
 def stamp(folder: Path) -> str:
     """A hash of everything that the instructions are made from: equal stamps, equal programs."""
-    digest = hashlib.sha256(xdropd.__version__.encode())
+    digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.[ch]")):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]

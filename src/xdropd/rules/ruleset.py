@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, filterfalse
 from typing import NamedTuple
 
 from xdropd.text.addresses import WIDTH, Span, prefixes
@@ -412,10 +412,9 @@ class Ruleset:
             own = [span.first for span in source.entries if span.version == version and span.is_address]
             for keys in (source.members[version].column.keys, own):
                 exempt = set(self.exemptions.held(version, keys))
-                if keys and exempt:
-                    yield source.number, [key for key in keys if key not in exempt]
-                elif keys:
-                    yield source.number, keys
+                left = keys if not exempt else _like(keys, filterfalse(exempt.__contains__, keys))
+                if left:
+                    yield source.number, left
 
     def prefixes(self, windows: Iterable[Span]) -> dict[Prefix, Listed | None]:
         """The prefixes that lie within windows, each with the entry that wins there (None: exempt)."""
@@ -491,6 +490,10 @@ def _most_specific(candidates: dict[tuple[int, int], _Rank], width_bits: int) ->
         enclosing.append((first + (1 << width_bits - length) - 1, winner))
         if winner is not outer:
             yield first, length, winner
+
+
+def _like(keys: "array[int] | list[int]", some: Iterable[int]) -> "array[int] | list[int]":
+    return array("I", some) if isinstance(keys, array) else list(some)
 
 
 def _few(windows: Iterable[Span]) -> Collection[Span]:

@@ -12,7 +12,10 @@ from xdropd.text import wording
 WIDTH = {4: 32, 6: 128}  # bits in an address
 
 
-class NoEntryError(ValueError):
+_NOT_OF_A_LENGTH = frozenset(" -/,;")  # there is more than a network in the text
+
+
+class NoEntry(ValueError):
     """A text is neither address nor network nor range. Its sentence is made when it is asked for: most are not."""
 
     def __str__(self) -> str:
@@ -107,12 +110,14 @@ def parse_span(text: str) -> Span:
         last = parse_address(end)
         if last is not None and not slash:
             return _range(text, first, last)
-    raise NoEntryError(text)
+    raise NoEntry(text)
 
 
 def _network(text: str, head: str, address: tuple[int, int], length: str) -> Span:
     version, first = address
     width = WIDTH[version]
+    if set(length) & _NOT_OF_A_LENGTH:
+        raise NoEntry(text)
     if not (length.isascii() and length.isdecimal()) or len(length) > 3 or (length[0] == "0" and length != "0"):
         raise ValueError(wording.why_no_prefix_length(text, head, length, version))
     bits = int(length)

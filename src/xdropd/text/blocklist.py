@@ -20,7 +20,7 @@ from xdropd.text import plainlines, wording, yamlnodes
 from xdropd.text.addresses import Span, format_address, parse_span
 from xdropd.text.entries import Column, Entry, Listing
 from xdropd.text.plainlines import Run
-from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, StoppedError
+from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
 
 _KEYS = ("block", "allow", "include")
 _ENTRY_KEYS = ("address", "reason", "until")
@@ -56,7 +56,7 @@ class Blocklist:
     includes: tuple[Include, ...]
 
 
-class _MisjudgedError(Exception):
+class _Misjudged(Exception):
     """What looked like a run of plain items is none for YAML."""
 
 
@@ -69,7 +69,7 @@ def read(data: bytes, file: str) -> Blocklist:
     if unreadable is None and not _has_other_line_breaks(data):
         text, runs = plainlines.find_items(data)
         if runs:
-            with suppress(_MisjudgedError):  # read again without the shortcut
+            with suppress(_Misjudged):  # read again without the shortcut
                 return _Reader(text, file, runs).read(None)
     return _Reader(data, file, []).read(unreadable)
 
@@ -138,11 +138,11 @@ class _Reader:
         self._includes: list[Include] = []
 
     def read(self, unreadable: Problem | None) -> Blocklist:
-        """The blocklist. Raises RefusedFile, or _MisjudgedError if the runs cannot be used."""
-        with suppress(StoppedError):  # the problem is among the others
+        """The blocklist. Raises RefusedFile, or _Misjudged if the runs cannot be used."""
+        with suppress(Stopped):  # the problem is among the others
             self._root()
         if self._runs:
-            raise _MisjudgedError
+            raise _Misjudged
         yamlnodes.refuse(self._document.problems, unreadable)
         return Blocklist(self._block.result(), self._allow.result(), tuple(self._includes))
 
@@ -159,11 +159,11 @@ class _Reader:
             self._list(self._block)
         else:
             node = self._document.node(start)
-            if isinstance(node, Scalar) and node.text:
-                what = f"{wording.quoted(node.text)} is no blocklist, write 'block:' and the entries below it"
-            else:
+            if isinstance(node, Scalar):
                 what = "the file is empty, write 'block: []' if nothing is to be blocked"
-            self._document.problem(node.line, node.column, what)
+                if node.text:
+                    what = yamlnodes.why_no_mapping(node, _KEYS, "write 'block:' and the entries below it")
+                self._document.problem(node.line, node.column, what)
         self._document.finish()
 
     def _sections(self, start: yamlnodes.Event) -> None:
@@ -187,7 +187,7 @@ class _Reader:
     def _no_list(self, name: str, key: Node, value: Node) -> None:
         """Say what is wrong with a value that ought to be a list."""
         what = ""
-        if isinstance(value, Scalar) and not value.text:
+        if isinstance(value, Scalar) and value.text.lower() in ("", "~", "null", "none"):
             what = f"nothing follows '{name}:', write '{name}: []' if nothing is meant"
             value = key
         elif isinstance(value, Scalar):
@@ -195,6 +195,8 @@ class _Reader:
             first = value.text.split()[0] if value.text.strip() else ""
             if name != "include" and wording.is_entry(first.removeprefix("-")) and first.startswith("-"):
                 what = f"{shown} is not a list, write a space after each dash: '- {first.removeprefix('-')}'"
+            elif name != "include" and wording.is_entry(value.text):
+                what = f"{shown} is not in a list, write '- {value.text}' on a line of its own"
             else:
                 what = f"{shown} is not a list, {_LIST_REMEDY}"
         elif isinstance(value, Mapping):
@@ -224,7 +226,7 @@ class _Reader:
         """Take the run that `event` starts, all but its last item, which is returned with its line.
 
         What stands at the indentation of an item that YAML took for one, and reads "- ADDRESS", is an item of the same
-        list: so the first item speaks for the lines after it, up to the last. Raises _MisjudgedError if the events say
+        list: so the first item speaks for the lines after it, up to the last. Raises _Misjudged if the events say
         otherwise.
         """
         run = self._runs.pop()
@@ -236,7 +238,7 @@ class _Reader:
             or not isinstance(last, yamlnodes.ScalarEvent)
             or yamlnodes.place(last) != (last_line, run.column)
         ):
-            raise _MisjudgedError
+            raise _Misjudged
         target.addresses(run.keys[:-1], run.line)
         return last, last_line
 
@@ -257,20 +259,17 @@ class _Reader:
             self._entry(node, target)
         elif not isinstance(node, Alias):
             self._document.problem(
-                node.line, node.column, "this is a list within the list, write one dash, no brackets"
+                node.line, node.column, "this is a list within the list, write one dash and no brackets"
             )
 
     def _entry(self, mapping: Mapping, target: _Block | _Allow) -> None:
         for key, value in mapping.pairs:
             if isinstance(key, Scalar) and key.text not in _ENTRY_KEYS and (entry := _entry_as_key(key.text)):
-                rest = (
-                    "" if isinstance(value, Scalar) and not value.text else ", and the rest on lines of its own below"
-                )
-                self._document.problem(
-                    key.line,
-                    key.column,
-                    f"{wording.quoted(entry)} is a key here, for a colon follows, write '- address: {entry}'{rest}",
-                )
+                written = f'"{entry}"' if entry.endswith(":") else entry
+                what = f"{wording.quoted(entry)} is a key here, for a colon follows, write '- address: {written}'"
+                if not isinstance(value, Scalar) or value.text:
+                    what += ", and the rest on lines of its own below"
+                self._document.problem(key.line, key.column, what)
                 return
         found = yamlnodes.fields(self._document, mapping, _ENTRY_KEYS, "an entry")
         reason, until = "", None
@@ -286,9 +285,7 @@ class _Reader:
         if address is not None and address.text:
             self._scalar(address, target, reason, until)
         elif not isinstance(value, Alias):
-            self._document.problem(
-                key.line, key.column, f"'address' says nothing, write {wording.ENTRY_FORMS} after it"
-            )
+            self._document.problem(key.line, key.column, f"'address' has no text after it, write {wording.ENTRY_FORMS}")
 
     def _reason(self, value: Node) -> str:
         """One line of text."""
@@ -327,7 +324,7 @@ class _Reader:
                     self._document.problem(node.line, node.column, "this include names no file, write 'path: …' in it")
             elif not isinstance(node, Alias):
                 self._document.problem(
-                    node.line, node.column, "this is a list within the list, write one dash, no brackets"
+                    node.line, node.column, "this is a list within the list, write one dash and no brackets"
                 )
 
     def _include(self, path: Scalar, reason: str) -> None:
@@ -369,13 +366,15 @@ def _why_no_path(text: str) -> str:
     if wording.is_entry(text):
         return f"{shown} is an entry and not a file, write it under 'block:'"
     if text.endswith("/"):
-        return f"{shown} is a folder, write {text}* for the files in it"
+        return f"{shown} is a folder, write {wording.quoted(text + '*')} for the files in it"
     return ""
 
 
 def _seconds(text: str) -> float:
     """RFC 3339 to seconds since the epoch. Raises ValueError with a sentence."""
     match = _TIME.fullmatch(text)
+    if not text:
+        raise ValueError(f"nothing follows 'until:', write a time such as {_TIME_EXAMPLE} or remove the line")
     if match is None:
         raise ValueError(f"{wording.quoted(text)} is not a time, write one such as {_TIME_EXAMPLE}")
     date, time, seconds, zone = match.group("date", "time", "seconds", "zone")

@@ -30,7 +30,7 @@ from itertools import islice
 
 from xdropd.errors import Problem
 from xdropd.text import plainlines, wording
-from xdropd.text.addresses import NoEntryError, Span, parse_address, parse_span
+from xdropd.text.addresses import NoEntry, Span, parse_address, parse_span
 from xdropd.text.entries import Column, Entry, Listing
 
 _WARNINGS_AT_MOST = 20
@@ -41,7 +41,7 @@ _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(r"[#;]")
 _HOST_NAME = re.compile(r"([A-Za-z0-9_-]+\.)+[A-Za-z][A-Za-z0-9-]+\.?")
 _LOCALHOST_LINE = re.compile(rb"^[ \t]*[0-9A-Fa-f.:]+[ \t]+localhost\b", re.MULTILINE)
-_HOSTS_FILE_ADDRESS = re.compile(r"0\.0\.0\.0|127\..*|::1?|255\.255\.255\.255")
+_HOSTS_FILE_ADDRESS = re.compile(r"0\.0\.0\.0|127\.[0-9.]+|::1?|255\.255\.255\.255")
 _DECIMALS = r"([0-9]{1,3}(?:\.[0-9]{1,3}){3})"
 _P2P = re.compile(rf".*:\s*{_DECIMALS}\s*-\s*{_DECIMALS}\s*")
 _EMULE = re.compile(rf"\s*{_DECIMALS}\s*-\s*{_DECIMALS}\s*(?:,\s*([0-9]{{1,3}})\s*(?:,.*)?)?")
@@ -131,7 +131,7 @@ class _Reader:
             self._lines += 1
             self._unparsed += 1
             if len(self._warnings) < _WARNINGS_AT_MOST:
-                what = f"no entry: {wording.quoted(text.strip())}" if isinstance(error, NoEntryError) else str(error)
+                what = f"no entry: {wording.quoted(text.strip())}" if isinstance(error, NoEntry) else str(error)
                 self._warnings.append(Problem(self._file, line, 1, f"this line is skipped, {what}", "warning"))
             return
         if span is None:
@@ -166,7 +166,8 @@ def _format_of(data: bytes) -> _LineParser:
     for text in islice(_content_lines(data), _SAMPLE_LINES):
         for parse in read:
             with suppress(ValueError):
-                read[parse] += _checked(parse, text) is not None
+                _checked(parse, text)
+                read[parse] += 1
     return max(read, key=lambda parse: read[parse])  # the first among equals
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xdropd.text import wording, yamlnodes
-from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, StoppedError
+from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, Stopped
 
 _KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops")
 _WORDS = {
@@ -27,6 +27,8 @@ _SYNONYMS = {
     "malformed": {"accept": "pass", "allow": "pass", "deny": "drop", "block": "drop"},
 }
 _NAME_BYTES_AT_MOST = 15  # IFNAMSIZ without its NUL, linux/if.h
+_SEPARATOR = re.compile(r"[\s,]+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.*?-]{1,20}")
 _GLOB = re.compile(r"[*?\[]")
 _RATE = re.compile(r"(0|[1-9][0-9]{0,5})/([sm])")
 
@@ -54,7 +56,7 @@ def read(data: bytes, file: str) -> Settings:
     data, unreadable = yamlnodes.decode(data, file)
     document = Document(data.decode(), file)
     settings = Settings()
-    with suppress(StoppedError):  # the problem is among the others
+    with suppress(Stopped):  # the problem is among the others
         start = document.root()
         if start is not None:
             settings = _settings(document, document.node(start))
@@ -65,10 +67,11 @@ def read(data: bytes, file: str) -> Settings:
 
 def _settings(document: Document, root: Node) -> Settings:
     if not isinstance(root, Mapping):
-        if not isinstance(root, Alias) and root != Scalar(root.line, root.column, "", True):
-            document.problem(
-                root.line, root.column, "settings are keys with values, write a line such as 'action: drop'"
-            )
+        remedy = "write a line such as 'action: drop'"
+        if isinstance(root, Sequence):
+            document.problem(root.line, root.column, f"this is a list and no setting, {remedy}")
+        elif isinstance(root, Scalar) and root.text:
+            document.problem(root.line, root.column, yamlnodes.why_no_mapping(root, _KEYS, remedy))
         return Settings()
     changes: dict[str, Any] = {}
     for name, (key, value) in yamlnodes.fields(document, root, _KEYS, "the settings file").items():
@@ -116,7 +119,10 @@ def _rate(document: Document, value: Scalar) -> int:
 def _interfaces(document: Document, value: Node) -> tuple[str, ...] | None:
     if isinstance(value, Scalar):
         if value.text != "auto":
-            guess = "auto" if value.text.lower() == "auto" else f"[{value.text}]"
+            names = _SEPARATOR.split(value.text)
+            guess = f"[{', '.join(names)}]" if all(map(_PLAIN_NAME.fullmatch, names)) else "[eth0]"
+            if value.text.lower() == "auto":
+                guess = "auto"
             document.problem(
                 value.line,
                 value.column,

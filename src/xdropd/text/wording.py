@@ -18,6 +18,8 @@ _WILDCARD = re.compile(r"([0-9]{1,3}\.){1,3}(\*\.)*\*")
 _LAST_OCTET_RANGE = re.compile(r"(([0-9]+\.){3})([0-9]+) *- *([0-9]+)")
 _HOST_OF_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:?#]*)")
 _SEPARATORS = re.compile(r"[\s,;]+")
+_QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+_KEY = re.compile(r"([a-z_]{1,20}):(\S.*)")
 _DASHES = re.compile("\\s*[\u2010-\u2015\u2212]\\s*")  # what word processors make of a hyphen
 _INVISIBLE = re.compile(
     "[\u00a0\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
@@ -66,7 +68,7 @@ def why_no_prefix_length(text: str, address: str, length: str, version: int) -> 
         return f"{quoted(text)} ends in a slash, write a prefix length after it, or {address} for the address alone"
     if version == 4 and _is_address(length) and (bits := _bits_of_netmask(length)) is not None:
         return f"{quoted(text)} has a netmask, write the length of the prefix: {address}/{bits}"
-    if length.isascii() and length.isdecimal() and length[0] == "0":
+    if length.isascii() and length.isdecimal() and length[0] == "0" and len(length) < 10:
         return f"{quoted(text)} has a zero before its prefix length, write {address}/{length.lstrip('0') or '0'}"
     most = 32 if version == 4 else 128
     return f"{quoted(text)} has no number after its slash, write a prefix length of 0 to {most}"
@@ -94,6 +96,8 @@ def why_no_entry(text: str) -> str:
         return f"{shown} has a typographic dash, write {plain}"
     if (plain := _INVISIBLE.sub("", text)) != text and is_entry(plain):
         return f"{shown} has an invisible character in it, write {plain}"
+    if (plain := text.strip(_QUOTES)) != text and is_entry(plain):
+        return f"{shown} has quotes in it that are none for YAML, write {plain}"
     if text != text.strip() and is_entry(text.strip()):
         return f"{shown} has white space around it, write {text.strip()}"
     if is_entry(text[1:]) and text[0] == "-":
@@ -108,8 +112,10 @@ def why_no_entry(text: str) -> str:
     words = [word for word in words if word]
     if len(words) > 1 and all(map(is_entry, words)):
         return f"{shown} holds {len(words)} entries, write each on a line of its own after '- '"
-    if len(words) == 1 and words[0] != text and is_entry(words[0]):
-        return f"{shown} has a character too many, write {words[0]}"
+    if (plain := text.strip(" -,;/.()<>")) != text and is_entry(plain):
+        return f"{shown} has a character too many, write {plain}"
+    if (key := _KEY.fullmatch(text)) and is_entry(key[2].split()[0]):
+        return f"{shown} has no space after its colon, write '{key[1]}: {key[2].split()[0]}'"
     if words and is_entry(words[0]):
         return f"{shown} has more than an entry in it, write {words[0]} and put the rest into a '# comment' or a reason"
     if text[0] == "[" and "]" in text:
@@ -157,7 +163,9 @@ def _why_no_ipv4(text: str) -> str:
     parts = [part.strip() for part in head.split("-")] if not slash else [head]
     if len(parts) > 2 or not all(map(_NUMBERS.fullmatch, parts)):
         return ""
-    wrong = next((part for part in parts if not _is_address(part)), head)
+    wrong = next((part for part in parts if not _is_address(part)), "")
+    if not wrong:
+        return ""
     octets = wrong.split(".")
     if len(octets) != 4:
         few = f"{len(octets)} of the 4 numbers" if len(octets) < 4 else f"{len(octets)} numbers instead of the 4"

@@ -25,7 +25,8 @@ _BOM = b"\xef\xbb\xbf"
 
 _COLON_AT_END = re.compile(r"[0-9A-Fa-f:.]*::?(?=[\s,\]}]|$)")
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:.\"'])[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(/[0-9]+)?")
-_NO_SPACE_AFTER_COLON = re.compile(r"(?:^|[\s{,])([a-z_]+):(?=[^\s:/])")
+_EMPTY_LIST = re.compile(r" *([a-z]{1,20}): *\[ *\]")
+_NO_SPACE_AFTER_COLON = re.compile(r"(?:^|[\s{,])([a-z_]{1,20}):(?=[^\s:/])")
 
 
 class Scalar(NamedTuple):
@@ -69,7 +70,7 @@ MappingStart = yaml.MappingStartEvent
 _ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
 
-class StoppedError(Exception):
+class Stopped(Exception):
     """The text cannot be read any further; the reason is among the document's problems."""
 
 
@@ -122,7 +123,7 @@ def place(event: Event) -> tuple[int, int]:
 class Document:
     """One YAML document, read forwards, and every problem found on the way.
 
-    Use it as a cursor: `root`, then `take`, `items` and `node`, then `finish`. All of them raise StoppedError where
+    Use it as a cursor: `root`, then `take`, `items` and `node`, then `finish`. All of them raise Stopped where
     reading must stop.
     """
 
@@ -136,7 +137,7 @@ class Document:
         """Note a problem; reading goes on."""
         if len(self.problems) >= _PROBLEMS_AT_MOST:
             self.problems.append(Problem(self.file, line, column, "there are too many problems, reading stops here"))
-            raise StoppedError
+            raise Stopped
         self.problems.append(Problem(self.file, line, column, message))
 
     def root(self) -> Event | None:
@@ -152,9 +153,9 @@ class Document:
         except yaml.YAMLError as error:
             line, column, message = _syntax_error(error, self._text)
             self.problem(line, column, message)
-            raise StoppedError from None
+            raise Stopped from None
         if event is None:
-            raise StoppedError  # behind the end, where the caller has no business
+            raise Stopped  # behind the end, where the caller has no business
         if event.__class__ in _ENDS:
             return event
         if isinstance(event, yaml.NodeEvent) and (event.anchor is not None or getattr(event, "tag", None) is not None):
@@ -168,7 +169,7 @@ class Document:
             self.problem(*place(event), f"{shown} is {what}, which is not accepted here, write the text itself")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            shown = wording.quoted(tag)
+            shown = wording.quoted(tag.replace("tag:yaml.org,2002:", "!!"))
             self.problem(*place(event), f"{shown} is a tag, which is not accepted here, leave it out: all is text")
 
     def items(self) -> Iterator[Event]:
@@ -188,8 +189,10 @@ class Document:
         if isinstance(event, yaml.AliasEvent):
             return Alias(line, column)
         if depth > _DEPTH_AT_MOST:
-            self.problem(line, column, f"this is nested more than {_DEPTH_AT_MOST} deep, entries need no more than two")
-            raise StoppedError
+            self.problem(
+                line, column, f"this is nested over {_DEPTH_AT_MOST} deep, write it without so many brackets or dashes"
+            )
+            raise Stopped
         nodes: list[Node] = []
         while (child := self.take()).__class__ not in _ENDS:
             nodes.append(self.node(child, depth + 1))
@@ -250,6 +253,16 @@ class Keys:
         return wording.either(self._known)
 
 
+def why_no_mapping(node: Scalar, known: tuple[str, ...], remedy: str) -> str:
+    """What is wrong with a file that consists of one text."""
+    shown = wording.quoted(node.text)
+    first = node.text.split()[0] if node.text.strip() else ""
+    key, colon, _ = first.partition(":")
+    if key in known:
+        return f"{shown} has no {'space after its colon' if colon else 'colon'}, write '{key}: '"
+    return f"{shown} is no key with a value, {remedy}"
+
+
 def fields(document: Document, mapping: Mapping, known: tuple[str, ...], whose: str) -> dict[str, tuple[Node, Node]]:
     """The mapping as key and value by name; unknown and repeated keys are noted as problems."""
     keys = Keys(document, known, whose)
@@ -288,12 +301,17 @@ def _syntax_error(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
         return line, column, f"a text cannot start with {wording.quoted(character)}, put it in quotes"
     if "scanning a quoted scalar" in context and "end of stream" in problem:
         return *opened, "the quote that opens here is never closed, close it on the same line"
+    if "scanning an alias" in context or "scanning an anchor" in context:
+        sign = _line(text, opening.line)[opening.column]
+        return *opened, f"a text cannot start with '{sign}', put it in quotes, or write '- ' where an entry starts"
     if "unknown escape" in problem:
         return line, column, "a backslash means something else in double quotes, use single quotes"
     if "could not find expected ':'" in problem:
         alone = _line(text, opening.line)[opening.column :].partition(" #")[0].strip()
         if wording.is_entry(alone):
             return *opened, f"{wording.quoted(alone)} stands alone, write a dash and a space before it: '- {alone}'"
+        if alone.startswith("-") and wording.is_entry(alone[1:]):
+            return *opened, f"{wording.quoted(alone)} has no space after its dash, write '- {alone[1:]}'"
         return *opened, f"{wording.quoted(alone)} stands alone, write a colon after a key or '- ' before an entry"
     if ipv6 := _address_to_quote(problem, content, mark.column):
         address = ipv6[0]
@@ -318,6 +336,10 @@ def _syntax_error(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
     if "document start" in problem:
         return line, column, "there is something after the end of the document, remove it"
     if "did not find expected key" in problem or "expected '-' indicator" in problem:
+        if character and character in "]}":
+            return line, column, f"there is a '{character}' too many here, remove it"
+        if closed := _closed_list_above(text, mark.line):
+            return line, column, f"'{closed}: []' above says that the list is empty, remove the [] there"
         if '"' in content or "'" in content:
             return line, column, "this does not fit what stands above it, check that every quote is closed"
         if content.lstrip(" ").startswith("-"):
@@ -340,6 +362,16 @@ def _address_to_quote(problem: str, content: str, column: int) -> re.Match[str] 
             if match.start() <= column <= match.end() and wording.is_entry(match[0]):
                 return match
     return None
+
+
+def _closed_list_above(text: str, index: int) -> str:
+    """The key of the last line of content above this one, if that is "KEY: []" and an item follows."""
+    if not _line(text, index).lstrip(" ").startswith("-"):
+        return ""
+    while index and (not (above := _line(text, index := index - 1).strip()) or above.startswith("#")):
+        pass
+    match = _EMPTY_LIST.match(_line(text, index))
+    return match[1] if match else ""
 
 
 def _line(text: str, index: int) -> str:

@@ -1,0 +1,197 @@
+"""The other end of the control socket: a request, its answer, and the wait for a daemon that restarts.
+
+The protocol is in docs/protocol.md. What verbs mean is not known here. Loads as little as it can: see arguments.py.
+"""
+
+from __future__ import annotations
+
+import _socket  # socket itself brings selectors and enum along, which takes as long as Python's own start
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from typing import Any
+
+_VERSION = 1
+_RESTART_SECONDS = 5.0
+_RETRY_SECONDS = 0.02
+_TELL_AFTER_SECONDS = 0.5
+_SILENCE_SECONDS = 30.0  # the daemon says something every second, however long the work takes
+_CHUNK_BYTES = 1 << 18
+
+
+def ask(path: str, request: Mapping[str, object], usual: tuple[bytes, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The result of a request. `usual` is an answer known beforehand and its result, to be spared the JSON decoder.
+
+    Raises ErrorAnswer, Unavailable, NotPermitted.
+    """
+    lines = _converse(path, request)
+    first = next(lines)
+    if usual and first == usual[0]:
+        lines.close()
+        return usual[1]
+    answer = _read(_again(first, lines))
+    while True:
+        try:
+            next(answer)
+        except StopIteration as end:
+            return dict(end.value)
+
+
+def rows(path: str, request: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    """The rows of an answer, as they come. Raises as `ask` does."""
+    yield from _read(_converse(path, request))
+
+
+def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _read(lines: Iterator[bytes]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    import json
+
+    progress = _Progress()
+    for line in lines:
+        reply = json.loads(line)
+        if "progress" in reply:
+            progress.show(str(reply["progress"]))
+            continue
+        progress.clear()
+        if "row" in reply:
+            yield reply["row"]
+        elif "result" in reply:
+            return dict(reply["result"])
+        else:
+            raise _error_in(reply)
+    from xdropd.errors import Unavailable
+
+    raise Unavailable("xdropd hung up before its answer was complete", "see systemctl status xdropd")
+
+
+def _error_in(reply: dict[str, Any]) -> Exception:
+    from xdropd.errors import ErrorAnswer, Problem
+
+    problems = [
+        Problem(each["file"], each["line"] or 0, each["column"] or 0, each["message"])
+        for each in reply.get("problems", [])
+    ]
+    return ErrorAnswer(str(reply["error"]), str(reply["kind"]), problems)
+
+
+def _converse(path: str, request: Mapping[str, object]) -> Generator[bytes, None, None]:
+    """The lines of an answer; at least one. A daemon that hangs up without a word is about to restart."""
+    line = f'{{"version":{_VERSION},{_json(request)[1:]}\n'.encode()
+    begun = time.monotonic()
+    progress = _Progress()
+    while True:
+        peer, reason = _connected(path)
+        if peer:
+            try:
+                lines = _exchange(peer, line)
+                first = next(lines, None)
+                if first is not None:
+                    progress.clear()
+                    yield first
+                    yield from lines
+                    return
+            finally:
+                peer.close()
+        waited = time.monotonic() - begun
+        if waited > _RESTART_SECONDS:
+            progress.clear()
+            raise _not_there(path, reason)
+        if waited > _TELL_AFTER_SECONDS:
+            progress.show(f"waiting for xdropd on {path}")
+        time.sleep(_RETRY_SECONDS)
+
+
+def _connected(path: str) -> tuple[_socket.socket | None, str]:
+    """A connection, or why there is none at the moment. Raises NotPermitted, Unavailable."""
+    peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        peer.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError) as problem:
+        peer.close()
+        return None, os.strerror(problem.errno or 0)
+    except OSError as problem:
+        peer.close()
+        raise _refused(path, problem) from problem
+    peer.settimeout(_SILENCE_SECONDS)
+    return peer, "it hung up"
+
+
+def _refused(path: str, problem: OSError) -> Exception:
+    from xdropd import errors
+
+    if isinstance(problem, PermissionError):
+        hint = "use sudo, or have yourself added to the group _xdropd"
+        return errors.NotPermitted(f"connect to {path}", problem.errno or 0, "not permitted", hint)
+    return errors.Unavailable(f"{path}: {problem.strerror or problem}")
+
+
+def _not_there(path: str, reason: str) -> Exception:
+    from xdropd.errors import Unavailable
+
+    return Unavailable(
+        f"xdropd does not answer on {path}: {reason}",
+        "start it with: systemctl start xdropd, or see why it does not run: journalctl -u xdropd",
+    )
+
+
+def _exchange(peer: _socket.socket, request: bytes) -> Iterator[bytes]:
+    """Whole lines of the answer, without their ends. Raises Unavailable after a long silence."""
+    received = b""
+    try:
+        try:  # noqa: SIM105  # contextlib would have to be loaded
+            peer.sendall(request)
+        except BrokenPipeError:
+            pass  # it hung up on us and may have said why
+        while chunk := peer.recv(_CHUNK_BYTES):
+            *lines, received = (received + chunk).split(b"\n")
+            yield from lines
+    except ConnectionResetError:
+        return
+    except TimeoutError:
+        from xdropd.errors import Unavailable
+
+        sentence = f"xdropd takes requests but has not answered for {_SILENCE_SECONDS:.0f} seconds"
+        raise Unavailable(sentence, "see systemctl status xdropd") from None
+
+
+def _json(value: object) -> str:
+    """JSON, without loading its module for plain texts, of which nearly every request consists."""
+    match value:
+        case str() if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+            return f'"{value}"'
+        case list():
+            return f"[{','.join(map(_json, value))}]"
+        case dict():
+            return f"{{{','.join(f'{_json(key)}:{_json(each)}' for key, each in value.items())}}}"
+        case None:
+            return "null"
+    import json
+
+    return json.dumps(value)
+
+
+class _Progress:
+    """A line on the terminal about what is being waited for."""
+
+    def __init__(self) -> None:
+        self._is_shown = False
+
+    def show(self, text: str) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+            self._is_shown = True
+
+    def clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._is_shown = False

@@ -1,0 +1,190 @@
+"""Tables and the words in their cells: how numbers, moments and texts are shown to a person.
+
+Everything that came over the socket goes through `printable`: a reason may be written by anybody who may block.
+Knows no verb and no socket; whether there is a terminal, how wide it is and whether it shows colours, it asks once.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any, NamedTuple, TextIO
+
+_SAMPLE_ROWS = 1000
+_GAP = "  "
+_LEAST_WIDTH = 8  # to which a column that can be cut is cut
+_UNITS = ("", "k", "M", "G", "T", "P", "E")
+_TIME_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_BARS = "▁▂▃▄▅▆▇█"
+_ASCII_BARS = "_.:-=+*#"
+_STYLES = {"good": "32", "bad": "31", "warn": "33", "head": "2", "strong": "1"}  # ECMA-48, SGR
+_ELLIPSIS = "…"
+
+
+class Screen(NamedTuple):
+    """What the output can show. `width` is None where it is no terminal, and nothing is cut then."""
+
+    width: int | None
+    has_colours: bool
+    has_unicode: bool
+
+    @classmethod
+    def of(cls, output: TextIO, environment: Mapping[str, str]) -> "Screen":
+        """Of a stream. NO_COLOR as in https://no-color.org; TERM=dumb shows none either."""
+        has_unicode = (output.encoding or "").lower().replace("-", "") in ("utf8", "utf16", "utf32")
+        if not output.isatty():
+            return cls(None, has_colours=False, has_unicode=has_unicode)
+        colours = not environment.get("NO_COLOR") and environment.get("TERM", "dumb") != "dumb"
+        columns = environment.get("COLUMNS", "")
+        width = int(columns) if columns.isascii() and columns.isdecimal() else os.get_terminal_size(output.fileno())[0]
+        return cls(width or 80, colours, has_unicode)
+
+    def styled(self, text: str, style: str) -> str:
+        """With a colour, where there are any. `style` is a key of _STYLES, or ""."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and self.has_colours else text
+
+
+class Column(NamedTuple):
+    """`cut` says which end is left out where a terminal is too narrow: "end", "start", or "" for never."""
+
+    title: str
+    is_number: bool = False
+    cut: str = ""
+
+
+class Row(NamedTuple):
+    """One line of a table: a cell for each column, and how it is shown, see `Screen.styled`."""
+
+    cells: Sequence[str]
+    style: str = ""
+
+
+def table(columns: Sequence[Column], rows: Iterable[Row], screen: Screen) -> Iterator[str]:
+    """Lines, without their ends. Widths are those of the first thousand rows, for there may be a million."""
+    waiting = iter(rows)
+    sample = list(islice(waiting, _SAMPLE_ROWS))
+    titles = [column.title for column in columns]
+    cells_of = zip(titles, *(row.cells for row in sample), strict=True)
+    widths = [max(map(width_of, cells)) for cells in cells_of]
+    if screen.width is not None:
+        widths = _fitted(widths, columns, screen.width)
+    for row in chain([Row(titles, "head")], sample, waiting):
+        yield screen.styled(_line(row.cells, columns, widths, screen), row.style)
+
+
+def _fitted(widths: list[int], columns: Sequence[Column], available: int) -> list[int]:
+    """Take from the widest column that can be cut until all fit, or none can give more."""
+    fitted = list(widths)
+    over = sum(fitted) + len(_GAP) * (len(fitted) - 1) - available
+    flexible = [at for at, column in enumerate(columns) if column.cut]
+    while over > 0 and flexible:
+        widest = max(flexible, key=lambda at: fitted[at])
+        if fitted[widest] <= _LEAST_WIDTH:
+            break
+        fitted[widest] -= 1
+        over -= 1
+    return fitted
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], screen: Screen) -> str:
+    shown = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        text = cut(cell, width, column.cut) if screen.width is not None and column.cut else cell
+        fill = " " * (width - width_of(text))
+        shown.append(fill + text if column.is_number else text + fill)
+    line = _GAP.join(shown).rstrip()
+    return cut(line, screen.width, "end") if screen.width is not None else line
+
+
+def width_of(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def cut(text: str, width: int, end: str) -> str:
+    """At most so many columns of a text; without its start or end, if need be."""
+    if width_of(text) <= width:
+        return text
+    kept = text[::-1] if end == "start" else text
+    while width_of(kept) > width - 1:
+        kept = kept[:-1]
+    return _ELLIPSIS + kept[::-1] if end == "start" else kept + _ELLIPSIS
+
+
+def printable(text: str) -> str:
+    """The text without anything that a terminal would take for a command."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def count(number: float) -> str:
+    """A number for reading: exact with thousands set apart."""
+    return f"{number:,.0f}"
+
+
+def short(number: float, unit: str = "") -> str:
+    """A number in four characters or so: 999, 1.2k, 34M."""
+    at = 0
+    while number >= 999.5 and at < len(_UNITS) - 1:
+        number /= 1000
+        at += 1
+    digits = f"{number:.1f}" if at and number < 9.95 else f"{number:.0f}"
+    space = " " if unit else ""
+    return f"{digits}{space}{_UNITS[at]}{unit}"
+
+
+def size(number: float) -> str:
+    """Bytes for reading, in powers of a thousand: 1.2 MB."""
+    return short(number, "B")
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time of the protocol, which is RFC 3339."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def span_of_time(seconds: float) -> str:
+    """In the two largest units: 4s, 3m12s, 5h, 2d7h."""
+    left = max(0, round(seconds))
+    for at, (unit, length) in enumerate(_TIME_UNITS):
+        if left >= length:
+            rest = left % length
+            smaller = "".join(f"{rest // each}{name}" for name, each in _TIME_UNITS[at + 1 : at + 2] if rest >= each)
+            return f"{left // length}{unit}{smaller}"
+    return "0s"
+
+
+def ago(text: str | None, now: datetime) -> str:
+    """How long something is past; "-" if it never was."""
+    then = moment(text)
+    return f"{span_of_time((now - then).total_seconds())} ago" if then else "-"
+
+
+def until(text: str | None, now: datetime) -> str:
+    """How long something lasts; "-" if for good."""
+    then = moment(text)
+    if then is None:
+        return "-"
+    return f"in {span_of_time((then - now).total_seconds())}" if then > now else "over"
+
+
+def now() -> datetime:
+    """The time of day."""
+    return datetime.now(UTC)
+
+
+def sparkline(values: Sequence[float], screen: Screen) -> str:
+    """A small history, one character a value, the highest of them full."""
+    bars = _BARS if screen.has_unicode else _ASCII_BARS
+    highest = max(values, default=0)
+    return "".join(bars[min(len(bars) - 1, int(value / highest * len(bars)))] if value > 0 else " " for value in values)
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """Who lists an entry: FILE:LINE, or the caller of `block`."""
+    source = printable(str(row["source"]))
+    return f"{source}:{row['line']}" if row["line"] else source

@@ -1,0 +1,121 @@
+"""The house rules: which rooms there are, what each needs, and what happens where that is missing.
+
+A room is a folder of tests. One that cannot run on this machine says why, and in CI (environment CI=true) that is a
+failure: a test is not skipped for something that the machine could have.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+TESTS = Path(__file__).parent
+REPOSITORY = TESTS.parent
+
+# Capabilities by their number (uapi/linux/capability.h)
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39
+_BPF_POWERS = {"CAP_BPF": _CAP_BPF, "CAP_NET_ADMIN": _CAP_NET_ADMIN, "CAP_PERFMON": _CAP_PERFMON}
+
+
+class Room(NamedTuple):
+    """What a folder of tests needs: capabilities by name, programs on the PATH, modules of this Python."""
+
+    capabilities: dict[str, int]
+    programs: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+ROOMS = {
+    "unit": Room({}),
+    "packets": Room(_BPF_POWERS, (), ("bcc",)),
+    "netns": Room({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping"), ("bcc",)),
+    "system": Room(
+        {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
+        ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),
+    ),
+}
+
+_closed: dict[str, str] = {}
+
+
+@functools.cache
+def _missing(room: str) -> str:
+    """What keeps a room from running on this machine; empty if nothing does."""
+    needs = ROOMS[room]
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    held = int(status.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
+    lacking = [name for name, number in needs.capabilities.items() if not held >> number & 1]
+    lacking += [f"the program {name}" for name in needs.programs if shutil.which(name) is None]
+    lacking += [f"the Python module {name}" for name in needs.modules if importlib.util.find_spec(name) is None]
+    return f"needs {', '.join(lacking)}" if lacking else ""
+
+
+def in_ci() -> bool:
+    """Whether something missing is a failure rather than a remark."""
+    return os.environ.get("CI") == "true"
+
+
+def cannot_run(what: str, why: str) -> NoReturn:
+    """End the test that is running: as failed in CI, else as not run, with the reason in the summary."""
+    _closed[what] = why
+    if in_ci():
+        pytest.fail(f"{what} cannot run here: {why}", pytrace=False)
+    pytest.skip(f"{what} cannot run here: {why}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look at the room's door before any fixture goes to work."""
+    room = item.path.relative_to(TESTS).parts[0]
+    if why := _missing(room):
+        cannot_run(f"room {room}", why)
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Whatever did not run is named once more at the end."""
+    for what, why in sorted(_closed.items()):
+        terminalreporter.write_line(f"{what} DID NOT RUN: {why}", red=True)
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Where downloads and whatever is slow to make are kept between runs; the folder that scripts/test uses."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = (Path("/var/cache") if os.geteuid() == 0 else users) / "xdropd-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(cache: Path) -> Path:
+    """Real lists (`lists/`) and real packets (`pcaps/`), which are not ours to ship.
+
+    $XDROPD_CORPUS names the folder; else ../shared/corpus.tar.xz beside the repository is unpacked once.
+    """
+    if given := os.environ.get("XDROPD_CORPUS"):
+        return Path(given)
+    archive = REPOSITORY.parent / "shared" / "corpus.tar.xz"
+    if not archive.is_file():
+        cannot_run("the corpus", f"$XDROPD_CORPUS is not set and {archive} does not exist")
+    folder = cache / f"corpus-{hashlib.sha256(archive.read_bytes()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            whole = Path(scratch, "whole")
+            whole.mkdir()
+            subprocess.run(["tar", "--extract", "--file", archive, "--directory", whole], check=True)
+            whole.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether endurance tests run their full counts (scripts/test --full) or a tenth."""
+    return os.environ.get("XDROPD_FULL") == "1"

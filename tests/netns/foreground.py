@@ -1,0 +1,104 @@
+"""The real daemon as a process in the foreground, without systemd, in one of a Net's namespaces."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from netns import Net
+from waiting import wait_until
+
+# Start, compile and fill on a busy machine.
+READY_WITHIN_S = 20
+_STOP_SECONDS_AT_MOST = 20
+_READY = re.compile(r"^xdropd: notice: (enforcing|monitoring)", re.MULTILINE)
+
+
+class Daemon:
+    """A daemon on `net.host`, filtering `eth0`, with its files in `folder`. Use as a context; `log` tells what it said.
+
+    Entering returns when the daemon is ready, leaving sends SIGTERM and requires exit status 0, unless it was stopped.
+    """
+
+    def __init__(self, net: Net, folder: Path, blocklist: str = "block: []\n", *arguments: str) -> None:
+        self.blocklist = folder / "etc" / "blocklist.yaml"
+        self.settings = folder / "etc" / "xdropd.yaml"
+        self.socket = folder / "control.sock"
+        self._log = folder / "log"
+        self._net = net
+        self._environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder)}
+        self._environment.pop("NOTIFY_SOCKET", None)
+        self._arguments = arguments or ("--interface", net.device)
+        self.blocklist.parent.mkdir(exist_ok=True)
+        self.blocklist.write_text(blocklist)
+        if not self.settings.exists():
+            self.settings.write_text("interfaces: auto\n")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """Everything it has written to standard error."""
+        return self._log.read_text()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it and do not wait."""
+        files = ("--settings", self.settings, "--blocklist", self.blocklist, "--socket", self.socket)
+        command = ["-m", "xdropd.commands.xdropd", *files, *self._arguments]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self._net.host, sys.executable, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+            )
+        return self.process
+
+    def __enter__(self) -> Self:
+        process = self.start()
+
+        def is_ready() -> bool:
+            assert process.poll() is None, f"exit status {process.returncode}\n{self.log}"
+            return _READY.search(self.log) is not None
+
+        try:
+            wait_until(is_ready, within_s=READY_WITHIN_S, what="the daemon is ready")
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end: the exit status, negative for a death by signal."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(_STOP_SECONDS_AT_MOST)
+        finally:
+            self._kill()
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            assert self.stop() == 0, self.log
+
+    def _kill(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def ctl(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run `xdropctl` against this daemon's socket."""
+        return subprocess.run(
+            [sys.executable, "-m", "xdropd.commands.xdropctl", "--socket", self.socket, *arguments],
+            env=self._environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )

@@ -1,0 +1,91 @@
+"""The verdict on a frame, written down a second time from the contract alone.
+
+Nothing of xdropd is imported here, and nothing is done the way that xdrop.bpf.c does it: the list is a set of intervals,
+merged and searched, without prefixes, hashes or hints.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import NamedTuple
+
+PASSED, DROPPED, MALFORMED = "passed", "dropped", "malformed"
+
+_ETHERNET_BYTES, _TAG_BYTES = 14, 4
+_TAGS_AT_MOST = 4
+_TAG_TYPES = (0x8100, 0x88A8)
+
+
+class Interval(NamedTuple):
+    """Addresses from `first` to `last`, both included, as integers."""
+
+    version: int
+    first: int
+    last: int
+
+
+def interval(text: str) -> Interval:
+    """An address, network or range, by the standard library."""
+    first, dash, last = text.partition("-")
+    start, end = ip_network(first), ip_network(last or first)
+    return Interval(start.version, int(start[0]), int(end[0] if dash else end[-1]))
+
+
+class Intervals:
+    """A set of addresses."""
+
+    def __init__(self, intervals: Iterable[Interval]) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        for version, first, last in sorted(intervals):
+            ends = self._ends[version]
+            if ends and first <= ends[-1]:
+                ends[-1] = max(ends[-1], last)
+            else:
+                self._starts[version].append(first)
+                ends.append(last)
+
+    def hold(self, version: int, address: int) -> bool:
+        at = bisect_right(self._starts[version], address)
+        return at > 0 and address <= self._ends[version][at - 1]
+
+
+class Lists(NamedTuple):
+    """What is blocked, and what is allowed all the same."""
+
+    blocked: Intervals
+    allowed: Intervals
+
+    @classmethod
+    def of(cls, blocked: Iterable[Interval], allowed: Iterable[Interval] = ()) -> "Lists":
+        return cls(Intervals(blocked), Intervals(allowed))
+
+    def block(self, version: int, address: int) -> bool:
+        return self.blocked.hold(version, address) and not self.allowed.hold(version, address)
+
+
+def source_of(frame: bytes) -> tuple[int, int] | str:
+    """(version, source address) of a frame, or the verdict that needs no source: passed or malformed."""
+    if len(frame) < _ETHERNET_BYTES:
+        return MALFORMED
+    at = 12
+    for _ in range(_TAGS_AT_MOST):
+        if int.from_bytes(frame[at : at + 2], "big") not in _TAG_TYPES:
+            break
+        at += _TAG_BYTES
+        if len(frame) < at + 2:
+            return MALFORMED
+    ethertype, packet = int.from_bytes(frame[at : at + 2], "big"), frame[at + 2 :]
+    if ethertype == 0x0800:
+        return (4, int.from_bytes(packet[12:16], "big")) if len(packet) >= 20 else MALFORMED
+    if ethertype == 0x86DD:
+        return (6, int.from_bytes(packet[8:24], "big")) if len(packet) >= 40 else MALFORMED
+    return PASSED
+
+
+def verdict(frame: bytes, lists: Lists) -> str:
+    """The contract's "Verdict on a frame"."""
+    found = source_of(frame)
+    if isinstance(found, str):
+        return found
+    return DROPPED if lists.block(*found) else PASSED

@@ -1,0 +1,248 @@
+"""A booted Debian in a container: a real systemd as its process 1, thrown away afterwards. Knows nothing of xdropd.
+
+    with Machine(cache, "bookworm") as machine:
+        machine.run("systemctl", "is-system-running", "--wait")
+
+The root is made once by debootstrap and kept in the cache. A machine lives on a layer above it, in memory, mounted in
+a mount namespace of its own; so everything of it, processes, mounts and files, goes with its systemd-nspawn process,
+and that one goes when this process does, even by `kill -9`. BPF programs, maps and links have no namespace: what
+a machine leaves in the kernel can be seen from anywhere.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import select
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+PACKAGES = Path(__file__).parents[2] / "scripts" / "packages"
+
+_BOOT_SECONDS_AT_MOST = 60
+_SHUTDOWN_SECONDS_AT_MOST = 30
+
+# A machine of systemd 257 does not boot on the mixed cgroups of older hosts; one of 252 takes either.
+_NSPAWN_ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+
+# $1: the root to lay over, $2: a folder to mount in, the rest: systemd-nspawn's own arguments. Without overlayfs, a
+# copy. A file system of its own over nspawn's run-time folder keeps the host's clean. nspawn leaves with 133 where the
+# machine wants to boot again. SIGTERM is passed on, and asks nspawn for an orderly shutdown; `wait` then returns early.
+_LAYER_AND_BOOT = """
+set -e
+lower=$1 place=$2
+shift 2
+mount -t tmpfs -o mode=755 machine "$place"
+mkdir "$place/upper" "$place/work" "$place/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$place/upper,workdir=$place/work" machine "$place/root" ||
+    cp --archive --reflink=auto "$lower/." "$place/root"
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs machine /run/systemd/nspawn
+set +e
+status=133
+while [ $status -eq 133 ]; do
+    setpriv --pdeathsig TERM systemd-nspawn --directory="$place/root" "$@" &
+    nspawn=$!
+    trap 'kill -TERM $nspawn; stopping=yes' TERM
+    wait $nspawn
+    status=$?
+done
+[ -z "$stopping" ] || wait $nspawn
+"""
+
+_INSIDE = (
+    "env",
+    "--ignore-environment",
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "TERM=dumb",
+)
+
+_serial = itertools.count()
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Two runs at once make the root only once."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def make_root(cache: Path, suite: str) -> Path:
+    """The folder with a minimal Debian of that suite and the packages for machines; made if it is not there yet."""
+    packages = subprocess.run([PACKAGES, "machine"], check=True, capture_output=True, text=True).stdout.split()
+    key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    folder = cache / f"{suite}-{key}"
+    with _only_one(cache / f"{suite}.lock"):
+        if folder.is_dir():
+            return folder
+        partial = cache / f"{suite}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"{shlex.join(command)}\n{done.stdout[-4000:]}")
+        (partial / "etc" / "machine-id").write_text("")  # each machine draws its own at boot
+        (partial / "etc" / "hostname").unlink(missing_ok=True)
+        partial.rename(folder)
+    return folder
+
+
+class Machine:
+    """A machine that runs. Its network is its own and empty but for `lo`; it sees the host's kernel, and its BPF."""
+
+    def __init__(self, cache: Path, suite: str) -> None:
+        root = make_root(cache, suite)
+        name = f"xdropd-{os.getpid()}-{next(_serial)}"
+        self._place = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        self._console = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the machine
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices.bind("")  # the kernel picks an abstract name
+        self.leader_pid = 0
+        self._nspawn = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "TERM"),
+                *("unshare", "--mount", "--propagation", "private"),
+                *("sh", "-c", _LAYER_AND_BOOT, "boot", str(root), str(self._place)),
+                *("--boot", "--quiet", "--console=pipe", f"--machine={name}", "--notify-ready=yes"),
+                *("--capability=all", "--system-call-filter=bpf perf_event_open", "--private-network"),
+                *("--register=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+                # Where systemd is process 1 it gives the machine a scope; elsewhere there is nobody to ask for one.
+                *(() if Path("/run/systemd/system").is_dir() else ("--keep-unit",)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **_NSPAWN_ENVIRONMENT, "NOTIFY_SOCKET": f"@{self._notices.getsockname()[1:].decode()}"},
+        )
+        try:
+            self._wait_for_boot()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._keep_listening, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wait_for_boot(self) -> None:
+        """Until systemd-nspawn has named the machine's process 1, and that has reached its default target."""
+        self.leader_pid = 0
+        deadline = time.monotonic() + _BOOT_SECONDS_AT_MOST
+        ready = False
+        while not (ready and self.leader_pid):
+            if not select.select([self._notices], [], [], 0.1)[0]:
+                if self._nspawn.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"the machine does not boot\n{self.console()}")
+                continue
+            # https://www.freedesktop.org/software/systemd/man/252/systemd-nspawn.html#--notify-ready=
+            for line in self._notices.recv(4096).decode().splitlines():
+                name, _, value = line.partition("=")
+                ready = ready or (name == "READY" and value == "1")
+                if name == "X_NSPAWN_LEADER_PID":
+                    self.leader_pid = int(value)
+
+    def _keep_listening(self) -> None:
+        """A notice that nobody takes stops systemd-nspawn, and with it the machine's process 1."""
+        with contextlib.suppress(OSError):  # closed
+            while self._notices.recv(4096):
+                pass
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is still there."""
+        return self._nspawn.poll() is None
+
+    def console(self) -> str:
+        """What the machine has written to its console."""
+        self._console.seek(0)
+        return self._console.read().decode(errors="replace")
+
+    def _nsenter(self, *command: str) -> list[str]:
+        return ["nsenter", f"--target={self.leader_pid}", "--all", "--wd", "--", *_INSIDE, *command]
+
+    def run(
+        self, *command: str, check: bool = True, stdin: str | bytes = b"", within_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, as root. Where `check`, any exit status but 0 fails with what it printed."""
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        raw = subprocess.run(self._nsenter(*command), input=given, capture_output=True, timeout=within_s, check=False)
+        done = subprocess.CompletedProcess(
+            command, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace")
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command in the machine, as root; it ends with the machine at the latest."""
+        return subprocess.Popen(
+            self._nsenter(*command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file in place, as an editor without backups does; its folder must be there."""
+        self.run("dd", "status=none", f"of={path}", stdin=text)
+
+    def read(self, path: str) -> str:
+        """A file's text."""
+        return self.run("cat", path).stdout
+
+    def copy_in(self, source: Path, destination: str) -> None:
+        """Copy a file to `destination`, or what a folder holds into the folder `destination`; owned by root."""
+        if source.is_dir():
+            archive = subprocess.run(
+                ["tar", "--create", "--owner=root:0", "--group=root:0", "--directory", source, "."],
+                check=True,
+                capture_output=True,
+            ).stdout
+            self.run("mkdir", "--parents", destination)
+            self.run("tar", "--extract", "--no-same-permissions", "--directory", destination, stdin=archive)
+        else:
+            mode = f"--mode={source.stat().st_mode & 0o777:o}"
+            self.run(
+                "install", "-D", mode, "--no-target-directory", "/dev/stdin", destination, stdin=source.read_bytes()
+            )
+
+    def journal(self, unit: str) -> list[dict[str, str]]:
+        """What the journal holds of a unit, oldest first, with all fields."""
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "--unit", unit, "--output=json", "--all").stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def reboot(self) -> None:
+        """Restart the machine as `reboot` does; its files stay, its network and processes do not."""
+        self.run("systemctl", "reboot")
+        self._wait_for_boot()
+
+    def close(self) -> None:
+        """Shut the machine down in good order; whatever does not go is killed with it."""
+        if self._nspawn.poll() is None:
+            self._nspawn.terminate()
+            try:
+                self._nspawn.wait(_SHUTDOWN_SECONDS_AT_MOST)
+            except subprocess.TimeoutExpired:
+                self._nspawn.kill()
+                self._nspawn.wait()
+        self._notices.close()
+        self._console.close()
+        self._place.rmdir()

@@ -1,0 +1,190 @@
+"""The service under a real systemd: the story an operator lives through, and what the unit promises."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import wire
+from machine import Machine
+from wire import NEIGHBOUR, VILLAIN
+
+from waiting import wait_until
+
+UNIT = "xdropd.service"
+BLOCKLIST = "/etc/xdrop/blocklist.yaml"
+SETTINGS = "/etc/xdrop/xdropd.yaml"
+EXPOSURE_AT_MOST = 1.3
+
+KINDS = ("prog", "map", "link")
+
+# The contract's second for a change to be in force, and one for the ping that finds out.
+_CHANGE_WITHIN_S = 2.0
+
+
+@pytest.fixture
+def stopped(machine: Machine) -> Iterator[Machine]:
+    """A machine with a cable, the settings naming it, and the service not running before and after."""
+    if machine.run("ip", "link", "show", wire.DEVICE, check=False).returncode:
+        wire.lay(machine)
+    machine.write(SETTINGS, f"interfaces: [{wire.DEVICE}]\n")
+    yield machine
+    machine.run("systemctl", "stop", UNIT)
+    machine.run("systemctl", "disable", "--quiet", UNIT)
+    machine.run("systemctl", "reset-failed", check=False)
+
+
+def _blocklist(*entries: str) -> str:
+    return "block:\n" + "".join(f"  - {entry}\n" for entry in entries) if entries else "block: []\n"
+
+
+def _main_pid(machine: Machine) -> int:
+    return int(machine.run("systemctl", "show", "--property=MainPID", "--value", UNIT).stdout)
+
+
+def _held(machine: Machine) -> dict[str, set[int]]:
+    """The ids of all BPF objects that the daemon holds, from its descriptors in /proc."""
+    said = machine.run("sh", "-c", f"cat /proc/{_main_pid(machine)}/fdinfo/*").stdout
+    return {kind: {int(found) for found in re.findall(rf"^{kind}_id:\s+(\d+)$", said, re.MULTILINE)} for kind in KINDS}
+
+
+def _in_kernel(machine: Machine) -> dict[str, dict[int, dict[str, object]]]:
+    """Every BPF object in the kernel by its id, as bpftool tells of it."""
+    return {
+        kind: {seen["id"]: seen for seen in json.loads(machine.run("bpftool", "--json", kind, "show").stdout)}
+        for kind in KINDS
+    }
+
+
+def _messages(machine: Machine) -> list[str]:
+    return [str(line["MESSAGE"]) for line in machine.journal(UNIT)]
+
+
+def test_the_story_of_a_service(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _blocklist(VILLAIN))
+    assert wire.answers(machine, VILLAIN)
+    before = _in_kernel(machine)
+
+    # Returns only when ready: the first ping after it is blocked already.
+    machine.run("systemctl", "start", UNIT)
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+    assert "xdp" in machine.run("ip", "link", "show", wire.DEVICE).stdout
+    held = _held(machine)
+    assert all(held.values()), held
+
+    machine.write(BLOCKLIST, _blocklist())  # in place
+    wait_until(lambda: wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+
+    machine.run("sed", "--in-place", f"s/.*/block: [{VILLAIN}]/", BLOCKLIST)  # renamed over
+    wait_until(lambda: not wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+    assert wire.answers(machine, NEIGHBOUR)
+
+    told = [line for line in machine.journal(UNIT) if line.get("XDROPD_EVENT") == "reload"]
+    assert [line["MESSAGE"] for line in told][-2:] == [
+        "blocklist: 0 added, 1 removed, 0 in force",
+        "blocklist: 1 added, 0 removed, 1 in force",
+    ]
+    assert all(line["_SYSTEMD_UNIT"] == UNIT for line in told)
+
+    machine.run("systemctl", "stop", UNIT)
+    assert wire.answers(machine, VILLAIN)
+    after = _in_kernel(machine)
+    for kind in KINDS:
+        assert not held[kind] & after[kind].keys(), kind
+        new = [seen for number, seen in after[kind].items() if number not in before[kind]]
+        assert not [seen for seen in new if str(seen.get("name")).startswith("xdrop")], kind
+    assert machine.run("ls", "/run/xdropd", check=False).returncode != 0
+
+
+def test_reload_waits_and_tells_of_a_refused_list(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _blocklist(VILLAIN))
+    machine.run("systemctl", "start", UNIT)
+    before = _main_pid(machine)
+
+    machine.write(BLOCKLIST, _blocklist(NEIGHBOUR, "10.0.0.1/8"))
+    assert machine.run("systemctl", "reload", UNIT, check=False).returncode != 0
+    assert any(f"{BLOCKLIST}:3:5: error: " in line for line in _messages(machine))
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+
+    machine.write(BLOCKLIST, _blocklist("203.0.113.7"))
+    machine.run("systemctl", "reload", UNIT)
+    assert wire.answers(machine, VILLAIN)
+    assert _main_pid(machine) == before
+
+
+def test_a_broken_list_at_a_fresh_start_is_final(stopped: Machine) -> None:
+    machine = stopped
+    machine.run("rm", "--recursive", "--force", "/var/lib/xdropd")
+    machine.write(BLOCKLIST, _blocklist("10.0.0.300"))
+    assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+    shown = machine.run("systemctl", "show", "--property=ExecMainStatus,SubState", UNIT).stdout
+    assert set(shown.split()) == {"ExecMainStatus=78", "SubState=failed"}
+    assert any(f"{BLOCKLIST}:2:5: error: " in line for line in _messages(machine))
+
+
+def test_only_root_and_the_group_get_in(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _blocklist(VILLAIN))
+    machine.run("systemctl", "start", UNIT)
+    modes = machine.run("stat", "--format=%n %U %G %a", "/run/xdropd", "/run/xdropd/control.sock", "/var/lib/xdropd")
+    assert modes.stdout.splitlines() == [
+        "/run/xdropd _xdropd _xdropd 750",
+        "/run/xdropd/control.sock _xdropd _xdropd 660",
+        "/var/lib/xdropd _xdropd _xdropd 700",
+    ]
+    status = ("xdropctl", "--json", "status")
+    assert json.loads(machine.run(*status).stdout)["state"] == "enforcing"
+    as_member = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=_xdropd", *status)
+    assert json.loads(machine.run(*as_member).stdout)["state"] == "enforcing"
+    as_stranger = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *status)
+    assert machine.run(*as_stranger, check=False).returncode == 77
+
+
+def test_the_daemon_has_three_powers_and_the_bounds_to_match(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _blocklist(VILLAIN))
+    machine.run("systemctl", "start", UNIT)
+    status = machine.read(f"/proc/{_main_pid(machine)}/status")
+    powers = 1 << 12 | 1 << 38 | 1 << 39  # CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF in uapi/linux/capability.h
+    for kind in ("Prm", "Eff", "Bnd", "Amb"):
+        (held,) = re.findall(rf"^Cap{kind}:\s+([0-9a-f]+)$", status, re.MULTILINE)
+        assert int(held, 16) == powers, kind
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
+
+
+def test_interfaces_named_are_filtered_from_the_boot_on(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _blocklist(VILLAIN))
+    machine.run("systemctl", "enable", "--quiet", UNIT)
+    machine.reboot()
+
+    # The cable is gone with the machine's network: the service waits for it and does not fail.
+    assert machine.run("systemctl", "is-active", UNIT, check=False).stdout == "active\n"
+    assert machine.run("systemctl", "is-system-running", "--wait", check=False).stdout == "running\n"
+    order = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "--value")
+    ready, network = (int(machine.run(*order, unit).stdout) for unit in (UNIT, "network-pre.target"))
+    assert 0 < ready <= network
+
+    wire.lay(machine)
+    wait_until(lambda: "xdp" in machine.run("ip", "link", "show", wire.DEVICE).stdout, within_s=5)
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+
+
+@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service"])
+def test_systemd_knows_every_line_of_the_unit(machine: Machine, unit: str) -> None:
+    verdict = machine.run("systemd-analyze", "verify", "--man=no", f"/usr/lib/systemd/system/{unit}", check=False)
+    assert (verdict.returncode, verdict.stdout, verdict.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service"])
+def test_exposure(machine: Machine, unit: str) -> None:
+    """The overall level as `systemd-analyze security` of the machine's own systemd computes it."""
+    said = machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
+    (level,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+) ", said)
+    assert float(level) <= EXPOSURE_AT_MOST, said

@@ -1,0 +1,42 @@
+"""A cable from a machine to a host beside it, which knocks with more than one address."""
+
+import json
+
+from machine import Machine
+
+DEVICE = "wan0"
+ADDRESS = "198.51.100.1"
+NEIGHBOUR = "198.51.100.2"
+VILLAIN = "198.51.100.66"
+PEER = "peer"
+
+
+def lay(machine: Machine) -> None:
+    """A veth pair: `wan0` in the machine, up, with a default route, and `eth0` in the namespace `peer`.
+
+    Resolved neighbours come with it: an answer to the first ping is then a matter of that ping alone.
+    """
+    machine.run("ip", "netns", "add", PEER)
+    machine.run("ip", "link", "add", DEVICE, "type", "veth", "peer", "name", "eth0", "netns", PEER)
+    for source in (NEIGHBOUR, VILLAIN):
+        machine.run("ip", "-n", PEER, "address", "add", f"{source}/24", "dev", "eth0")
+    machine.run("ip", "-n", PEER, "link", "set", "eth0", "up")
+    machine.run("ip", "address", "add", f"{ADDRESS}/24", "dev", DEVICE)
+    machine.run("ip", "link", "set", DEVICE, "up")
+    machine.run("ip", "route", "add", "default", "via", NEIGHBOUR)
+    ours, theirs = _hardware_address(machine), _hardware_address(machine, "-n", PEER)
+    machine.run("ip", "-n", PEER, "neighbour", "add", ADDRESS, "lladdr", ours, "dev", "eth0")
+    for source in (NEIGHBOUR, VILLAIN):
+        machine.run("ip", "neighbour", "add", source, "lladdr", theirs, "dev", DEVICE)
+
+
+def _hardware_address(machine: Machine, *where: str) -> str:
+    device = "eth0" if where else DEVICE
+    (link,) = json.loads(machine.run("ip", "-json", *where, "link", "show", device).stdout)
+    return str(link["address"])
+
+
+def answers(machine: Machine, source: str) -> bool:
+    """Whether one ping from that address of the peer comes back."""
+    ping = ("ping", "-q", "-c1", "-W0.3", "-I", source, ADDRESS)
+    return machine.run("ip", "netns", "exec", PEER, *ping, check=False).returncode == 0

@@ -1,0 +1,435 @@
+"""blocklist.yaml: what it says, what is refused and in which words, and that the shortcut for plain lines agrees."""
+
+# ruff: noqa: E501 - the tables have a case a line, with the sentence as the operator sees it
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from xdropd.errors import RefusedFile
+from xdropd.text import blocklist, plainlines
+from xdropd.text.blocklist import Include
+from xdropd.text.entries import Entry
+
+REPOSITORY = Path(__file__).parents[2]
+FORMS = "write an address, a network such as 203.0.113.0/24 or a range such as 198.51.100.7-198.51.100.29"
+ITEM_REMEDY = "write each entry on a line of its own after a dash and a space"
+
+
+def read(text):
+    return blocklist.read(text if isinstance(text, bytes) else text.encode(), "blocklist.yaml")
+
+
+def problems(text):
+    """What is wrong with the text: LINE:COLUMN: sentence."""
+    with pytest.raises(RefusedFile) as caught:
+        read(text)
+    found = caught.value.problems
+    assert found == sorted(found)
+    assert all(str(problem).startswith("blocklist.yaml:") and problem.severity == "error" for problem in found)
+    return [f"{problem.line}:{problem.column}: {problem.message}" for problem in found]
+
+
+def said(listing):
+    """Every entry as (canonical form, line, reason, until), in file order."""
+    plain = [
+        (f"{key >> 24}.{key >> 16 & 255}.{key >> 8 & 255}.{key & 255}", line, "", None)
+        for key, line in zip(listing.plain4.keys, listing.plain4.lines, strict=True)
+    ]
+    plain += [
+        (str(blocklist.Span(6, key, key)), line, "", None)
+        for key, line in zip(listing.plain6.keys, listing.plain6.lines, strict=True)
+    ]
+    plain += [(str(span), line, reason, until) for span, line, reason, until in listing.entries]
+    return sorted(plain, key=lambda entry: entry[1])
+
+
+CONTRACT = """\
+block:
+  - 10.205.131.126                      # an address
+  - 203.0.113.0/24                      # a network
+  - 198.51.100.7-198.51.100.29          # a range
+  - 2001:db8:bad::/48                   # IPv6 as well
+  - address: 192.0.2.7                  # any of the above, with more to say
+    reason: ssh brute force
+    until: 2026-12-01T00:00:00Z
+allow:                                  # always wins over block
+  - 192.168.0.0/16
+include:                                # plain list files, paths relative to this file, globs allowed
+  - lists.d/*.netset
+  - path: lists.d/drop.txt
+    reason: Spamhaus DROP
+"""
+
+
+def test_all_that_can_be_said():
+    found = read(CONTRACT)
+    assert said(found.block) == [
+        ("10.205.131.126", 2, "", None),
+        ("203.0.113.0/24", 3, "", None),
+        ("198.51.100.7-198.51.100.29", 4, "", None),
+        ("2001:db8:bad::/48", 5, "", None),
+        ("192.0.2.7", 6, "ssh brute force", 1796083200.0),
+    ]
+    assert found.allow == (Entry(blocklist.parse_span("192.168.0.0/16"), 10),)
+    assert found.includes == (
+        Include("lists.d/*.netset", 12, 5, ""),
+        Include("lists.d/drop.txt", 13, 11, "Spamhaus DROP"),
+    )
+    assert found.block.count == 5
+
+
+def test_columns_are_for_what_says_nothing_more():
+    found = read(
+        'block: [1.2.3.4, 1.2.3.4/32, 1.2.3.4-1.2.3.4, "1::", {address: 1.2.3.4}, {address: 1.2.3.4, reason: x}, 1.2.3.4/31]\n'
+    )
+    assert list(found.block.plain4.keys) == [0x01020304] * 4
+    assert list(found.block.plain6.keys) == [1 << 112]
+    assert [str(entry.span) for entry in found.block.entries] == ["1.2.3.4", "1.2.3.4/31"]
+
+
+def test_allow_has_entries_of_every_kind():
+    found = read("block: []\nallow:\n  - ::/0\n  - 1.2.3.4\n  - address: 5.6.7.8\n    reason: ours\n")
+    assert [(str(span), line, reason) for span, line, reason, _ in found.allow] == [
+        ("::/0", 3, ""),
+        ("1.2.3.4", 4, ""),
+        ("5.6.7.8", 5, "ours"),
+    ]
+
+
+def test_nothing_is_a_number():
+    found = read("block: [1:20:30:40:50:10:20:30]\n")
+    assert said(found.block) == [("1:20:30:40:50:10:20:30", 1, "", None)]
+
+
+@pytest.mark.parametrize(
+    ("item", "entry"),
+    [
+        ("2001:db8::", "2001:db8::"),
+        ("2001:db8::  # a comment", "2001:db8::"),
+        ("::", "::"),
+        ("::1", "::1"),
+        ("'::'", "::"),
+        ('"2001:db8::"', "2001:db8::"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("2001:db8::1-2001:db8:1::", "2001:db8::1-2001:db8:1::"),
+        ("address: '::'", "::"),
+        ("address:\n        2001:db8::", "2001:db8::"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ("2001:0DB8:0:0:0:0:0:0", "2001:db8::"),
+    ],
+)
+def test_ipv6_is_taken_as_it_is_written(item, entry):
+    assert [text for text, *_ in said(read(f"block:\n  - {item}\n  - 192.0.2.1\n").block)] == [entry, "192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds"),
+    [
+        ("2026-12-01T00:00:00Z", 1796083200.0),
+        ("2026-12-01t00:00:00z", 1796083200.0),
+        ("2026-12-01 00:00Z", 1796083200.0),
+        ("2026-12-01 02:00:00 +02:00", 1796083200.0),
+        ("2026-11-30T19:00:00.5-0500", 1796083200.5),
+        ("'2026-12-01T00:00:00Z'", 1796083200.0),
+        ("1970-01-01T00:00:00Z", 0.0),
+        ("1969-12-31T23:59:59Z", -1.0),
+        ("9999-12-31T23:59:59-23:59", 253402387139.0),
+    ],
+)
+def test_until(until, seconds):
+    (entry,) = read(f"block:\n  - address: 192.0.2.1\n    until: {until}\n").block.entries
+    assert entry.until == seconds
+
+
+def test_a_reason_is_one_line():
+    text = "block:\n  - address: 192.0.2.1\n    reason: >\n      two\n      lines\n  - {address: 192.0.2.2, reason: 404}\n  - {address: 192.0.2.3, reason: }\n"
+    assert [(text, reason) for text, _, reason, _ in said(read(text).block)] == [
+        ("192.0.2.1", "two lines"),
+        ("192.0.2.2", "404"),
+        ("192.0.2.3", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "block: []",
+        "block: []\r\n",
+        "\ufeffblock: []\n",
+        "---\nblock: []\n...\n",
+        "%YAML 1.1\n---\nblock: []\n",
+        "  block:\n    []\n",
+        '{"block": []}',
+        "'block': []\n",
+        "# only\nblock: [] # nothing\n",
+        "include: []\nallow: []\nblock: []\n",
+    ],
+)
+def test_nothing_is_blocked_if_the_file_says_so(text):
+    assert read(text).block.count == 0
+
+
+def test_lines_and_columns_count_characters():
+    assert problems("block:\n  - {address: 192.0.2.1, reason: Ärger, until: 7d}\n") == [
+        "2:48: '7d' is not a time, write one such as 2026-12-01T00:00:00Z"
+    ]
+    assert problems("\ufeffx: 1\r\nblock: []\r\n")[0].startswith("1:1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", ["1:1: the file is empty, write 'block: []' if nothing is to be blocked"]),
+        ("# nothing\n", ["1:1: the file is empty, write 'block: []' if nothing is to be blocked"]),
+        ("---\n", ["2:1: the file is empty, write 'block: []' if nothing is to be blocked"]),
+        ("block:\n", ["1:1: nothing follows 'block:', write 'block: []' if nothing is meant"]),
+        ("block: ~\n", ["1:1: nothing follows 'block:', write 'block: []' if nothing is meant"]),
+        ("block: []\nallow:\n", ["2:1: nothing follows 'allow:', write 'allow: []' if nothing is meant"]),
+        ("include:\nblock: []\n", ["1:1: nothing follows 'include:', write 'include: []' if nothing is meant"]),
+        ("allow: []\n", ["1:1: 'block' is missing, write 'block: []' if nothing is to be blocked here"]),
+        ("block: 192.0.2.1\n", ["1:8: '192.0.2.1' is not in a list, write '- 192.0.2.1' on a line of its own"]),
+        ("block:\n  192.0.2.1\n  192.0.2.2\n", [f"2:3: '192.0.2.1 192.0.2.2' is not a list, {ITEM_REMEDY}"]),
+        ("block:\n  -192.0.2.1\n  -192.0.2.2\n", ["2:3: '-192.0.2.1 -192.0.2.2' is not a list, write a space after each dash: '- 192.0.2.1'"]),
+        ("block: {}\n", [f"1:8: there are keys under 'block:' and no list, {ITEM_REMEDY}"]),
+        ("block: |\n  - 192.0.2.1\n", [f"1:8: '- 192.0.2.1\\n' is not a list, {ITEM_REMEDY}"]),
+        ("- 192.0.2.1\n- 192.0.2\n", ["1:1: this list has no name, write 'block:' on a line above it", "2:3: '192.0.2' has 3 of the 4 numbers of an IPv4 address, write all four, or a network: 192.0.2.0/24"]),
+        ("block\n  - 192.0.2.1\n", ["1:1: 'block - 192.0.2.1' has no colon, write 'block: '"]),
+        ("block:[]\n", ["1:1: 'block:[]' has no space after its colon, write 'block: '"]),
+        ("<html>\n", ["1:1: '<html>' is no key with a value, write 'block:' and the entries below it"]),
+        ("bock:\n  - 192.0.2.1\n  - x\n", ["1:1: unknown key 'bock', did you mean 'block'?", "3:5: 'x' looks like a host name, write its addresses, for names are not looked up"]),
+        ("Block: []\n", ["1:1: unknown key 'Block', did you mean 'block'?"]),
+        ("deny: []\nblock: []\n", ["1:1: unknown key 'deny', a blocklist has block, allow or include"]),
+        ("block: []\nblock: [x]\n", ["2:1: 'block' is here a second time (first in line 1), keep one", "2:9: 'x' looks like a host name, write its addresses, for names are not looked up"]),
+        ("block: []\n<<: {}\n", ["2:1: unknown key '<<', a blocklist has block, allow or include"]),
+        ("block: []\n? [a]\n: b\n", ["2:3: a key must be a word, a blocklist has block, allow or include"]),
+        ("block: []\n  - 192.0.2.1\n", ["2:3: 'block: []' above says that the list is empty, remove the [] there"]),
+        ("block: []\n# so\n\n- 192.0.2.1\n", ["4:1: 'block: []' above says that the list is empty, remove the [] there"]),
+        ("block: []]\n", ["1:10: there is a ']' too many here, remove it"]),
+        ("block: - 192.0.2.1\n", ["1:8: a list cannot start on this line, write its first '- ' on the next one"]),
+        ("block: [192.0.2.1\n", ["1:8: what opens here is not closed, write a comma between entries and ']' at the end"]),
+        ("block: [192.0.2.1,,]\n", ["1:19: an entry is missing here, write one or remove the comma, and end with ']'"]),
+        ("block:\n  - 10.0.0.1/8\n", ["2:5: '10.0.0.1/8' has bits set behind its prefix, write 10.0.0.0/8 for the network or 10.0.0.1 for the address"]),
+        ("block:\n  - 010.1.2.3\n", ["2:5: '010.1.2.3' has numbers that start with a zero, which others read as octal, write 10.1.2.3"]),
+        ("block:\n  - 10.0.0\n", ["2:5: '10.0.0' has 3 of the 4 numbers of an IPv4 address, write all four, or a network: 10.0.0.0/24"]),
+        ("block:\n  - 10.0\n", ["2:5: '10.0' has 2 of the 4 numbers of an IPv4 address, write all four, or a network: 10.0.0.0/16"]),
+        ("block:\n\t- 192.0.2.1\n", ["2:1: there is a tab here, use spaces"]),
+        ("block:\n  -\t192.0.2.1\n", ["2:4: there is a tab here, use spaces"]),
+        ("block:\n  - 192.0.2.1\n\t- 192.0.2.2\n", ["3:1: there is a tab here, use spaces"]),
+        ("block:\n  - 192.0.2.1\n  192.0.2.2\n", ["3:3: '192.0.2.2' stands alone, write a dash and a space before it: '- 192.0.2.2'"]),
+        ("block:\n  - 192.0.2.1\n  -192.0.2.2\n", ["3:3: '-192.0.2.2' has no space after its dash, write '- 192.0.2.2'"]),
+        ("block:\n- 192.0.2.1\n  192.0.2.2\n", ["2:3: '192.0.2.1 192.0.2.2' holds 2 entries, write each on a line of its own after '- '"]),
+        ("block: []\nallow\n", ["2:1: 'allow' stands alone, write a colon after a key or '- ' before an entry"]),
+        ("block:\n  - example.com\n", ["2:5: 'example.com' looks like a host name, write its addresses, for names are not looked up"]),
+        ("block:\n  - http://192.0.2.1/x\n", ["2:5: 'http://192.0.2.1/x' is a URL, write the address alone: 192.0.2.1"]),
+        ("block:\n  - 192.0.2.1 # fine\n  - 192.0.2.2# not\n", ["3:5: '192.0.2.2# not' has a comment in it, leave a space before the # and take it out of the quotes"]),
+        ("block:\n  - 1.2.3.4-1.2.3.1\n", ["2:5: '1.2.3.4-1.2.3.1' runs backwards, write 1.2.3.1-1.2.3.4"]),
+        ('block:\n  - "192.0.2.1\n  - 192.0.2.2\n', ["2:5: the quote that opens here is never closed, close it on the same line"]),
+        ('block:\n  - "192.0.2.1\n  - "192.0.2.2"\n', ["2:5: '192.0.2.1 - ' has a character too many, write 192.0.2.1", "3:6: this does not fit what stands above it, check that every quote is closed"]),
+        ('block:\n  - "192.0.2.1\\d"\n', ["2:15: a backslash means something else in double quotes, use single quotes"]),
+        ("block:\n  - 192.0.2.1\n   - 192.0.2.2\n", ["2:5: '192.0.2.1 - 192.0.2.2' has spaces in it, write 192.0.2.1-192.0.2.2 for a range, or each entry on a line of its own, indented alike"]),
+        ("block:\n   - 192.0.2.1\n  - 192.0.2.2\n", ["3:3: this dash does not fit what stands above it, indent all entries of a list alike"]),
+        ("block:\n  - 192.0.2.1\n allow: []\n", ["3:2: this does not fit what stands above it, indent it like the lines that it belongs to"]),
+        ("block:\n  -\n  - 192.0.2.1\n", [f"2:4: there is nothing here, {FORMS}"]),
+        ("block:\n  - - 192.0.2.1\n  - [192.0.2.1]\n", ["2:5: this is a list within the list, write one dash and no brackets", "3:5: this is a list within the list, write one dash and no brackets"]),
+        ("block:\n  * 192.0.2.1\n", ["2:3: a text cannot start with '*', put it in quotes, or write '- ' where an entry starts"]),
+        ("block:\n  - @home\n", ["2:5: a text cannot start with '@', put it in quotes"]),
+        ("block: [::1]\n", ["1:9: '::1' is read as something else here, quote it: \"::1\""]),
+        ("block: [2001:db8::]\n", ["1:9: '2001:db8::' is read as something else here, quote it: \"2001:db8::\""]),
+        ("block:\n  - address: 2001:db8::\n    reason: x\n", ["2:14: '2001:db8::' is read as something else here, quote it: \"2001:db8::\""]),
+        ("block:\n  - 192.0.2.1: ssh\n", ["2:5: '192.0.2.1' is a key here, for a colon follows, write '- address: 192.0.2.1', and the rest on lines of its own below"]),
+        ("block:\n  - 192.0.2.1:\n", ["2:5: '192.0.2.1' is a key here, for a colon follows, write '- address: 192.0.2.1'"]),
+        ("block:\n  - 192.0.2.1 reason: ssh\n", ["2:5: '192.0.2.1' is a key here, for a colon follows, write '- address: 192.0.2.1', and the rest on lines of its own below"]),
+        ("block:\n  - 2001:db8:::\n      reason: ssh\n", ["2:5: '2001:db8::' is a key here, for a colon follows, write '- address: \"2001:db8::\"', and the rest on lines of its own below"]),
+        ("block:\n  - address:192.0.2.1\n", ["2:5: 'address:192.0.2.1' has no space after its colon, write 'address: 192.0.2.1'"]),
+        ("block:\n  - address: 192.0.2.1\n    reson: ssh\n", ["3:5: unknown key 'reson', did you mean 'reason'?"]),
+        ("block:\n  - address: 192.0.2.1\n    reason: a\n    reason: b\n", ["4:5: 'reason' is here a second time (first in line 3), keep one"]),
+        ("block:\n  - address: 192.0.2.1\n    reason: ssh: brute\n", ["3:16: a colon cannot stand here, quote the text that holds it, and indent keys alike"]),
+        ("block:\n  - address: 192.0.2.1\n    reason: [a]\n    until: {}\n", ["3:13: a reason is text, write it on this line", "4:12: 'until' is a time, write one such as 2026-12-01T00:00:00Z"]),
+        ('block:\n  - address: 192.0.2.1\n    reason: "a\\0b"\n', ["3:13: this reason holds a control character, leave it out"]),
+        ("block:\n  - reason: ssh\n", ["2:5: this entry has no address, write 'address: …' in it"]),
+        ("block:\n  - address:\n", [f"2:5: 'address' has no text after it, {FORMS}"]),
+        ("block:\n  - address: [192.0.2.1]\n", [f"2:5: 'address' has no text after it, {FORMS}"]),
+        ("block:\n  - address: 192.0.2.1\n    until: 2026-12-01T00:00:00\n", ["3:12: '2026-12-01T00:00:00' has no zone, write 2026-12-01T00:00:00Z for UTC or, say, 2026-12-01T00:00:00+02:00"]),
+        ("block:\n  - address: 192.0.2.1\n    until: 2026-12-01\n", ["3:12: '2026-12-01' has no time of day and no zone, write 2026-12-01T00:00:00Z for UTC or, say, 2026-12-01T00:00:00+02:00"]),
+        ("block:\n  - address: 192.0.2.1\n    until: 2026-13-01T00:00:00Z\n", ["3:12: '2026-13-01T00:00:00Z' does not exist (month must be in 1..12), write a time such as 2026-12-01T00:00:00Z"]),
+        ("block:\n  - address: 192.0.2.1\n    until: 7d\n", ["3:12: '7d' is not a time, write one such as 2026-12-01T00:00:00Z"]),
+        ("block:\n  - address: 192.0.2.1\n    until:\n", ["3:11: nothing follows 'until:', write a time such as 2026-12-01T00:00:00Z or remove the line"]),
+        (
+            "block:\n - &a 192.0.2.1\n - *a\n - !!str 192.0.2.1\n - ! 192.0.2.1\n",
+            [
+                "2:4: '&a' is an anchor, which is not accepted here, write the text itself",
+                "3:4: '*a' is an alias, which is not accepted here, write the text itself",
+                "4:4: '!!str' is a tag, which is not accepted here, leave it out: all is text",
+                "5:4: '!' is a tag, which is not accepted here, leave it out: all is text",
+            ],
+        ),
+        ("block: &a []\n", ["1:8: '&a' is an anchor, which is not accepted here, write the text itself"]),
+        ("block: []\nallow: *a\n", ["2:8: '*a' is an alias, which is not accepted here, write the text itself"]),
+        ("*a\n", ["1:1: '*a' is an alias, which is not accepted here, write the text itself"]),
+        ("block: []\n---\nblock: []\n", ["2:1: a second document starts here, keep everything in one and remove this line"]),
+        ("block: []\n...\nallow: []\n", ["3:1: there is something after the end of the document, remove it"]),
+        ("%YAML 3.0\n---\nblock: []\n", ["1:1: this is not valid YAML (found incompatible YAML document), check quotes, colons and indentation"]),
+        (b"block:\n  - x\n  - 192.0.2.1 # f\xfcr\n  - y\n", ["2:5: 'x' looks like a host name, write its addresses, for names are not looked up", "3:18: the byte 0xfc here is not UTF-8, save the file as UTF-8"]),
+        ("block:\n  - ü\n  - 192.0.2.1\0\n  - y\n", [f"2:5: 'ü' is not an entry, {FORMS}", "3:14: there is a control character (0x00) here, remove it"]),
+        ("block: []\n".encode("utf-16"), ["1:1: the file is UTF-16, save it as UTF-8"]),
+        (b"\x7fELF\2\1\1\0\0", ["1:1: there is a control character (0x7f) here, remove it"]),
+        (
+            "include:\n  - https://example.com/list\n  - 192.0.2.1\n  - lists.d/\n  -\n  - [a]\n  - \"a\\0\"\n  - path: a\n    reson: b\n  - reason: c\n  - path: [d]\nblock: []\n",
+            [
+                "2:5: 'https://example.com/list' is a URL, have it fetched into lists.d/ and write the name of the file",
+                "3:5: '192.0.2.1' is an entry and not a file, write it under 'block:'",
+                "4:5: 'lists.d/' is a folder, write 'lists.d/*' for the files in it",
+                "5:4: there is no path here, write one such as lists.d/*.netset",
+                "6:5: this is a list within the list, write one dash and no brackets",
+                "7:5: 'a\\x00' holds a control character, leave it out",
+                "9:5: unknown key 'reson', did you mean 'reason'?",
+                "10:5: this include names no file, write 'path: …' in it",
+                "11:5: this include names no file, write 'path: …' in it",
+            ],
+        ),
+        ("include: lists.d/a\nblock: []\n", [f"1:10: 'lists.d/a' is not a list, {ITEM_REMEDY}"]),
+    ],
+)  # fmt: skip
+def test_what_people_type(text, sentences):
+    assert problems(text) == sentences
+
+
+def test_every_problem_is_reported_and_sorted():
+    text = "allow:\n  - x\nblock:\n" + "  - 1.2.3\n" * 1000 + "until: never\ninclude: [http://x]\n"
+    found = problems(text)
+    assert len(found) == 1003
+    assert found[0].startswith("2:5:")
+    assert found[-1].startswith("1005:11:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "{" * 100_000,
+        "- " * 100_000,
+        "? " * 100_000,
+        "block: " + "[" * 100_000,
+        "block:\n- " + "- " * 100_000,
+        "x: " + "{a: " * 100_000,
+    ],
+)
+def test_depth_is_a_problem_and_no_crash(text):
+    assert any("nested over 32 deep" in sentence for sentence in problems(text))
+
+
+def test_a_file_that_is_all_problems_ends():
+    found = problems("block:\n" + "  - 1.2.3\n" * 100_001)
+    assert len(found) == 100_001
+    assert found[-1] == "100002:5: there are too many problems, reading stops here"
+
+
+# The shortcut for plain lines
+
+
+def by_events(data):
+    """The same text without the shortcut."""
+    data, unreadable = blocklist.yamlnodes.decode(data, "f")
+    return blocklist._Reader(data, "f", []).read(unreadable)
+
+
+def outcome(reader, data):
+    try:
+        return reader(data)
+    except RefusedFile as error:
+        return error.problems
+
+
+ADDRESSES = ["0.0.0.0", "1.2.3.4", "10.0.0.1", "192.0.2.255", "255.255.255.255"]
+HARMLESS = [
+    "# a comment", "  # a comment", "", "  - 1.2.3.4 ", "  - 1.2.3.4 # x", "  -  1.2.3.4", "  - 10.0.0.0/8", "  - ::1", "  - ::", "  - 1.2.3.4-1.2.3.9", "  - '1.2.3.4'",
+    '  - "1.2.3.4"', "  - address: 1.2.3.4", "  - {address: 1.2.3.4}", "  - address: 1.2.3.4\n    reason: x", "allow:", "block:", "include:", "  - 1.2.3.4\u2028", "# \u00fc",
+]  # fmt: skip
+ODDITIES = [
+    *HARMLESS, " ", "\t", "  -", "  - ", "  - 1.2.3", "  - 1.2.3.400", "  - 01.2.3.4", "   - 1.2.3.4", " - 1.2.3.4", "- 1.2.3.4", "  1.2.3.4", "    1.2.3.4", "  -\t1.2.3.4",
+    "\t- 1.2.3.4", "  - '", '  - "', "  - |", "  - >-", "    reason: x", "  - [1.2.3.4,", "  ]", "block: [", "allow: |", "x: '", "y: >", "'", '"', "]", "---", "...", "- |",
+    "  - - 1.2.3.4", "  - &a 1.2.3.4", "  - *a", "  - \u00fc", "\u2028  - 1.2.3.4", "# \x85", "  - 1.2.3.4\r", "\r", "  - \ufeff1.2.3.4", "\ufeff", "  - 1.2.3.4\0", "? a", ": b",
+    "  - ? x", "!!str", "  - 1.2.3.4:",
+]  # fmt: skip
+STARTS = [
+    "block:",
+    "block:",
+    "block:",
+    "allow:\n  - 1.2.3.4\nblock:",
+    "include:",
+    "x: |",
+    "block: [",
+    "- - 1.2.3.4",
+    "",
+]
+
+
+@st.composite
+def texts(draw):
+    oddities = draw(st.sampled_from([HARMLESS, HARMLESS, ODDITIES]))
+    lines = [draw(st.sampled_from(STARTS[:4] if oddities is HARMLESS else STARTS))]
+    indents = ["  "] if oddities is HARMLESS else ["  ", "  ", "", "   "]
+    for _ in range(draw(st.integers(0, 6))):
+        if draw(st.booleans()):
+            indent = draw(st.sampled_from(indents))
+            addresses = draw(st.lists(st.sampled_from(ADDRESSES), min_size=6, max_size=40))
+            lines += [f"{indent}- {address}" for address in addresses]
+        else:
+            lines += draw(st.lists(st.sampled_from(oddities), max_size=3))
+    newline = draw(st.sampled_from(["\n", "\n", "\n", "\r\n"]))
+    return (newline.join(lines) + draw(st.sampled_from(["", newline]))).encode()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(texts(), st.integers(100, 700))
+def test_the_shortcut_agrees_with_the_events_on_everything(text, chunk_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plainlines, "CHUNK_BYTES", chunk_bytes)
+        shortcut = outcome(lambda data: blocklist.read(data, "f"), text)
+        runs = len(plainlines.find_items(text.replace(b"\r\n", b"\n"))[1])
+    assert shortcut == outcome(by_events, text)
+    event(f"{'refused' if isinstance(shortcut, list) else 'read'}, {'with' if runs else 'without'} runs")
+
+
+def test_the_shortcut_is_taken():
+    """Else the property above would compare the events with themselves."""
+    order = random.Random(7)
+    lines = ["allow:", "  - 192.0.2.1", "block:"]
+    for number in range(50_000):
+        lines.append(f"  - {order.randrange(256)}.{order.randrange(256)}.{number >> 8}.{number & 255}")
+        if number % 1000 == 0:
+            lines.append("  # a comment")
+    data = "\n".join([*lines, "include: []", ""]).encode()
+    text, runs = plainlines.find_items(data)
+    assert sum(len(run.keys) for run in runs) > 49_900
+    assert len(text.strip()) < 100_000  # most of it newlines
+    assert text.count(b"\n") == data.count(b"\n")
+    taken = blocklist._Reader(text, "f", runs).read(None)
+    assert taken == by_events(data)
+    assert taken.block.count == 50_000
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["block: |\n{}", "x: '\n{}'\nblock: []\n", "block: [\n{}]\n", "include:\n{}", "block:\n  - 1.2.3.4\n  - >\n{}"],
+)
+def test_what_only_looks_like_a_run_is_none(frame):
+    data = frame.format("".join(f"  - 192.0.2.{number}\n" for number in range(100))).encode()
+    assert plainlines.find_items(data)[1]
+    assert outcome(lambda data: blocklist.read(data, "f"), data) == outcome(by_events, data)
+
+
+def test_the_shipped_blocklist_blocks_nothing():
+    data = (REPOSITORY / "etc" / "blocklist.yaml").read_bytes()
+    found = blocklist.read(data, "blocklist.yaml")
+    assert (found.block.count, found.allow, found.includes) == (0, (), ())
+
+
+def test_the_examples_in_the_shipped_blocklist_are_right():
+    lines = (REPOSITORY / "etc" / "blocklist.yaml").read_text().splitlines()
+    found = read("\n".join(line[1:] for line in lines if line.startswith("#   ")))
+    assert (found.block.count, len(found.allow), len(found.includes)) == (5, 2, 2)

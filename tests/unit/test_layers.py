@@ -1,0 +1,111 @@
+"""Imports climb a ladder, and each foreign world has one door.
+
+Read from the syntax trees, so that an import inside a function or under a condition counts as well.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "xdropd"
+FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
+
+# The first part of a module's name below xdropd, and its rung. A part imports itself and what is on lower rungs, so
+# kernel and host stand side by side and do not know of each other. The package itself imports nothing of its own.
+RUNGS = {"__init__": -1, "errors": 0, "text": 1, "rules": 2, "kernel": 3, "host": 3, "daemon": 4, "commands": 5}
+
+# The C library is a leaf that knows nothing of us; the compile child gives up its powers with it.
+SIDEWAYS = {("kernel/compile_child.py", "xdropd.host.libc")}
+
+# A foreign world, and the files that may open its door; a folder stands for every file in it.
+DOORS = {
+    "bcc": ("kernel/compile_child.py",),
+    "ctypes": ("kernel/libbpf.py", "host/libc.py"),
+    "prometheus_client": ("commands/exporter.py",),
+    "rich": ("commands/",),
+    "systemd": ("host/systemd.py",),
+    "watchdog": ("host/watch.py",),
+    "yaml": ("text/yamlnodes.py",),
+}
+
+
+def _imported(file: str, text: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that a file's text imports; `from a import b` is a.b."""
+    package = ["xdropd", *Path(file).parts[:-1]]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def _violations(file: str, text: str) -> list[str]:
+    """Each import of a file that the ladder or a door forbids, as a sentence."""
+    here = Path(file).with_suffix("").parts[0]
+    found = []
+    for line, name in _imported(file, text):
+        world, *rest = name.split(".")
+        if world == "xdropd" and rest and rest[0] in RUNGS:
+            climbs = RUNGS[rest[0]] < RUNGS[here] or rest[0] == here
+            if not climbs and not any(file == who and (name + ".").startswith(what + ".") for who, what in SIDEWAYS):
+                found.append(f"{file}:{line}: {here} must not import {name}")
+        if world in DOORS and not file.startswith(DOORS[world]):
+            found.append(f"{file}:{line}: {world} is imported in {' and '.join(DOORS[world])} only")
+    return found
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert {"errors.py", "kernel/compile_child.py", "host/libc.py"} <= set(FILES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_climb_and_use_the_doors(file: str) -> None:
+    assert _violations(file, (PACKAGE / file).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_part_has_a_rung(file: str) -> None:
+    assert Path(file).with_suffix("").parts[0] in RUNGS
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("text/blocklist.py", "from xdropd.rules import plan"),
+        ("text/blocklist.py", "from xdropd import kernel"),
+        ("text/blocklist.py", "from .. import host"),
+        ("rules/plan.py", "import xdropd.kernel.libbpf"),
+        ("kernel/libbpf.py", "def f():\n    from xdropd.host import files"),
+        ("kernel/libbpf.py", "from xdropd.host import libc"),
+        ("host/socket.py", "from ..kernel import libbpf"),
+        ("daemon/filter.py", "from xdropd.commands.xdropd import main"),
+        ("__init__.py", "from xdropd import errors"),
+        ("errors.py", "if True:\n    import xdropd.text.addresses"),
+        ("kernel/compiler.py", "from bcc import BPF"),
+        ("host/libbpf.py", "import ctypes.util as u"),
+        ("daemon/log.py", "from systemd import journal"),
+        ("daemon/top.py", "import rich.table"),
+    ],
+)
+def test_a_wrong_import_is_found(file: str, text: str) -> None:
+    assert len(_violations(file, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("kernel/compile_child.py", "from xdropd.host import libc"),
+        ("kernel/compile_child.py", "from xdropd.host.libc import CAP_BPF"),
+        ("kernel/compiler.py", "import xdropd"),
+        ("kernel/shapes.py", "from xdropd.text.addresses import Span"),
+        ("kernel/generation.py", "from xdropd.rules.plan import Plan"),
+        ("daemon/__init__.py", "from .filter import Filter\nfrom xdropd.rules import plan"),
+        ("commands/top.py", "from rich import table"),
+    ],
+)
+def test_a_right_import_is_left_alone(file: str, text: str) -> None:
+    assert _violations(file, text) == []

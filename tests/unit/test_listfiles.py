@@ -1,0 +1,301 @@
+"""List files of others: every format, every list of the corpus read a second way, and what must never become a block."""
+
+# ruff: noqa: E501 - the tables have a case a line
+
+import functools
+import ipaddress
+import json
+import random
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdropd.text import listfiles, plainlines
+from xdropd.text.addresses import Span
+
+
+def read(text):
+    return listfiles.read(text if isinstance(text, bytes) else text.encode(), "list")
+
+
+def spans(found):
+    """Everything listed, sorted, duplicates kept."""
+    plain = [Span(4, key, key) for key in found.listing.plain4.keys] + [
+        Span(6, key, key) for key in found.listing.plain6.keys
+    ]
+    return sorted(plain + [entry.span for entry in found.listing.entries])
+
+
+def written(found):
+    return [str(span) for span in spans(found)]
+
+
+FORMATS = {
+    "firehol": ("#\n# a header\n#\n10.0.0.0/8\n192.0.2.1\n", ["10.0.0.0/8", "192.0.2.1"]),
+    "ipsum": ("# IP\tnumber\n192.0.2.1\t10\n192.0.2.2\t9\n", ["192.0.2.1", "192.0.2.2"]),
+    "trailing text": ("192.0.2.1   seen by ssh\n192.0.2.2 # and here\n192.0.2.3;so\n2001:db8::1 3 x\n", ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]),
+    "bogons": ("127.0.0.0/8 Loopback\n0.0.0.0/8 # this\n", ["0.0.0.0/8", "127.0.0.0/8"]),
+    "spamhaus text": ("; Spamhaus DROP\n1.10.16.0/20 ; SBL256894\n2001:db8::/32 ; SBL1\n", ["1.10.16.0/20", "2001:db8::/32"]),
+    "spamhaus json": ('{"cidr":"1.10.16.0/20","sblid":"SBL1"}\n{"cidr":"2001:db8::/32"}\n{"type":"metadata","records":2}\n', ["1.10.16.0/20", "2001:db8::/32"]),
+    "ranges": ("192.0.2.1-192.0.2.9\n192.0.2.20 - 192.0.2.29\n192.0.2.40 - 192.0.2.49 text\n", ["192.0.2.1-192.0.2.9", "192.0.2.20-192.0.2.29", "192.0.2.40-192.0.2.49"]),
+    "dshield": ("# DShield.org\nStart\tEnd\tNetmask\tAttacks\tName\n" + "".join(f"192.0.{n}.0\t192.0.{n}.255\t24\t{n}\tNAME\tCC\tabuse@example.com\n" for n in range(1, 21)), [f"192.0.{n}.0/24" for n in range(1, 21)]),
+    "p2p": ("# a list\nSome: name; #1, Inc.:192.0.2.0-192.0.2.255\n192.0.2.9 is my name:198.51.100.7-198.51.100.29\nx: 203.0.113.5 - 203.0.113.5\n", ["192.0.2.0/24", "198.51.100.7-198.51.100.29", "203.0.113.5"]),
+    "emule": ("# padded\n001.002.003.004 - 001.002.003.255 , 000 , some, name\n010.000.000.000 - 010.255.255.255 , 127 , b\n011.000.000.000 - 011.255.255.255 , 128 , allowed\n", ["1.2.3.4-1.2.3.255", "10.0.0.0/8"]),
+    "emule without padding": ("1.2.3.4 - 1.2.3.255 , 000 , a\n9.9.9.9 - 9.9.9.9 , 200 , not filtered\n", ["1.2.3.4-1.2.3.255"]),
+    "emule without levels": ("001.002.003.004 - 001.002.003.255\n", ["1.2.3.4-1.2.3.255"]),
+    "both families": ("192.0.2.1\n2001:db8::1\n::/0\n", ["192.0.2.1", "::/0", "2001:db8::1"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_formats(name, newline, bom):
+    text, expected = FORMATS[name]
+    found = read(bom + text.replace("\n", newline))
+    assert written(found) == expected
+    assert found.unparsed == (1 if name == "dshield" else 0)
+    assert listfiles.objection(found, None) is None
+    assert written(read(text.rstrip("\n"))) == expected
+
+
+TRAPS = {
+    "hosts": "127.0.0.1 localhost\n192.168.1.10 nas\n192.168.1.11 printer printer.local\n::1 ip6-localhost\n",
+    "hosts with a sink": "0.0.0.0 ads.example.com\n0.0.0.0 tracker\n127.0.0.1 x.example.net\n:: y\n",
+    "hosts with a redirect": "192.168.1.5 ads.example.com\n192.168.1.5 www.example.org # x\n",
+    "hosts.deny": "ALL: 192.0.2.1\nsshd: 192.0.2.2, 192.0.2.3\nALL: .example.com\n",
+    "csv": "first,ip\n2020-08-10 21:58:27,192.0.2.1,5200\n1,192.0.2.2\n",
+    "csv of addresses": "192.0.2.1,443,malware\n192.0.2.2 ,443\n",
+    "csv with quotes": '"192.0.2.1","4,19"\n',
+    "semicolons": "name;192.0.2.1\n",
+    "html": "<!DOCTYPE html>\n<html><body>\n192.0.2.1\n</body></html>\n",
+    "json document": '{\n "ips": [\n  "192.0.2.1",\n  "192.0.2.2"\n ]\n}\n',
+    "json array": '["192.0.2.1", "192.0.2.2"]\n',
+    "asn json": '{"asn":245,"domain":"example.com"}\n{"asn":246}\n{"type":"metadata"}\n',
+    "asn": "AS64496 ; EXAMPLE\nAS64497\n64498\n",
+    "routes": "192.0.2.0 255.255.255.0 198.51.100.1\n10.0.0.0 255.0.0.0 x\n",
+    "flows": "192.0.2.1 198.51.100.1 443\n192.0.2.2 198.51.100.1 80\n",
+    "access log": '192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET /"\n192.0.2.1 - frank [10/Oct/2000] "GET /"\n',
+    "ports": "192.0.2.1:443\n192.0.2.2:80\n",
+    "host bits": "192.0.2.1/24\n10.0.0.1/8\n",
+    "zeros": "192.000.002.001\n010.0.0.1\n",
+    "short": "192.0.2\n10\n",
+    "backwards": "192.0.2.9-192.0.2.1\n",
+    "domains": "example.com\nwww.example.org\n",
+    "adblock": "||example.com^\n@@||example.org^\n! comment\n",
+    "dnsmasq": "address=/example.com/192.0.2.1\n",
+    "iptables": "-A INPUT -s 192.0.2.1 -j DROP\n",
+    "dshield, one column wrong": "192.0.2.0\t192.0.2.255\t25\t1\n198.51.100.0\t198.51.100.1\t24\t1\n",
+    "binary": "\x7fELF\x02\x01\n\0\0\0\n",
+    "utf-16": "192.0.2.1\n192.0.2.2\n".encode("utf-16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_traps_do_not_become_blocks(name):
+    found = read(TRAPS[name])
+    assert found.unparsed == found.lines - (name == "html")
+    assert len(spans(found)) == (name == "html")
+    assert listfiles.objection(found, None)
+    assert listfiles.objection(found, 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n\n", "# nothing\n; at all\n// here\n", "\ufeff", '{"type":"metadata"}\n', "1.2.3.4 - 1.2.3.5 , 255 , x\n"],
+)
+def test_empty_files(text):
+    found = read(text)
+    assert (found.listing.count, found.lines, found.unparsed) == (0, 0, 0)
+    assert listfiles.objection(found, None) == "it has no entries"
+    assert listfiles.objection(found, 3) == "it has no entries any more, and had 3"
+    assert listfiles.objection(found, 0) is None
+
+
+def numbered(good, bad=0):
+    return read("".join(f"10.0.{n >> 8}.{n & 255}\n" for n in range(good)) + "x\n" * bad)
+
+
+def test_over_a_tenth_of_the_lines():
+    assert listfiles.objection(numbered(90, 10), 90) is None
+    assert listfiles.objection(numbered(89, 10), 89) == "10 of its 99 lines do not parse"
+    assert listfiles.objection(numbered(9, 1), None) is None
+    assert listfiles.objection(numbered(8, 1), None) == "1 of its 9 lines do not parse"
+
+
+def test_over_half_of_100_or_more():
+    assert listfiles.objection(numbered(50), 100) is None
+    assert listfiles.objection(numbered(49), 100) == "it has 49 entries, and had 100"
+    assert listfiles.objection(numbered(1), 99) is None
+    assert listfiles.objection(numbered(1), None) is None
+    assert listfiles.objection(numbered(1000), 100) is None
+
+
+def test_lines_warnings_and_the_reason():
+    found = listfiles.read(
+        b"# x\n192.0.2.1\nfoo\n\n192.0.2.0/8\n127.0.0.1 x.example.com\n2001:db8::1 9\n192.0.2.1 192.0.2.2\n",
+        "lists.d/a",
+        "why",
+    )
+    assert found.reason == "why"
+    assert list(found.listing.plain4.lines) == [2]
+    assert list(found.listing.plain6.lines) == [7]
+    assert (found.lines, found.unparsed) == (6, 4)
+    assert list(map(str, found.warnings)) == [
+        "lists.d/a:3:1: warning: this line is skipped, no entry: 'foo'",
+        "lists.d/a:5:1: warning: this line is skipped, '192.0.2.0/8' has bits set behind its prefix, write 192.0.0.0/8 for the network or 192.0.2.0 for the address",
+        "lists.d/a:6:1: warning: this line is skipped, an address and a host name, 'x.example.com', as in a hosts file",
+        "lists.d/a:8:1: warning: this line is skipped, two addresses side by side, '192.0.2.1' and '192.0.2.2'",
+    ]
+
+
+def test_warnings_are_the_first_twenty():
+    found = numbered(1, 1000)
+    assert found.unparsed == 1000
+    assert [warning.line for warning in found.warnings] == list(range(2, 22))
+
+
+def test_a_long_line_is_skipped():
+    found = read("192.0.2.1\n" + "x" * 5000 + "\n" + "[" * 1_000_000 + "\n192.0.2.2\n")
+    assert written(found) == ["192.0.2.1", "192.0.2.2"]
+    assert found.unparsed == 2
+    assert read('{"cidr":' * 500 + "\n").unparsed == 1
+
+
+LINES = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=4).map(lambda address: f"{address}\t7"),
+    st.ip_addresses(v=6).map(str),
+    st.sampled_from(
+        [
+            "# x",
+            "",
+            " ",
+            "10.0.0.0/8",
+            "1.2.3.4 # x",
+            "x",
+            "1.2.3.4 ",
+            "\t1.2.3.4",
+            "1.2.3.4-1.2.3.9",
+            "1.2.3",
+            "1.2.3.4 5",
+            "1.2.3.4 ٣",
+        ]
+    ),
+)
+
+
+@given(st.lists(LINES, max_size=40), st.integers(20, 300), st.booleans())
+def test_reading_in_bulk_changes_nothing(lines, chunk_bytes, final_newline):
+    data = ("\n".join(lines) + "\n" * final_newline).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plainlines, "CHUNK_BYTES", chunk_bytes)
+        bulk = listfiles.read(data, "f")
+        patch.setattr(listfiles, "_keys_of", lambda _: None)
+        assert bulk == listfiles.read(data, "f")
+
+
+# The corpus, read a second way: straightforward, slow, with the ipaddress module
+
+NOTHING = {
+    "abuse-ch-sslbl/sslipblacklist.csv",
+    "abuse-ch-sslbl-2015/sslipblacklist.csv",
+    "abuse-ch-sslbl-2015/sslipblacklist.txt",  # a report of addresses with ports
+    "firehol-2018-06/iblocklist_org_crowd_control.netset",  # no byte in it
+    "honeypot-jacobyoby/blocklist.csv",
+    "honeypot-jacobyoby/blocklist.json",
+    "honeypot-jacobyoby/blocklist.misp.csv",
+    "hosts-baddboyz/hosts",
+    "hosts-deny-kamaraju/hosts.deny",
+    "sefinek/ddos-2025-05-04.csv",
+    "shadowwhisperer/Tunnels.csv",
+    "spamhaus-json/asndrop.json",
+    "spamhaus-text/asn_drop.json",
+}
+
+
+@functools.cache  # the lists have much in common
+def straightforward_span(text):
+    try:
+        if "/" in text:
+            network = ipaddress.ip_network(text)
+            first, last = network.network_address, network.broadcast_address
+        else:
+            first, last = map(ipaddress.ip_address, (text.split("-") * 2)[:2])
+    except ValueError:
+        return None
+    return Span(first.version, int(first), int(last)) if first <= last else None
+
+
+def straightforward(text):
+    """(spans, lines, lines that are wrong) of a list with one entry a line."""
+    found, lines, wrong = [], 0, 0
+    for line in text.lstrip("\ufeff").splitlines():
+        words = re.split("[#;]", line)[0].split()
+        if line.startswith("{"):
+            value = json.loads(line)
+            words = [value["cidr"]] if value.get("type") != "metadata" else []
+        if not words:
+            continue
+        lines += 1
+        span = straightforward_span(words[0])
+        if span is None:
+            wrong += 1
+        else:
+            found.append(span)
+    return sorted(found), lines, wrong
+
+
+def test_every_list_of_the_corpus(corpus):
+    files = sorted(file for file in (corpus / "lists").rglob("*") if file.is_file() and file.name != "SOURCE.txt")
+    names = {file.relative_to(corpus / "lists").as_posix() for file in files}
+    assert len(names) > 70
+    assert names >= NOTHING
+    for file in files:
+        name = file.relative_to(corpus / "lists").as_posix()
+        found = listfiles.read(file.read_bytes(), name)
+        objection = listfiles.objection(found, None)
+        if name in NOTHING:
+            assert found.listing.count == 0, name
+            assert objection, name
+        else:
+            expected = straightforward(file.read_bytes().decode())
+            assert (spans(found), found.lines, found.unparsed) == expected, name
+            assert objection is None, name
+
+
+def test_versions_of_one_list_follow_each_other(corpus):
+    for series in ("series-spamhaus-drop", "series-tor-exits"):
+        last = None
+        for file in sorted((corpus / "lists" / series).glob("v*")):
+            found = listfiles.read(file.read_bytes(), file.name)
+            assert listfiles.objection(found, last) is None
+            last = found.listing.count
+        assert last
+
+
+def test_the_corpus_cut_short_is_noticed_when_half_of_it_is_gone(corpus):
+    data = (corpus / "lists" / "ipsum" / "level3.txt").read_bytes()
+    whole = listfiles.read(data, "f").listing.count
+    assert listfiles.objection(listfiles.read(data[: len(data) // 3], "f"), whole)
+    assert listfiles.objection(listfiles.read(data[: len(data) * 2 // 3], "f"), whole) is None
+
+
+def test_a_large_list_is_read_in_bulk():
+    """Lines by the hundred thousand cost less than a fifth of what they cost one by one."""
+    order = random.Random(3)
+    lines = [f"{order.randrange(256)}.{order.randrange(256)}.{n >> 8 & 255}.{n & 255}" for n in range(100_000)]
+    plain, commented = "\n".join(lines).encode(), " #\n".join(lines).encode()
+
+    def seconds(data):
+        best = 9.9
+        for _ in range(3):
+            start = time.process_time()
+            assert listfiles.read(data, "f").listing.count == 100_000
+            best = min(best, time.process_time() - start)
+        return best
+
+    assert seconds(plain) * 5 < seconds(commented)

@@ -63,27 +63,28 @@ struct cell {
 	__u32 unused;
 };
 
-/* A prefix; the bits of the address behind its length are zero. */
+/* A prefix: its first address, and its netmask. */
 struct prefix4 {
 	__be32 address_be;
-	__u32 length_bits;
+	__be32 mask_be;
 };
 
 struct prefix6 {
 	struct ipv6_address address;
-	__u32 length_bits;
+	struct ipv6_address mask;
 };
 
-/* The prefix lengths that occur somewhere: bit N, counted from the lowest of word 0, for length N. */
-#define LENGTH_WORDS6 3
-
+/*
+ * The prefix lengths that occur somewhere, as a set of bits for each 32 bits of an address. A length is the lowest bit
+ * of its netmask, so the longest of a set is its lowest bit, and minus that bit is the netmask again. /0 is bit 32.
+ */
 struct lengths6 {
-	__u64 words[LENGTH_WORDS6];
+	__u32 words[4];
 };
 
-/* Prefixes too short for the other hints: which /12s they touch, and their lengths. */
-#define SHORT4 13
-#define SHORT6 20
+/* Prefixes shorter than /13 (IPv6: /20) are too wide for the other hints: which /12s they touch, and their lengths. */
+#define NARROW4 0xfff80000
+#define NARROW6 0xfffff000
 
 struct wide {
 	__u64 slash12[64];
@@ -151,13 +152,13 @@ BPF_ARRAY(filter, __u64, FITTED);
 /* The number of words in the filter, a power of two, less one. */
 BPF_ARRAY(filter_mask, __u32, 1);
 
-/* Prefixes shorter than SHORT4 and SHORT6: IPv4 in slot 0, IPv6 in slot 1. */
+/* Wide prefixes: IPv4 in slot 0, IPv6 in slot 1. */
 BPF_ARRAY(wide, struct wide, 2);
 
-/* For each IPv4 /16: the lengths of the longer prefixes that lie in it or hold it. */
-BPF_ARRAY(lengths4, __u64, 1 << 16);
+/* For each IPv4 /16: the lengths of the narrow prefixes that lie in it or hold it. */
+BPF_ARRAY(lengths4, __u32, 1 << 16);
 
-/* For each value of a hash of the IPv6 /32: the lengths of the longer prefixes that lie in it or hold it. */
+/* For each value of a hash of the IPv6 /32: the lengths of the narrow prefixes that lie in it or hold it. */
 BPF_ARRAY(lengths6, struct lengths6, 1 << 16);
 
 /* ---- The cursor: every read checks its own bounds ---- */
@@ -294,18 +295,12 @@ static __always_inline int holds(__u64 word, __u64 bits)
 	return (word & bits) == bits;
 }
 
-static __always_inline void set(__u64 *word, __u64 bits)
-{
-	if (word)
-		*word |= bits;
-}
-
 static __always_inline struct wide *wide_prefixes(__u32 slot)
 {
 	return wide.lookup(&slot);
 }
 
-/* The lengths of the short prefixes that may hold an address, by its first 32 bits; 0 for most addresses. */
+/* The lengths of the wide prefixes that may hold an address, by its first 32 bits; 0 for most addresses. */
 static __always_inline __u64 wide_lengths(__u32 slot, __u32 top)
 {
 	struct wide *prefixes = wide_prefixes(slot);
@@ -315,17 +310,7 @@ static __always_inline __u64 wide_lengths(__u32 slot, __u32 top)
 	return prefixes->lengths;
 }
 
-static __always_inline void mark_wide(__u32 slot, __u32 top, __u32 length_bits)
-{
-	struct wide *prefixes = wide_prefixes(slot);
-
-	if (!prefixes)
-		return;
-	prefixes->slash12[top >> 26] |= 1ULL << (top >> 20 & 63);
-	prefixes->lengths |= 1ULL << (length_bits & 63);
-}
-
-static __always_inline __u64 *lengths_near4(__be32 address_be)
+static __always_inline __u32 *lengths_near4(__be32 address_be)
 {
 	__u32 slash16 = from_be32(address_be) >> 16;
 
@@ -347,79 +332,60 @@ struct hit {
 	__u32 cell;
 };
 
-static __always_inline struct hit in_cell(__u32 number)
+static __always_inline struct hit in_cell(const __u32 *number)
 {
 	struct cell *cell;
+	__u32 index;
 
-	if (number == EXEMPT)
+	if (!number || *number == EXEMPT)
 		return (struct hit){};
-	cell = cells.lookup(&number);
+	index = *number;
+	cell = cells.lookup(&index);
 	if (!cell)
 		return (struct hit){};
-	return (struct hit){ .history = &cell->history, .cell = number };
-}
-
-static __always_inline __u32 upper_bits(__u32 count)
-{
-	return count ? ~0U << (32 - count) : 0;
-}
-
-static __always_inline struct prefix4 prefix4_of(__be32 address_be, __u32 length_bits)
-{
-	return (struct prefix4){
-		.address_be = address_be & to_be32(upper_bits(length_bits)),
-		.length_bits = length_bits,
-	};
-}
-
-static __always_inline struct prefix6 prefix6_of(const struct ipv6_address *address, __u32 length_bits)
-{
-	struct prefix6 prefix = { .length_bits = length_bits };
-
-#pragma unroll
-	for (int word = 0; word < 4; word++) {
-		__u32 before = word * 32;
-		__u32 bits = length_bits <= before ? 0 : length_bits - before > 32 ? 32 : length_bits - before;
-
-		prefix.address.words_be[word] = address->words_be[word] & to_be32(upper_bits(bits));
-	}
-	return prefix;
+	return (struct hit){ .history = &cell->history, .cell = index };
 }
 
 /*
- * Longest prefix first: the first one found decides. Unrolled, the masks are constants, and the verifier, which walks
- * along every path, meets each length once.
+ * Longest prefix first: the first one found decides. Its cell's number, or NULL. `lengths` are those of struct lengths6
+ * for one word; an IPv4 address has only one.
  */
-static __always_inline struct hit find_network4(__be32 source_be, __u64 lengths)
+static __always_inline __u32 *find_network4(__be32 source_be, __u64 lengths)
 {
-	if (!lengths)
-		return (struct hit){};
-#pragma unroll
-	for (int length_bits = 32; length_bits >= 0; length_bits--) {
-		if (lengths >> length_bits & 1) {
-			struct prefix4 prefix = prefix4_of(source_be, length_bits);
-			__u32 *cell = networks4.lookup(&prefix);
+	for (int tried = 0; tried <= 32 && lengths; tried++) {
+		struct prefix4 prefix = { .mask_be = to_be32(-(lengths & -lengths)) };
+		__u32 *cell;
 
-			if (cell)
-				return in_cell(*cell);
-		}
+		prefix.address_be = source_be & prefix.mask_be;
+		cell = networks4.lookup(&prefix);
+		if (cell)
+			return cell;
+		lengths &= lengths - 1;
 	}
-	return (struct hit){};
+	return NULL;
 }
 
-static __always_inline struct hit find_network6(const struct ipv6_address *source, const struct lengths6 *lengths)
+static __always_inline __u32 *find_network6(const struct ipv6_address *source, int word, __u64 lengths)
 {
-#pragma unroll
-	for (int length_bits = 128; length_bits >= 0; length_bits--) {
-		if (lengths->words[length_bits >> 6] >> (length_bits & 63) & 1) {
-			struct prefix6 prefix = prefix6_of(source, length_bits);
-			__u32 *cell = networks6.lookup(&prefix);
+	struct prefix6 prefix = {};
 
-			if (cell)
-				return in_cell(*cell);
-		}
+#pragma unroll
+	for (int before = 0; before < word; before++) {
+		prefix.mask.words_be[before] = ~0U;
+		prefix.address.words_be[before] = source->words_be[before];
 	}
-	return (struct hit){};
+	for (int tried = 0; tried <= 32 && lengths; tried++) {
+		__be32 mask_be = to_be32(-(lengths & -lengths));
+		__u32 *cell;
+
+		prefix.mask.words_be[word] = mask_be;
+		prefix.address.words_be[word] = source->words_be[word] & mask_be;
+		cell = networks6.lookup(&prefix);
+		if (cell)
+			return cell;
+		lengths &= lengths - 1;
+	}
+	return NULL;
 }
 
 static __always_inline struct hit find4(__be32 source_be)
@@ -434,18 +400,18 @@ static __always_inline struct hit find4(__be32 source_be)
 			return (struct hit){ .history = history };
 	}
 	if (holds(word, question.network_bits)) {
-		__u64 *hint = lengths_near4(source_be);
+		__u32 *narrow = lengths_near4(source_be);
 
-		if (hint)
-			lengths |= *hint;
+		if (narrow)
+			lengths |= *narrow;
 	}
-	return find_network4(source_be, lengths);
+	return in_cell(find_network4(source_be, lengths));
 }
 
 static __always_inline struct hit find6(struct ipv6_address *source)
 {
 	struct question question = ask6_for_addresses(source);
-	struct lengths6 lengths = {};
+	__u64 lengths = wide_lengths(1, from_be32(source->words_be[0]));
 
 	if (holds(answer(&question), question.address_bits)) {
 		struct history *history = addresses6.lookup(source);
@@ -455,13 +421,20 @@ static __always_inline struct hit find6(struct ipv6_address *source)
 	}
 	question = ask6_for_networks(source);
 	if (holds(answer(&question), question.network_bits)) {
-		struct lengths6 *hint = lengths_near6(source);
+		struct lengths6 *narrow = lengths_near6(source);
 
-		if (hint)
-			lengths = *hint;
+		if (narrow) {
+#pragma unroll
+			for (int word = 3; word > 0; word--) {
+				__u32 *cell = find_network6(source, word, narrow->words[word]);
+
+				if (cell)
+					return in_cell(cell);
+			}
+			lengths |= narrow->words[0];
+		}
 	}
-	lengths.words[0] |= wide_lengths(1, from_be32(source->words_be[0]));
-	return find_network6(source, &lengths);
+	return in_cell(find_network6(source, 0, lengths));
 }
 
 /* ---- Counting ---- */
@@ -555,7 +528,7 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, _
 int xdrop_verdict(struct xdp_md *context)
 {
 	struct cursor cursor = at_start_of(context);
-	__u32 length_bytes = cursor.end - cursor.position;
+	__u32 length_bytes = bpf_xdp_get_buff_len(context); /* with the fragments, which `data_end` does not reach */
 	int type = take_ethernet(&cursor);
 
 	if (type == TRUNCATED)
@@ -600,11 +573,77 @@ struct order {
 
 /*
  * Orders to mark, to the end of the packet. Addresses: in network byte order, 4 or 16 bytes each.
- * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, `length_bits` the prefix's own;
- * for short ones, one for each /12.
+ * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, with the prefix's own mask;
+ * for wide ones, one for each /12.
  */
 enum { MARK_ADDRESSES4, MARK_ADDRESSES6, MARK_NETWORKS4, MARK_NETWORKS6 };
-#define MARKS_AT_MOST 128
+#define MARKS_AT_MOST 96
+
+static __always_inline void set_address_bits(const struct question *question)
+{
+	__u64 *word = word_of_filter(question);
+
+	if (word)
+		*word |= question->address_bits;
+}
+
+static __always_inline void set_network_bits(const struct question *question)
+{
+	__u64 *word = word_of_filter(question);
+
+	if (word)
+		*word |= question->network_bits;
+}
+
+static __always_inline void mark_wide(__u32 slot, __u32 top, __u32 mask)
+{
+	struct wide *prefixes = wide_prefixes(slot);
+
+	if (!prefixes)
+		return;
+	prefixes->slash12[top >> 26] |= 1ULL << (top >> 20 & 63);
+	prefixes->lengths |= mask ? mask & -mask : 1ULL << 32;
+}
+
+static __always_inline void mark_network4(const struct prefix4 *prefix)
+{
+	struct question question = ask4(prefix->address_be);
+	__u32 mask = from_be32(prefix->mask_be);
+	__u32 *narrow;
+
+	if (mask < NARROW4) {
+		mark_wide(0, from_be32(prefix->address_be), mask);
+		return;
+	}
+	set_network_bits(&question);
+	narrow = lengths_near4(prefix->address_be);
+	if (narrow)
+		*narrow |= mask & -mask;
+}
+
+static __always_inline void mark_network6(const struct prefix6 *prefix)
+{
+	struct question question = ask6_for_networks(&prefix->address);
+	__u32 mask = from_be32(prefix->mask.words_be[0]);
+	struct lengths6 *narrow;
+
+	if (mask < NARROW6) {
+		mark_wide(1, from_be32(prefix->address.words_be[0]), mask);
+		return;
+	}
+	set_network_bits(&question);
+	narrow = lengths_near6(&prefix->address);
+	if (!narrow)
+		return;
+#pragma unroll
+	for (int word = 0; word < 4; word++) {
+		mask = from_be32(prefix->mask.words_be[word]);
+		if (word == 3 || !prefix->mask.words_be[word + 1]) {
+			narrow->words[word] |= mask & -mask;
+			return;
+		}
+	}
+}
 
 int xdrop_mark(struct xdp_md *context)
 {
@@ -616,49 +655,34 @@ int xdrop_mark(struct xdp_md *context)
 		return XDP_ABORTED;
 	kind = order->kind;
 	for (int i = 0; i < MARKS_AT_MOST; i++) {
-		struct question question;
-
 		if (kind == MARK_ADDRESSES4) {
 			__be32 *address_be = take(&cursor, sizeof(*address_be));
+			struct question question;
 
 			if (!address_be)
 				break;
 			question = ask4(*address_be);
-			set(word_of_filter(&question), question.address_bits);
+			set_address_bits(&question);
 		} else if (kind == MARK_ADDRESSES6) {
 			struct ipv6_address *address = take(&cursor, sizeof(*address));
+			struct question question;
 
 			if (!address)
 				break;
 			question = ask6_for_addresses(address);
-			set(word_of_filter(&question), question.address_bits);
+			set_address_bits(&question);
 		} else if (kind == MARK_NETWORKS4) {
 			struct prefix4 *prefix = take(&cursor, sizeof(*prefix));
 
 			if (!prefix)
 				break;
-			if (prefix->length_bits < SHORT4) {
-				mark_wide(0, from_be32(prefix->address_be), prefix->length_bits);
-				continue;
-			}
-			question = ask4(prefix->address_be);
-			set(word_of_filter(&question), question.network_bits);
-			set(lengths_near4(prefix->address_be), 1ULL << (prefix->length_bits & 63));
+			mark_network4(prefix);
 		} else {
 			struct prefix6 *prefix = take(&cursor, sizeof(*prefix));
-			struct lengths6 *hint;
 
 			if (!prefix)
 				break;
-			if (prefix->length_bits < SHORT6) {
-				mark_wide(1, from_be32(prefix->address.words_be[0]), prefix->length_bits);
-				continue;
-			}
-			question = ask6_for_networks(&prefix->address);
-			set(word_of_filter(&question), question.network_bits);
-			hint = lengths_near6(&prefix->address);
-			if (hint && prefix->length_bits <= 128)
-				set(&hint->words[prefix->length_bits >> 6], 1ULL << (prefix->length_bits & 63));
+			mark_network6(prefix);
 		}
 	}
 	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;

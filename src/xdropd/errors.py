@@ -5,6 +5,7 @@ commands know those) and logging. `Problem` is a value, not an exception: reader
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,6 +21,10 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         return f"{place}: {self.severity}: {self.message}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As replies and `--json` have it; null where there is no place."""
+        return {"file": self.file, "line": self.line or None, "column": self.column or None, "message": self.message}
 
 
 class XdropdError(Exception):

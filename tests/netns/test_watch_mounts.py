@@ -72,7 +72,7 @@ class DrivenReader:
         )
 
     def sees(self, content: str, change: Callable[[], object], *, by_ear: bool = False) -> str:
-        """Make a change; its content has to be read within a second, or at once by events alone. Returns the problem."""
+        """Make a change; its content has to be read within a second, or at once by events alone. The problem then."""
         assert self._say(f"{'hears' if by_ear else 'sees'} {content}") == "at work"
         change()
         return self._answer()

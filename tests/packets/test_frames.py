@@ -282,7 +282,7 @@ def test_an_address_knows_its_packets_bytes_and_when_it_was_last_seen(verdicts: 
         assert verdicts.drops(from_source(source).ljust(length, b"\0"))
     seen = verdicts.generation.address_history(version, key)
     assert seen
-    assert (seen.packets, seen.bytes, seen.since_s, seen.source) == (2, 150, 1, 1)
+    assert (seen.packets, seen.total_bytes, seen.since_s, seen.source) == (2, 150, 1, 1)
     assert seconds_ago(seen.last_seen_ns) < 1
     assert verdicts.generation.source_volume(1) == Volume(2, 150)
 
@@ -303,7 +303,7 @@ def test_a_network_or_range_is_counted_as_one(verdicts: Verdicts, entry: str, so
     (listed,) = (listed for listed in verdicts.generation.cells if str(listed.span) == entry)
     seen = verdicts.generation.cell_history(listed)
     assert seen
-    assert (seen.packets, seen.bytes, seen.since_s) == (len(sources), 100 * len(sources), 1)
+    assert (seen.packets, seen.total_bytes, seen.since_s) == (len(sources), 100 * len(sources), 1)
     assert seconds_ago(seen.last_seen_ns) < 1
 
 
@@ -349,11 +349,11 @@ def test_samples_come_at_the_rate_that_was_chosen(verdicts: Verdicts) -> None:
     verdicts.put(ruleset(BLOCK))
     interval_ns = 20 * 10**6
     verdicts.choose(log_interval_ns=interval_ns)
-    spent_ns = 0
-    while spent_ns < 10 * interval_ns:
-        spent_ns += libbpf.test_run(verdicts.program, from_source(BAD4), repeat=100_000).duration_ns * 100_000
-    expected = spent_ns / interval_ns
-    assert 0.3 * expected <= len(verdicts.samples()) <= expected + 1
+    start_ns = time.monotonic_ns()
+    while time.monotonic_ns() < start_ns + 10 * interval_ns:
+        libbpf.test_run(verdicts.program, from_source(BAD4), repeat=10_000)
+    at_most = (time.monotonic_ns() - start_ns) / interval_ns + 1
+    assert 5 <= len(verdicts.samples()) <= at_most
 
 
 def test_no_samples_where_none_are_wanted_and_none_of_what_passes(verdicts: Verdicts) -> None:
@@ -402,18 +402,24 @@ def test_every_prefix_length_holds_exactly_its_addresses(verdicts: Verdicts, ver
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_prefix_length_at_once_with_every_second_one_exempt(verdicts: Verdicts, version: int) -> None:
-    """Nested like onion skins: the longest match decides."""
+def test_of_nested_networks_the_longest_is_credited(verdicts: Verdicts, version: int) -> None:
+    """Every prefix length at once, like the skins of an onion, and the innermost address allowed."""
     width = WIDTH[version]
-    base = (1 << width) // 3
-    spans = [
-        Span(version, base >> width - length << width - length, base | ((1 << width - length) - 1))
-        for length in range(width + 1)
+    heart = (1 << width) // 3
+    onion = [
+        Span(version, heart >> width - length << width - length, heart | ((1 << width - length) - 1))
+        for length in range(width)
     ]
-    verdicts.put(ruleset(map(str, spans[::2]), map(str, spans[1::2])))
-    for length, (outer, inner) in enumerate(itertools.pairwise(spans)):
-        (skin,) = [address for address in around(inner) if outer.first <= address <= outer.last][:1]
-        assert verdicts.drops(from_source(skin, version)) == (length % 2 == 0), f"{outer} without {inner}"
+    verdicts.put(ruleset(map(str, onion), [str(Span(version, heart, heart))]))
+    for outer, inner in itertools.pairwise(onion):
+        skin = next(address for address in around(inner) if outer.first <= address <= outer.last)
+        assert verdicts.drops(from_source(skin, version).ljust(100, b"\0")), f"{outer} without {inner}"
+    assert verdicts.drops(from_source(heart ^ 1, version))
+    assert not verdicts.drops(from_source(heart, version))
+    for listed in verdicts.generation.cells:
+        seen = verdicts.generation.cell_history(listed)
+        assert seen
+        assert seen.packets == 1, f"{listed.span}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

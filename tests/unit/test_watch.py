@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import select
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from watchdog.observers.inotify_c import InotifyEvent
 
 from xdropd.host import watch
 from xdropd.host.watch import Signature, StillBeingWritten, Watcher, matching, read_file
@@ -175,7 +177,7 @@ def test_moved_away_and_written_anew(reading, file, tmp_path):
     reader = reading(file)
     file.rename(tmp_path / "backup" / "old")
     file.write_bytes(b"new")
-    reader.hears(file, b"new")
+    reader.until(lambda: reader.contents[file] == b"new", 0.4, by_ear=True)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +548,7 @@ def test_a_new_match_that_is_never_closed(reading, tmp_path):
     with path.open("wb", buffering=0) as writer:
         writer.write(b"x")
         took_s = reader.until(lambda: reader.contents == {path: b"x"}, SOON_S, by_ear=True)
-        assert took_s >= 1
+        assert 1 <= took_s < 1.4
 
 
 def test_a_match_that_is_saved_by_an_editor_stays(reading, tmp_path):
@@ -631,10 +633,11 @@ def test_it_goes_on_when_the_thread_of_a_folder_dies(reading, file):
     reader.hears(file, b"new")
 
 
-def test_it_goes_on_when_a_watch_has_gone_deaf(reading, file):
+def test_it_goes_on_when_a_watch_has_gone_deaf(reading, file, monkeypatch):
     """All threads live and nothing is heard: a change that only stat saw makes it listen anew."""
     reader = reading(file)
     reader.ahead_s = 11  # it does not doubt a watch that it has just taken
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     (emitter,) = reader.watcher._observer.emitters
     emitter._inotify._inotify.remove_watch(os.fsencode(file.parent))
     reader.idle(0.6)
@@ -761,6 +764,20 @@ def test_nothing_is_left_behind(tmp_path):
     watcher.close()
     assert not watcher.is_alive()
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (descriptors, threads)
+
+
+def test_memory_does_not_grow_with_renames(reading, file):
+    """watchdog keeps what it heard of each move for as long as a watch lives."""
+    reader = reading(file)
+    for number in range(2500):
+        rename_over(file, b"%d" % number)
+        if number % 100 == 0:
+            reader.idle(0.01)
+    reader.hears(file, b"2499")
+    reader.idle(0.1)
+    assert sum(isinstance(thing, InotifyEvent) for thing in gc.get_objects()) < 1500
+    rename_over(file, b"new")
+    reader.hears(file, b"new")
 
 
 # Reading

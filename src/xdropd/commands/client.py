@@ -185,7 +185,7 @@ class _Progress:
         self._is_shown = False
 
     def show(self, text: str) -> None:
-        if sys.stderr is not None and sys.stderr.isatty():
+        if sys.stderr.isatty():
             sys.stderr.write(f"\r{text}\x1b[K")
             sys.stderr.flush()
             self._is_shown = True

@@ -47,6 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(settings: str, blocklist: str) -> int:
     """Print every problem of both files and of the lists they include. No privileges, no bcc."""
+    problems, warnings = problems_of(settings, blocklist)
+    for problem in (*problems, *warnings):
+        print(problem, file=sys.stderr)  # noqa: T201  # this is what was asked for
+    return exits.BAD_INPUT if problems else exits.DONE
+
+
+def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Problem]]:
+    """Why the two files and the lists they include cannot be taken as they are, and warnings about them."""
     from xdropd.daemon.catalogue import Catalogue
     from xdropd.text import settings as settings_text
 
@@ -67,9 +75,7 @@ def check(settings: str, blocklist: str) -> int:
         warnings += reading.warnings
     except RefusedFile as refusal:
         problems += refusal.problems
-    for problem in (*problems, *warnings):
-        print(problem, file=sys.stderr)  # noqa: T201  # this is what was asked for
-    return exits.BAD_INPUT if problems else exits.DONE
+    return problems, warnings
 
 
 def serve(chosen: argparse.Namespace) -> int:

@@ -86,6 +86,12 @@ class Catalogue:
         """What each file was when it was last read, in force or refused; None: it could not be read."""
         return self._seen
 
+    def forget_read(self) -> None:
+        """Have every file read again, changed or not."""
+        self._blocklist = None
+        for known in self._lists.values():
+            known.signature = None
+
     def save(self) -> None:
         """Keep the versions that count in the state folder. Raises OSError; what could not be saved is tried again."""
         if self.state is None:

@@ -11,23 +11,24 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from xdropd.daemon import interfaces
+from xdropd.daemon.attaching import Attaching
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
+from xdropd.daemon.program import Program
+from xdropd.daemon.telling import Telling
 from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
-from xdropd.host.netlink import Interface, Netlink
+from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
-from xdropd.host.systemd import Log, Systemd
+from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
 from xdropd.host.watch import Signature, Watcher, read_file
-from xdropd.kernel import compiler
-from xdropd.kernel.compiler import Blueprint, Compilation
+from xdropd.kernel.shapes import Sample
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import (
     Change,
@@ -47,6 +48,7 @@ from xdropd.text.settings import Settings
 
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
+_RETRY_SECONDS_AT_MOST = 300.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
@@ -70,7 +72,7 @@ class Places:
     interfaces: tuple[str, ...] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReloadResult:
     """How the last reload went."""
 
@@ -85,51 +87,46 @@ class Tally:
 
     reloads_ok: int = 0
     reloads_refused: int = 0
-    reload_seconds: list[float] = field(default_factory=list)
+    last_reload_s: float | None = None
     last_success_s: float = 0.0
 
 
 class Daemon:
-    """One run of the daemon. `requests` (set by the caller) answers the control socket; see requests.py."""
+    """One run of the daemon. requests.py, which answers the control socket, reads and changes what is public here."""
 
     def __init__(self, places: Places, systemd: Systemd, log: Log) -> None:
         self.places = places
-        self.log = log
-        self._systemd = systemd
+        self.telling = Telling(log)
         self.settings = Settings()
         self.ruleset: Ruleset | None = None
         self.narrowed: list[str] = []
-        self.troubles: dict[str, tuple[str, ...]] = {}
         self.last_reload = ReloadResult(0.0, is_ok=False)
         self.tally = Tally()
         self.progress = "starting"
         self.is_ready = False
-        self.started_s = time.time()
-        state = StateFolder(places.state) if places.state else None
-        self._state = state
+        self._log = log
+        self._systemd = systemd
+        self._state = StateFolder(places.state) if places.state else None
         self._settings_path = Path(places.settings).absolute()
         self._settings_signature: Signature | None = None
-        self.catalogue = Catalogue(places.blocklist, state)
-        self.blocks = Blocks(BlockLog(state) if state else None)
-        self._folder = compiler.source_folder()
-        self._compilation: Compilation | None = None
-        self._blueprint: Blueprint | None = None
-        stamp = compiler.stamp(self._folder)
-        self._blueprint_name = f"program/{stamp}.json"
-        self.filter = Filter(systemd, log, stamp, self._get_blueprint)
-        self.netlink = Netlink()
-        self.interface_names: dict[int, str] = {}
+        self.catalogue = Catalogue(places.blocklist, self._state)
+        self.blocks = Blocks(BlockLog(self._state) if self._state else None)
+        self._program = Program(self._state)
+        self.filter = Filter(systemd, log, self._program.stamp, self._program.blueprint)
+        self._netlink = Netlink()
+        self.attaching = Attaching(self.filter, self._netlink, self.telling)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watcher = Watcher(self._wake)
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
         self._job: Iterator[None] | None = None
-        self._wanted_jobs: list[tuple[str, str | None]] = []
-        self._finished_reloads = 0
+        self._wanted_reloads: list[str | None] = []
+        self._wants_reconciliation = False
+        self._reloads_asked = self.reloads_done = 0
         self._stop = False
-        self._said: dict[str, str] = {}
-        self._retry_at = self._reconcile_at = self._alive_at = 0.0
-        self._settle_at = float("inf")
+        self._retry_at = self._alive_at = 0.0
+        self._retry_seconds = _RETRY_SECONDS
+        self._reconcile_at = self._settle_at = float("inf")
         self._samples_due_ns = 0
         self._clock_s = time.time()
         self._next_end_s = float("inf")
@@ -142,105 +139,115 @@ class Daemon:
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)
-        self._selector.register(self.netlink, selectors.EVENT_READ, self._on_netlink)
+        self._selector.register(self._netlink, selectors.EVENT_READ, self._on_netlink)
         server.register(self._selector)
         self._job = self._start()
         while not self._stop:
-            self._turn(server)
-        self.log.info("stop", "stopping")
+            try:
+                self._turn(server)
+            except KernelError as refusal:
+                if not self.is_ready:
+                    raise
+                self.distrust_kernel(refusal)
+        self._log.info("stop", "stopping")
         self._systemd.stopping()
         self._watcher.close()
         server.close()
 
     def request_reload(self, accept: str | None = None) -> int:
-        """Have a reload done; `reloads_done` reaches the number returned when it is."""
-        self._wanted_jobs.append(("reload", accept))
-        return self._finished_reloads + len(self._wanted_jobs) + (self._job is not None and self.is_ready)
+        """Have a reload done; `reloads_done` is at least the number returned once it is."""
+        self._wanted_reloads.append(accept)
+        self._reloads_asked += 1
+        return self._reloads_asked
 
     @property
     def is_busy(self) -> bool:
         """Whether long work is under way, so that the list must not be changed from elsewhere."""
         return self._job is not None
 
-    @property
-    def reloads_done(self) -> int:
-        """How many reloads have come to an end."""
-        return self._finished_reloads
-
     def _turn(self, server: ControlServer) -> None:
-        idle = self._job is None and not self._wanted_jobs and not server.wants_a_turn()
-        for key, _ in self._selector.select(self._patience_s() if idle else 0 if self._job else 0.01):
+        if self._job or self._wanted_reloads or self._wants_reconciliation:
+            patience_s = 0.0
+        elif server.wants_a_turn():
+            patience_s = 0.01
+        else:
+            patience_s = max(0.0, min(_TICK_SECONDS, self._watcher.next_look_s(), self._next_end_s - time.time()))
+        for key, _ in self._selector.select(patience_s):
             key.data()
         self._work()
         server.turn()
         self._tick()
 
-    def _patience_s(self) -> float:
-        until = [_TICK_SECONDS, self._watcher.next_look_s()]
-        return max(0.0, min(until))
-
     def _work(self) -> None:
+        """Take the job at hand a step further, or begin the next one."""
         if self._job is None:
-            if not self._wanted_jobs:
+            if self._wanted_reloads:
+                self._job = self._reload(self._wanted_reloads.pop(0))
+            elif self._wants_reconciliation:
+                self._wants_reconciliation = False
+                self._job = self._reconcile()
+            else:
                 return
-            kind, argument = self._wanted_jobs.pop(0)
-            self._job = self._reload(argument) if kind == "reload" else self._reconcile()
+        reloads = self.reloads_done
         try:
             next(self._job)
         except StopIteration:
             self._job = None
-        except KernelError as refusal:
-            if not self.is_ready:
-                raise
+        except KernelError:
             self._job = None
-            self._finished_reloads += 1
-            self._kernel_refused(refusal)
+            if self.is_ready and reloads == self.reloads_done < self._reloads_asked - len(self._wanted_reloads):
+                self.reloads_done += 1  # whoever waits for this reload is told that it failed
+            raise
 
-    def _kernel_refused(self, refusal: KernelError) -> None:
-        self.troubles["kernel"] = (str(refusal),)
-        self.log.error("kernel", f"the kernel refuses a change, it will be tried again: {refusal}")
+    def distrust_kernel(self, refusal: KernelError) -> None:
+        """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
+        self.telling.trouble("kernel", (f"the kernel refuses a change, it will be tried again: {refusal}",), "kernel")
         self.last_reload = ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
-        self._say_ready()
+        self._retry_at = time.monotonic() + self._retry_seconds
+        self._retry_seconds = min(2 * self._retry_seconds, _RETRY_SECONDS_AT_MOST)
+        self._systemd.ready(self.status_line())
 
     def _tick(self) -> None:
-        if not self.is_ready:
-            self._feed_watchdog(time.monotonic())
-            return
         now = time.monotonic()
-        clock = time.time()
-        if self._watcher.look(now) and not any(kind == "reload" for kind, _ in self._wanted_jobs):
-            self._wanted_jobs.append(("reload", None))
-        if self._job is None:
-            self._end_what_is_over(clock)
-            if now >= self._settle_at:
-                self._settle_at = float("inf")
-                self._settle()
-            if now >= self._retry_at and self.troubles.keys() & {"kernel", "interfaces"}:
-                self._retry_at = now + _RETRY_SECONDS
-                if "kernel" in self.troubles:
-                    self._wanted_jobs.append(("reconcile", None))
-                self._sync_interfaces()
-            if now >= self._reconcile_at and self.ruleset is not None:
-                self._reconcile_at = now + _RECONCILE_SECONDS
-                self._wanted_jobs.append(("reconcile", None))
-        self._log_samples()
+        if self.is_ready:
+            if self._watcher.look(now) and not self._wanted_reloads:
+                self.request_reload()
+            if self._job is None:
+                self._do_what_is_due(now)
+            self._log_samples()
         self._feed_watchdog(now)
 
+    def _do_what_is_due(self, now: float) -> None:
+        self._end_what_is_over(time.time())
+        if now >= self._settle_at:
+            self._settle_at = float("inf")
+            self._settle()
+        if now >= self._retry_at and self.telling.troubles.keys() & {"kernel", "interfaces"}:
+            self._retry_at = now + self._retry_seconds
+            if "kernel" in self.telling.troubles and not self._wanted_reloads:
+                self.request_reload()
+            self._sync_interfaces()
+        if now >= self._reconcile_at:
+            self._reconcile_at = now + _RECONCILE_SECONDS
+            self._wants_reconciliation = True
+
     def _feed_watchdog(self, now: float) -> None:
+        """Only after looking: the program attached, the maps readable, the watcher alive."""
         interval = self._systemd.watchdog_interval_s
         if not interval or now < self._alive_at:
             return
         self._alive_at = now + interval / 4
-        problems = self.filter.problems() if self.is_ready else []
+        problems: list[str] = []
+        if self.is_ready and self.filter.problems():
+            self._sync_interfaces()  # an interface that vanished a moment ago is no reason to be restarted
+            problems = self.filter.problems()
+        if not self._watcher.is_alive():
+            problems.append("the watcher of files has died")
         for problem in problems:
-            self._say_once(f"health {problem}", "error", "health", problem)
-        if self._watcher.is_alive():
+            self.telling.once(f"health {problem}", ERROR, "health", problem)
+        if not problems:
             self._systemd.alive()
-        if self.is_ready:
-            self._systemd.status(self.status_line())
-        else:
-            self._systemd.status(self.progress)
+        self._systemd.status(self.status_line() if self.is_ready else self.progress)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -256,132 +263,126 @@ class Daemon:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 1 << 16)
 
-    # ---- starting ----
-
-    def _get_blueprint(self) -> Blueprint:
-        """The BPF program, compiled if no compiled form of exactly this text is in the state folder."""
-        if self._blueprint is None:
-            self._start_compiling()
-        if self._blueprint is None:
-            assert self._compilation
-            self._blueprint = self._compilation.result()
-            self._compilation = None
-            self._keep_blueprint(self._blueprint)
-        return self._blueprint
-
-    def _start_compiling(self) -> None:
-        kept = self._saved(self._blueprint_name)
-        if kept is not None:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                self._blueprint = Blueprint.from_json(kept)
-        if self._blueprint is None and self._compilation is None:
-            self._compilation = Compilation(self._folder)
-
-    def _keep_blueprint(self, blueprint: Blueprint) -> None:
-        if self._state is None:
+    def _on_netlink(self) -> None:
+        changes = self._netlink.changes()
+        if not changes or not self.is_ready:
             return
-        with contextlib.suppress(OSError):  # told when the lists are kept; compiling again costs half a second
-            self._state.keep_only("program", set())
-            self._state.save(self._blueprint_name, blueprint.to_json())
+        if self.is_busy:
+            self.request_reload()
+            return
+        if changes & {"links", "routes"}:
+            self._sync_interfaces()
+        for _ in self._renew_exemptions(time.time()):
+            pass
+
+    # ---- starting ----
 
     def _start(self) -> Iterator[None]:
         adopted = self.filter.adopt(self._systemd.inherited())
         if adopted:
             self.filter.agree()
-            self.log.notice("adopt", "took over the running filter")
+            self._log.notice("adopt", "took over the running filter")
         if not adopted or not self.filter.is_current:
-            self._start_compiling()
+            self._program.prepare()
         yield
-        self._load_settings_at_start(adopted)
-        reading = self._read_lists_at_start(adopted)
-        for sentence in self._load_blocks():
-            self.log.error("blocks", sentence)
+        refusals = self._load_settings_at_start(adopted)
+        reading, refused = self._read_lists_at_start(adopted)
+        refusals += refused
+        self._load_blocks()
+        yield
         now_s = time.time()
-        yield
+        change = Change()
         if reading is not None:
             ruleset, change = self._compose(reading, now_s, fresh=True)
-            self._set_progress(f"putting {sum(source.count for source in ruleset.sources)} entries in force")
+            self._show_progress(f"putting {_count(ruleset)} entries in force")
             yield
-            if adopted:
-                generation = self.filter.generation
-                assert generation
-                plan = difference(generation.layout(), ruleset.whole_layout())
-                yield from self._patiently(self.filter.change(plan, _never, now_s))
-            else:
-                yield from self._patiently(self.filter.start(ruleset, now_s))
+            yield from self._patiently(self._begin_with(ruleset, now_s, adopted))
             self.ruleset = ruleset
         self._choose()
-        self._sync_interfaces(at_start=not adopted)
+        failures = self._sync_interfaces()
+        if failures and not adopted and not self.filter.attachments and len(failures) == 1:
+            raise NotAttachable(failures[0])
         self.is_ready = True
         self.progress = ""
-        self._say_ready()
+        self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
+        self._systemd.ready(self.status_line())
         if reading is not None:
             self._report(reading, change)
-        if not self.last_reload.problems:
-            self.last_reload = ReloadResult(time.time(), is_ok=reading is not None)
-        self._after_reload()
-        self._say_ready()
-        self.log.notice("ready", self.status_line())
+        self._conclude(refusals)
+        self._log.notice("ready", self.status_line())
+
+    def _begin_with(self, ruleset: Ruleset, now_s: float, adopted: bool) -> Iterator[None]:
+        if not adopted:
+            yield from self.filter.start(ruleset, now_s)
+            return
+        generation = self.filter.generation
+        assert generation
+        plan = difference(generation.layout(), ruleset.whole_layout())
+        yield
+        yield from self.filter.change(plan, _lister(ruleset), now_s)
 
     def _patiently(self, work: Iterator[None]) -> Iterator[None]:
-        asked = time.monotonic()
+        asked = 0.0
         for _ in work:
             if time.monotonic() - asked > 1:
                 asked = time.monotonic()
                 self._systemd.patience(_PATIENCE_SECONDS)
+                if self.progress:
+                    self._systemd.status(self.progress)
             yield
 
-    def _set_progress(self, text: str) -> None:
+    def _show_progress(self, text: str) -> None:
         self.progress = text
-        if not self.is_ready:
-            self._systemd.status(text)
+        self._systemd.status(text)
 
-    def _load_settings_at_start(self, adopted: bool) -> None:
+    def _load_settings_at_start(self, adopted: bool) -> list[Problem]:
         try:
             self.settings = self._read_settings()
         except RefusedFile as refusal:
-            self._refused(refusal)
+            self._tell_refusal(refusal)
             saved = self._saved(_GOOD_SETTINGS)
             if saved is not None:
                 self.settings = settings_text.read(saved, self.places.settings)
             elif not adopted:
                 raise
-            self.troubles["settings"] = ("the settings file is refused, the last good one is in force",)
+            self.telling.trouble("settings", ("the settings file is refused, the last good ones are in force",))
+            return refusal.problems
+        return []
 
-    def _read_lists_at_start(self, adopted: bool) -> Reading | None:
+    def _read_lists_at_start(self, adopted: bool) -> tuple[Reading | None, list[Problem]]:
         try:
-            return self.catalogue.read()
+            return self.catalogue.read(), []
         except RefusedFile as refusal:
-            self._refused(refusal)
+            self._tell_refusal(refusal)
             reading = self.catalogue.read_last_good()
             if reading is None and not adopted:
                 raise
-            what = "the last good one" if reading else "what was"
-            self.troubles["blocklist"] = (f"the blocklist is refused, {what} is in force",)
-            return reading
+            what = "the last good one" if reading else "what was in force before"
+            self.telling.trouble("blocklist", (f"the blocklist is refused, {what} is in force",))
+            return reading, refusal.problems
 
-    def _load_blocks(self) -> list[str]:
+    def _load_blocks(self) -> None:
         try:
-            return self.blocks.load(time.time())
+            damage = self.blocks.load(time.time())
         except OSError as problem:
-            return [f"the log of blocks cannot be read: {problem}"]
+            damage = [f"the log of blocks cannot be read: {problem}"]
+        for sentence in damage:
+            self._log.error("blocks", sentence)
 
     def _saved(self, name: str) -> bytes | None:
-        try:
+        with contextlib.suppress(OSError):  # as good as never saved
             return self._state.load(name) if self._state else None
-        except OSError:
-            return None
+        return None
 
     # ---- reloading ----
 
     def _read_settings(self) -> Settings:
+        self._settings_signature = None
         try:
             data, self._settings_signature = read_file(self._settings_path)
         except FileNotFoundError:
-            self._settings_signature = None
             return Settings()
         except OSError as problem:
-            self._settings_signature = None
             raise RefusedFile([Problem(self.places.settings, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
         return settings_text.read(data, self.places.settings)
 
@@ -389,44 +390,45 @@ class Daemon:
         begun = time.monotonic()
         now_s = time.time()
         self._systemd.reloading()
-        refusals: list[Problem] = []
-        try:
-            self.settings = self._read_settings()
-            self.troubles.pop("settings", None)
-        except RefusedFile as refusal:
-            refusals += self._refused(refusal)
-            self.troubles["settings"] = ("the settings file is refused, the ones before stay in force",)
+        refusals = self._reload_settings()
         reading = None
         try:
             reading = self.catalogue.read(accept)
-            self.troubles.pop("blocklist", None)
+            self.telling.trouble("blocklist", ())
         except RefusedFile as refusal:
-            refusals += self._refused(refusal)
-            self.troubles["blocklist"] = ("the blocklist is refused, the list before stays in force",)
+            refusals += self._tell_refusal(refusal)
+            self.telling.trouble("blocklist", ("the blocklist is refused, the list before stays in force",))
         yield
         self._choose()
         if reading is not None:
             change = yield from self._put_in_force(reading, now_s)
             self._report(reading, change)
         else:
-            yield from self._guard_anew(now_s)
+            yield from self._renew_exemptions(now_s)
         self._sync_interfaces()
-        self.last_reload = ReloadResult(time.time(), not refusals, tuple(refusals))
-        self.tally.reload_seconds.append(time.monotonic() - begun)
-        del self.tally.reload_seconds[:-1]
-        if refusals:
-            self.tally.reloads_refused += 1
-        else:
-            self.tally.reloads_ok += 1
-            self.tally.last_success_s = time.time()
-        self._after_reload()
-        self._finished_reloads += 1
-        self._say_ready()
+        self.tally.last_reload_s = time.monotonic() - begun
+        self._conclude(refusals)
+        self.reloads_done += 1
+        self._systemd.ready(self.status_line())
+
+    def _reload_settings(self) -> list[Problem]:
+        try:
+            settings = self._read_settings()
+        except RefusedFile as refusal:
+            self.telling.trouble("settings", ("the settings file is refused, those before stay in force",))
+            return self._tell_refusal(refusal)
+        self.telling.trouble("settings", ())
+        for name in Settings.__dataclass_fields__:
+            old, new = getattr(self.settings, name), getattr(settings, name)
+            if old != new:
+                self._log.notice("settings", f"settings: {name} was {_shown(old)}, is {_shown(new)}")
+        self.settings = settings
+        return []
 
     def _put_in_force(self, reading: Reading, now_s: float) -> Generator[None, None, Change]:
-        ruleset, change = self._compose(reading, now_s, fresh=self.ruleset is None)
+        ruleset, change = self._compose(reading, now_s, fresh=False)
         yield
-        if self.ruleset is None:
+        if self.ruleset is None or "kernel" in self.telling.troubles:
             generation = self.filter.generation
             assert generation
             before, after = generation.layout(), ruleset.whole_layout()
@@ -437,14 +439,16 @@ class Daemon:
         yield
         yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
         self.ruleset = ruleset
-        self.troubles.pop("kernel", None)
+        self._retry_seconds = _RETRY_SECONDS
+        self.telling.trouble("kernel", ())
         return change
 
-    def _guard_anew(self, now_s: float) -> Iterator[None]:
-        """The guard or the settings changed, the lists did not."""
+    def _renew_exemptions(self, now_s: float) -> Iterator[None]:
+        """The guard changed, or whether there is one; the lists did not."""
         if self.ruleset is None:
             return
-        ruleset = Ruleset(self.ruleset.sources, self._exemptions(self._allowed()))
+        allow = [item for item in self.ruleset.exemptions.items if item.kind == "allow"]
+        ruleset = Ruleset(self.ruleset.sources, self._exemptions(allow))
         region = self.ruleset.exempt_changes(ruleset)
         if region:
             plan = difference(self.ruleset.layout(region), ruleset.layout(region))
@@ -452,13 +456,9 @@ class Daemon:
             self.ruleset = ruleset
             self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
-    def _allowed(self) -> list[Exemption]:
-        assert self.ruleset
-        return [item for item in self.ruleset.exemptions.items if item.kind == "allow"]
-
     def _compose(self, reading: Reading, now_s: float, *, fresh: bool) -> tuple[Ruleset, Change]:
         """The wanted state, and what it touches of the present one (nothing is said of that for a fresh start)."""
-        known = {} if fresh or self.ruleset is None else {source.name: source for source in self.ruleset.sources}
+        known = {source.name: source for source in self.ruleset.sources if source.is_file} if self.ruleset else {}
         change = Change()
         sources: list[Source] = []
         texts = [(self.catalogue.absolute, reading.blocklist.block, "")]
@@ -475,9 +475,8 @@ class Daemon:
                     change.region.update(whole(source))
             sources.append(source)
         for gone in known.values():
-            if gone.is_file:
-                change.removed += gone.count
-                change.region.update(whole(gone))
+            change.removed += gone.count
+            change.region.update(whole(gone))
         sources += [self._block_source(name) for name in self.blocks.by_source]
         allow = [
             Exemption(entry.span, "allow", self.catalogue.absolute, entry.line)
@@ -486,100 +485,85 @@ class Daemon:
         ]
         return Ruleset(sources, self._exemptions(allow)), change
 
-    def _block_source(self, name: str) -> Source:
-        sources = self.ruleset.sources if self.ruleset else ()
-        known = next((source for source in sources if source.name == name and not source.is_file), None)
-        return known or Source(
-            name, self.filter.sources.number_of(name), nothing(), self.blocks.by_source[name], is_file=False
-        )
-
     def _exemptions(self, allow: list[Exemption]) -> Exemptions:
         if not self.settings.guard:
             return Exemptions(allow)
         guard = [*_LOOPBACK]
-        guard += (Exemption(span, "guard", "address of this host", 0) for span in sorted(self.netlink.own_addresses()))
-        guard += (Exemption(span, "guard", "gateway", 0) for span in sorted(self.netlink.gateways()))
+        guard += (Exemption(span, "guard", "address of this host", 0) for span in sorted(self._netlink.own_addresses()))
+        guard += (Exemption(span, "guard", "gateway", 0) for span in sorted(self._netlink.gateways()))
         return Exemptions(allow + guard)
-
-    def know_block_source(self, name: str) -> None:
-        """Make a source of a caller's blocks known to the ruleset, once."""
-        assert self.ruleset
-        if all(source.is_file or source.name != name for source in self.ruleset.sources):
-            self.ruleset = Ruleset((*self.ruleset.sources, self._block_source(name)), self.ruleset.exemptions)
-
-    def change_blocks(self, region: Region) -> "_BlockChange":
-        """Bracket a change of `blocks`: use as a context manager. Raises KernelError if the kernel refuses."""
-        return _BlockChange(self, region)
 
     def _report(self, reading: Reading, change: Change) -> None:
         assert self.ruleset
-        in_force = sum(source.count for source in self.ruleset.sources)
-        self.log.info(
+        self._log.info(
             "reload",
-            f"blocklist: {change.added} added, {change.removed} removed, {in_force} in force",
+            f"blocklist: {change.added} added, {change.removed} removed, {_count(self.ruleset)} in force",
             file=self.catalogue.absolute,
         )
         for warning in reading.warnings:
-            self._say_once(f"warning {warning}", "warning", "list", str(warning), file=warning.file, line=warning.line)
-        for trouble in reading.troubles:
-            self._say_once(f"trouble {trouble}", "error", "list", str(trouble), file=trouble.file)
-        self._set_trouble("lists", tuple(map(str, reading.troubles)))
+            self.telling.once(f"warning {warning}", WARNING, "list", str(warning), file=warning.file, line=warning.line)
+        self.telling.trouble("lists", tuple(map(str, reading.troubles)), "list")
         self.note_ends()
 
-    def _name_narrowed(self) -> None:
-        assert self.ruleset
-        found = []
-        for source, span, guard in self.ruleset.narrowed_by_guard():
-            found.append(f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}")
-            if len(found) >= _NARROWED_AT_MOST:
-                break
-        for sentence in found:
-            self._say_once(f"guard {sentence}", "warning", "guard", sentence)
-        self.narrowed = found
-
-    def _refused(self, refusal: RefusedFile) -> list[Problem]:
+    def _tell_refusal(self, refusal: RefusedFile) -> list[Problem]:
         for problem in refusal.problems:
-            self.log.error("reload", str(problem), file=problem.file, line=problem.line)
-        self.last_reload = ReloadResult(time.time(), False, tuple(refusal.problems))
+            self._log.error("reload", str(problem), file=problem.file, line=problem.line)
         return refusal.problems
 
-    def _after_reload(self) -> None:
-        reading = self.catalogue.followed()
-        files = reading[0] | {self._settings_path}
-        if (files, reading[1]) != self._followed:
-            self._followed = (files, reading[1])
-            self._watcher.follow(files, reading[1])
+    def _conclude(self, refusals: list[Problem]) -> None:
+        """What every reload ends with, whether it was refused or not."""
+        self.last_reload = ReloadResult(time.time(), not refusals, tuple(refusals))
+        if refusals:
+            self.tally.reloads_refused += 1
+        else:
+            self.tally.reloads_ok += 1
+            self.tally.last_success_s = time.time()
+        files, patterns = self.catalogue.followed()
+        followed = (files | {self._settings_path}, patterns)
+        if followed != self._followed:
+            self._followed = followed
+            self._watcher.follow(*followed)
         for path, signature in self.catalogue.signatures().items():
             self._watcher.mark_read(path, signature)
         self._watcher.mark_read(self._settings_path, self._settings_signature)
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _settle(self) -> None:
-        """What can wait until packets are dropped: keep the good versions, sort, give memory back."""
+        """What can wait until packets are dropped: keep the good versions, sort, name what the guard narrowed."""
         try:
             self.catalogue.save()
-            if self._state and "settings" not in self.troubles:
-                self._save_settings()
-            self._set_trouble("state", ())
+            if self._state and "settings" not in self.telling.troubles:
+                self._save_settings(self._state)
+            self.telling.trouble("state", ())
         except OSError as problem:
-            self._set_trouble("state", (f"the last good lists cannot be kept: {problem}",))
+            self.telling.trouble("state", (f"the last good lists cannot be kept: {problem}",))
         if self.ruleset:
             for source in self.ruleset.sources:
                 for members in source.members.values():
                     _ = members.sorted
-            self._name_narrowed()
+            self._name_narrowed(self.ruleset)
+        if self._watcher.problem:
+            self.telling.once("watch", WARNING, "watch", self._watcher.problem)
         libc.give_back_memory()
 
-    def _save_settings(self) -> None:
-        assert self._state
-        try:
+    def _save_settings(self, state: StateFolder) -> None:
+        with contextlib.suppress(FileNotFoundError):
             data, _ = read_file(self._settings_path)
-        except FileNotFoundError:
-            return
-        if data != self._saved(_GOOD_SETTINGS):
-            self._state.save(_GOOD_SETTINGS, data)
+            if data != self._saved(_GOOD_SETTINGS):
+                state.save(_GOOD_SETTINGS, data)
+
+    def _name_narrowed(self, ruleset: Ruleset) -> None:
+        found = []
+        for source, span, guard in ruleset.narrowed_by_guard():
+            found.append(f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}")
+            if len(found) >= _NARROWED_AT_MOST:
+                break
+        for sentence in found:
+            self.telling.once(f"guard {sentence}", WARNING, "guard", sentence)
+        self.narrowed = found
 
     def _reconcile(self) -> Iterator[None]:
+        """Now and then: what is in the maps must be what should be in them."""
         if self.ruleset is None:
             return
         wanted = self.ruleset.whole_layout()
@@ -587,38 +571,39 @@ class Daemon:
         plan = self.filter.repair(wanted, time.time())
         yield
         if plan:
-            self.log.warning("reconcile", f"the maps differed from the list in {plan.steps} places and were repaired")
-        if "kernel" in self.troubles:
-            self.troubles.pop("kernel")
-            self.request_reload()
+            message = f"the maps differed from the list in {plan.steps} places and were repaired"
+            self._log.warning("reconcile", message)
         del wanted
         libc.give_back_memory()
 
-    # ---- time ----
+    # ---- blocks, and what ends ----
 
-    def _end_what_is_over(self, now_s: float) -> None:
-        jumped_back = now_s < self._clock_s - 1
-        self._clock_s = now_s
-        if self.ruleset is None or (now_s < self._next_end_s and not jumped_back):
-            return
-        if jumped_back:
-            self.log.notice("clock", "the clock was set back, entries are looked at again")
-            self._load_blocks()
-            self.request_reload()
-            return
-        region = Region()
-        over: list[tuple[Source, Span]] = []
-        for source in self.ruleset.sources:
-            for span, entry in source.entries.items():
-                if entry.until is not None and entry.until <= now_s:
-                    over.append((source, span))
-        region.add(span for _, span in over)
-        with self.change_blocks(region):
-            for source, span in over:
-                source.entries.pop(span)
-        self.note_ends()
-        for source, span in over[:_NARROWED_AT_MOST]:
-            self.log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
+    def know_block_source(self, name: str) -> None:
+        """Make a source of a caller's blocks known to the ruleset, once."""
+        assert self.ruleset
+        if all(source.is_file or source.name != name for source in self.ruleset.sources):
+            self.ruleset = Ruleset((*self.ruleset.sources, self._block_source(name)), self.ruleset.exemptions)
+
+    def _block_source(self, name: str) -> Source:
+        sources = self.ruleset.sources if self.ruleset else ()
+        known = next((source for source in sources if source.name == name and not source.is_file), None)
+        entries = self.blocks.by_source[name]
+        if known and known.entries is entries:
+            return known
+        return Source(name, self.filter.sources.number_of(name), nothing(), entries, is_file=False)
+
+    @contextlib.contextmanager
+    def changing(self, region: Region) -> Iterator[None]:
+        """Bracket a change to sources of the ruleset: what differs in the region is put in force at the end.
+
+        Raises KernelError where the kernel refuses; the sources are changed all the same.
+        """
+        assert self.ruleset
+        before = self.ruleset.layout(region)
+        yield
+        plan = difference(before, self.ruleset.layout(region))
+        for _ in self.filter.change(plan, _lister(self.ruleset), time.time()):
+            pass
 
     def note_ends(self) -> None:
         """Find out when the next entry ends."""
@@ -631,73 +616,43 @@ class Daemon:
         )
         self._next_end_s = min(ends, default=float("inf"))
 
+    def _end_what_is_over(self, now_s: float) -> None:
+        jumped_back = now_s < self._clock_s - 1
+        self._clock_s = now_s
+        if jumped_back:
+            self._log.notice("clock", "the clock was set back, entries are looked at again")
+            self._load_blocks()
+            self.catalogue.forget_read()
+            self.request_reload()
+        if self.ruleset is None or now_s < self._next_end_s:
+            return
+        over = [
+            (source, span)
+            for source in self.ruleset.sources
+            for span, entry in source.entries.items()
+            if entry.until is not None and entry.until <= now_s
+        ]
+        region = Region()
+        region.add(span for _, span in over)
+        with self.changing(region):
+            for source, span in over:
+                source.entries.pop(span)
+        self.note_ends()
+        for source, span in over[:_NARROWED_AT_MOST]:
+            self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
+
     # ---- interfaces ----
 
-    def _on_netlink(self) -> None:
-        changes = self.netlink.changes()
-        if not self.is_ready or self.is_busy:
-            if changes and self.is_busy and self.is_ready:
-                self._wanted_jobs.append(("reload", None))
-            return
-        if changes & {"links", "routes"}:
-            self._sync_interfaces()
-        if changes & {"addresses", "routes", "links"}:
-            for _ in self._guard_anew(time.time()):
-                pass
-
-    def _sync_interfaces(self, *, at_start: bool = False) -> None:
-        names = self.places.interfaces or self.settings.interfaces
-        there = self.netlink.interfaces()
-        routes = self.netlink.default_route_interfaces() if names is None else set()
-        choice = interfaces.choose(names, there, routes, self.filter.attachments.keys())
-        self.interface_names = {index: interface.name for index, interface in there.items()}
-        for ifindex, kept in list(self.filter.attachments.items()):
-            mode_changed = self.settings.xdp_mode not in ("auto", kept.mode)
-            if ifindex not in choice.wanted or not kept.is_attached or mode_changed:
-                self.filter.release(ifindex)
-                name = self.interface_names.get(ifindex, f"index {ifindex}")
-                self.log.notice("detach", f"{name}: let go", interface=name)
-        failures = {f"{name}: {reason}": name for name, reason in choice.refused.items()}
-        for name in choice.absent:
-            self._say_once(f"absent {name}", "warning", "interface", f"{name}: no such interface yet", interface=name)
-        for ifindex in sorted(choice.wanted - self.filter.attachments.keys()):
-            failure = self._attach(there[ifindex])
-            if failure:
-                failures[f"{there[ifindex].name}: {failure}"] = there[ifindex].name
-        if failures and at_start and not self.filter.attachments and not choice.absent:
-            raise NotAttachable("\n".join(failures))
-        for sentence, name in failures.items():
-            self._say_once(f"interface {name}", "error", "interface", sentence, interface=name)
-        for name in set(self.interface_names.values()) - set(failures.values()):
-            self._said.pop(f"interface {name}", None)
-            self._said.pop(f"absent {name}", None)
-        self._set_trouble("interfaces", tuple(failures))
-
-    def _attach(self, interface: Interface) -> str:
-        """Why it failed; "" if it did not."""
-        if interface.xdp_program:
-            occupant: dict[str, object] = {"id": interface.xdp_program}
-        else:
-            occupant = {}
-        try:
-            reason = self.filter.attach(interface.index, self.settings.xdp_mode, occupant)
-        except NotAttachable as refusal:
-            return refusal.message
-        except KernelError as refusal:
-            return str(refusal)
-        mode = self.filter.attachments[interface.index].mode
-        self.log.notice("attach", f"{interface.name}: attached in {mode} mode", interface=interface.name)
-        if reason:
-            self.log.warning(
-                "attach",
-                f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})",
-                interface=interface.name,
-            )
-        return ""
+    def _sync_interfaces(self) -> list[str]:
+        failures = self.attaching.sync(self.places.interfaces or self.settings.interfaces, self.settings.xdp_mode)
+        self.telling.trouble("interfaces", tuple(failures), "interface")
+        return failures
 
     # ---- telling ----
 
     def _choose(self) -> None:
+        if self.filter.generation is None:
+            return
         per_minute = self.settings.log_drops_per_minute
         self.filter.choose(
             log_interval_ns=60_000_000_000 // per_minute if per_minute else 0,
@@ -709,76 +664,35 @@ class Daemon:
         for sample in self.filter.samples():
             now_ns = time.monotonic_ns()
             per_minute = self.settings.log_drops_per_minute
-            if not per_minute or now_ns < self._samples_due_ns:
-                continue
-            self._samples_due_ns = (
-                now_ns + 50_000_000_000 // per_minute
-            )  # the kernel keeps the rate; this only trims races
-            source = Span(sample.version, int.from_bytes(sample.source, "big"), int.from_bytes(sample.source, "big"))
-            listed = self.filter.generation and self.filter.generation.listed_in(sample.cell) if sample.cell else None
-            entry = str(listed.span if listed else source)
-            name = self.interface_names.get(sample.ifindex, f"index {sample.ifindex}")
-            verb = "would drop" if self.settings.action == "monitor" else "dropped"
-            self.log.info(
-                "drop",
-                f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}",
-                interface=name,
-                entry=entry,
-            )
+            if per_minute and now_ns >= self._samples_due_ns:
+                # The kernel keeps the rate; this only trims what two CPUs sampled at one moment.
+                self._samples_due_ns = now_ns + 50_000_000_000 // per_minute
+                self._log_sample(sample)
 
-    @property
-    def is_degraded(self) -> bool:
-        """Whether something that was asked for is not in force."""
-        return any(self.troubles.values())
+    def _log_sample(self, sample: Sample) -> None:
+        assert self.filter.generation
+        address = int.from_bytes(sample.source, "big")
+        source = Span(sample.version, address, address)
+        listed = self.filter.generation.listed_in(sample.cell) if sample.cell else None
+        entry = str(listed.span if listed else source)
+        name = self.attaching.name_of(sample.ifindex)
+        verb = "would drop" if self.settings.action == "monitor" else "dropped"
+        message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
+        self._log.info("drop", message, interface=name, entry=entry)
 
     def status_line(self) -> str:
         """One line for an operator."""
-        count = sum(source.count for source in self.ruleset.sources) if self.ruleset else 0
         names = [
-            f"{self.interface_names.get(ifindex, ifindex)} ({kept.mode})"
+            f"{self.attaching.name_of(ifindex)} ({kept.mode})"
             for ifindex, kept in sorted(self.filter.attachments.items())
         ]
         doing = "monitoring" if self.settings.action == "monitor" else "enforcing"
-        degraded = ", degraded" if self.is_degraded else ""
-        return f"{doing}{degraded}: {count} entries on {', '.join(names) or 'no interface yet'}"
-
-    def _say_ready(self) -> None:
-        self._systemd.ready(self.status_line())
-
-    def _set_trouble(self, name: str, sentences: tuple[str, ...]) -> None:
-        if sentences:
-            if name == "state":
-                self._say_once(name, "error", "state", sentences[0])
-            self.troubles[name] = sentences
-        else:
-            self.troubles.pop(name, None)
-            self._said.pop(name, None)
-
-    def _say_once(self, key: str, level: str, event: str, message: str, **fields: str | int) -> None:
-        if self._said.get(key) != message:
-            self._said[key] = message
-            getattr(self.log, level)(event, message, **fields)
+        degraded = ", degraded" if self.telling.is_degraded else ""
+        return f"{doing}{degraded}: {_count(self.ruleset)} entries on {', '.join(names) or 'no interface yet'}"
 
 
-class _BlockChange:
-    """What `Daemon.change_blocks` returns: the state before is taken on entry, the plan carried out on leaving."""
-
-    def __init__(self, daemon: Daemon, region: Region) -> None:
-        self._daemon = daemon
-        self._region = region
-
-    def __enter__(self) -> None:
-        assert self._daemon.ruleset
-        self._before = self._daemon.ruleset.layout(self._region)
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
-        if problem is not None:
-            return
-        ruleset = self._daemon.ruleset
-        assert ruleset
-        plan = difference(self._before, ruleset.layout(self._region))
-        for _ in self._daemon.filter.change(plan, _lister(ruleset), time.time()):
-            pass
+def _count(ruleset: Ruleset | None) -> int:
+    return sum(source.count for source in ruleset.sources) if ruleset else 0
 
 
 def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
@@ -791,8 +705,10 @@ def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
     return lists
 
 
-def _never(_version: int, _key: int, _number: int) -> bool:
-    return False
+def _shown(value: object) -> str:
+    if value is None:
+        return "auto"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _article(what: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 import xdropd
 from xdropd.daemon.loop import Daemon
-from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
+from xdropd.errors import BadRequest, KernelError, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
-from xdropd.host.control import Reply, in_json
+from xdropd.host.control import Reply
 from xdropd.kernel.shapes import History
 from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
 from xdropd.text.addresses import Span, parse_span
@@ -67,14 +67,14 @@ class Requests:
         yield {
             "result": {
                 "state": "monitoring" if daemon.settings.action == "monitor" else "enforcing",
-                "degraded": daemon.is_degraded,
-                "troubles": [sentence for sentences in daemon.troubles.values() for sentence in sentences],
+                "degraded": daemon.telling.is_degraded,
+                "troubles": daemon.telling.all_troubles(),
                 "version": xdropd.__version__,
                 "ready": daemon.is_ready,
                 "progress": daemon.progress,
                 "interfaces": [
                     {
-                        "name": daemon.interface_names.get(ifindex, f"index {ifindex}"),
+                        "name": daemon.attaching.name_of(ifindex),
                         "mode": kept.mode,
                         "program_id": kept.root_id,
                     }
@@ -92,7 +92,7 @@ class Requests:
                 "reload": {
                     "at": _moment(daemon.last_reload.at_s or None),
                     "ok": daemon.last_reload.is_ok,
-                    "problems": [in_json(problem) for problem in daemon.last_reload.problems],
+                    "problems": [problem.as_json() for problem in daemon.last_reload.problems],
                 },
                 "narrowed": daemon.narrowed,
             }
@@ -191,10 +191,10 @@ class Requests:
         yield {
             "result": {
                 "version": xdropd.__version__,
-                "degraded": daemon.is_degraded,
+                "degraded": daemon.telling.is_degraded,
                 "interfaces": [
                     {
-                        "name": daemon.interface_names.get(ifindex, f"index {ifindex}"),
+                        "name": daemon.attaching.name_of(ifindex),
                         "mode": kept.mode,
                         "totals": {verdict: list(volume) for verdict, volume in kept.totals().items()},
                     }
@@ -209,7 +209,7 @@ class Requests:
                     for version in (4, 6)
                 },
                 "reloads": {"ok": daemon.tally.reloads_ok, "refused": daemon.tally.reloads_refused},
-                "reload_seconds": daemon.tally.reload_seconds[-1] if daemon.tally.reload_seconds else None,
+                "reload_seconds": daemon.tally.last_reload_s,
                 "last_success": daemon.tally.last_success_s
                 or (daemon.last_reload.at_s if daemon.last_reload.is_ok else 0),
                 "sources": [
@@ -287,14 +287,14 @@ class Requests:
         region = Region()
         region.add(parse_span(record.entry) for record in records)
         try:
-            with daemon.change_blocks(region):
+            with daemon.changing(region):
                 daemon.blocks.record(records, now_s)
                 daemon.know_block_source(source_name)
         except OSError as problem:
             raise XdropdError(
                 f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
             ) from problem
-        except XdropdError:
+        except KernelError as refusal:
             undo = [
                 Record("block", source_name, record.entry, old.until, old.reason, now_s)
                 if (old := before.get(parse_span(record.entry)))
@@ -302,7 +302,7 @@ class Requests:
                 for record in records
             ]
             daemon.blocks.record(undo, now_s)
-            daemon.request_reload()
+            daemon.distrust_kernel(refusal)
             raise
         daemon.note_ends()
 
@@ -321,8 +321,8 @@ class Requests:
         yield {
             "result": {
                 "ok": last.is_ok,
-                "problems": [in_json(problem) for problem in last.problems],
-                "troubles": [sentence for sentences in self._daemon.troubles.values() for sentence in sentences],
+                "problems": [problem.as_json() for problem in last.problems],
+                "troubles": self._daemon.telling.all_troubles(),
                 "status": self._daemon.status_line(),
             }
         }

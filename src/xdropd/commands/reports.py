@@ -1,0 +1,151 @@
+"""What answers of the daemon look like to a person: status, list, lookup and top. Replies in, lines out.
+
+Written for somebody at three in the morning: what matters comes first, and a sentence says what to do where something
+can be done. Asks nobody and prints nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from xdropd.commands import tables
+from xdropd.commands.tables import Column, Row, Screen, ago, count, printable, size, until
+
+_JUST_NOW_SECONDS = 60
+
+LIST = (
+    Column("ENTRY"),
+    Column("PACKETS", is_number=True),
+    Column("BYTES", is_number=True),
+    Column("LAST SEEN", is_number=True),
+    Column("UNTIL", is_number=True),
+    Column("SOURCE", cut="start"),
+    Column("REASON", cut="end"),
+)
+
+
+def list_row(row: Mapping[str, Any], now: datetime) -> Row:
+    """One entry of `list` and `top --once`; strong where it was hit in the last minute."""
+    seen = tables.moment(row["last_seen"])
+    is_hot = seen is not None and (now - seen).total_seconds() < _JUST_NOW_SECONDS
+    cells = (
+        row["entry"],
+        count(row["packets"]),
+        size(row["bytes"]),
+        ago(row["last_seen"], now),
+        until(row["until"], now),
+        tables.place(row),
+        printable(row["reason"] or ""),
+    )
+    return Row(cells, "strong" if is_hot else "")
+
+
+def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[str]:
+    """All of `status`."""
+    style = "bad" if reply["degraded"] else "good" if reply["state"] == "enforcing" else "warn"
+    if not reply["ready"]:
+        doing = f"is starting: {reply['progress']}"
+    elif reply["state"] == "monitoring":
+        doing = "is monitoring: it counts and drops nothing"
+    else:
+        doing = "is enforcing"
+    degraded = ", degraded: not all that was asked for is in force" if reply["degraded"] else ""
+    yield screen.styled(f"xdropd {reply['version']} {doing}{degraded}", style)
+    verb = "dropped" if reply["state"] == "enforcing" else "would drop"
+    entries, packets, total = reply["entries"], reply["packets"], reply["bytes"]
+    yield from _fields(
+        {
+            "degraded": reply["troubles"],
+            "interfaces": [
+                f"{each['name']}, {each['mode']} mode, program {each['program_id']}" for each in reply["interfaces"]
+            ]
+            or ["none is filtered yet"],
+            "entries": [
+                f"{_counted(entries['ipv4'], 'IPv4 address', 'es')}, "
+                f"{_counted(entries['ipv6'], 'IPv6 address', 'es')}, "
+                f"{_counted(entries['networks'], 'network or range', '', 'networks and ranges')}; "
+                f"{count(entries['allowed'])} allowed"
+            ],
+            "packets": [
+                f"{name} {count(packets[key])} ({size(total[key])})"
+                for key, name in (("dropped", verb), ("malformed", "malformed"), ("passed", "passed"))
+            ],
+            "last reload": _reload(reply["reload"], now),
+            "guard": reply["narrowed"],
+        },
+        screen,
+    )
+
+
+def _reload(reload: Mapping[str, Any], now: datetime) -> list[str]:
+    if reload["at"] is None:
+        return ["none yet"]
+    outcome = "ok" if reload["ok"] else "refused, what was in force before stays in force"
+    return [f"{ago(reload['at'], now)}, {outcome}", *map(problem, reload["problems"])]
+
+
+def problem(said: Mapping[str, Any]) -> str:
+    """A problem as every message has it."""
+    place = f"{said['file']}:{said['line']}:{said['column']}" if said["line"] else said["file"]
+    return f"{place}: error: {said['message']}"
+
+
+def lookup(reply: Mapping[str, Any], state: str, screen: Screen, now: datetime) -> Iterator[str]:
+    """The whole story of an address. `state` is that of `status`."""
+    address, keeper = reply["address"], reply["kept_by"]
+    if reply["blocked"] and state == "monitoring":
+        yield screen.styled(
+            f"{address} is listed, and would be blocked: xdropd is monitoring and drops nothing", "warn"
+        )
+    elif reply["blocked"]:
+        yield screen.styled(f"{address} is blocked", "bad")
+    elif keeper:
+        yield screen.styled(f"{address} is not blocked, {_kept_by(keeper)}", "good")
+    else:
+        yield screen.styled(f"{address} is not blocked: no entry lists it", "good")
+    if reply["entry"] is not None:
+        yield from story(reply, screen, now, "by" if reply["blocked"] else "listed as")
+
+
+def _kept_by(keeper: Mapping[str, Any]) -> str:
+    if keeper["kind"] == "allow":
+        return f"it is allowed: {keeper['entry']} in {keeper['source']}:{keeper['line']}"
+    return f"the guard keeps it out: {keeper['entry']} is {_with_article(keeper['source'])} ('guard:' in xdropd.yaml)"
+
+
+def _with_article(what: str) -> str:
+    return what if what == "loopback" else f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
+def story(row: Mapping[str, Any], screen: Screen, now: datetime, what: str = "entry") -> Iterator[str]:
+    """All that is known of one entry."""
+    seen = f"{_counted(row['packets'], 'packet', 's')}, {size(row['bytes'])}"
+    yield from _fields(
+        {
+            what: [row["entry"]],
+            "from": [tables.place(row) if row["line"] else f"xdropctl block, source {row['source']}"],
+            "reason": [row["reason"] or "none given"],
+            "since": [f"{row['since']}, {ago(row['since'], now)}" if row["since"] else "not in force by itself"],
+            "until": [f"{row['until']}, {until(row['until'], now)}" if row["until"] else "for good"],
+            "seen": [f"{seen}, last {row['last_seen']}, {ago(row['last_seen'], now)}" if row["last_seen"] else "never"],
+        },
+        screen,
+    )
+
+
+def _fields(fields: Mapping[str, Sequence[str]], screen: Screen) -> Iterator[str]:
+    """Labels with lines beside them; those without lines are left out."""
+    width = max(map(len, fields)) + 2
+    for label, lines in fields.items():
+        for at, line in enumerate(_on_lines(lines)):
+            shown = screen.styled((label if at == 0 else "").ljust(width), "head")
+            yield f"  {shown}{line}".rstrip()
+
+
+def _on_lines(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from map(printable, text.splitlines())
+
+
+def _counted(number: int, thing: str, plural_end: str, plural: str = "") -> str:
+    return f"{count(number)} {thing if number == 1 else plural or thing + plural_end}"

@@ -1,0 +1,294 @@
+"""xdropctl: ask and command the daemon. Picks the verb and maps what goes wrong to exit codes, see xdropctl(8).
+
+`block`, which scripts call for every ban, loads nothing that it does not need; so imports stand where they are used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from xdropd.commands import arguments, client, exits
+from xdropd.commands.arguments import Chosen, WrongLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from xdropd.commands.tables import Screen
+    from xdropd.errors import Problem
+
+_INTERRUPTED = 130  # 128 and SIGINT, as a shell has it
+
+
+def main(line: list[str] | None = None) -> int:
+    """Run; the exit status of xdropctl(8)."""
+    words = sys.argv[1:] if line is None else line
+    _prepare_streams()
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `xdropctl list | head` has what it wanted. What is left must not be written when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.DONE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except OSError as problem:
+        sys.stderr.write(f"xdropctl: error: {problem.strerror or problem}\n")
+        return exits.NO
+    return status
+
+
+def _prepare_streams() -> None:
+    """Streams may be closed (`>&-`), or in an encoding that lacks a character."""
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper
+
+
+def _run(words: list[str]) -> int:
+    try:
+        chosen = arguments.read(words)
+        if chosen.asks_for:
+            return _tell_about(chosen)
+        return _VERBS[chosen.verb](chosen)
+    except WrongLine as mistake:
+        if "--json" in words:
+            _print_json({"error": str(mistake)})
+        else:
+            sys.stderr.write(f"xdropctl: error: {mistake}\n{arguments.usage(mistake.verb)}")
+        return exits.WRONG_USAGE
+    except OSError:
+        raise
+    except Exception as problem:  # noqa: BLE001  # any other is a bug, which has an exit status of its own
+        return _failed(problem, as_json="--json" in words)
+
+
+def _failed(problem: Exception, *, as_json: bool) -> int:
+    from xdropd.errors import ErrorAnswer, XdropdError
+
+    if not isinstance(problem, XdropdError):
+        import traceback
+
+        sys.stderr.write("".join(traceback.format_exception(problem)))
+        return exits.BUG
+    problems: list[Problem] = getattr(problem, "problems", [])
+    if as_json:
+        said = [each.as_json() for each in problems]
+        _print_json({"error": str(problem), "problems": said} if said else {"error": str(problem)})
+    else:
+        for each in map(str, problems):
+            sys.stderr.write(f"{_printable(each)}\n")
+        for each in [] if problems else str(problem).splitlines():
+            sys.stderr.write(f"xdropctl: error: {_printable(each)}\n")
+    return exits.code_for_kind(problem.kind) if isinstance(problem, ErrorAnswer) else exits.code_for(problem)
+
+
+def _tell_about(chosen: Chosen) -> int:
+    if chosen.asks_for == "help":
+        sys.stdout.write(arguments.help_text(chosen.verb))
+    else:
+        import xdropd
+
+        sys.stdout.write(f"xdropctl {xdropd.__version__}\n")
+    return exits.DONE
+
+
+# ---- asking ----
+
+
+def _status(chosen: Chosen) -> int:
+    reply = client.ask(chosen.socket, {"verb": "status"})
+    if chosen.json:
+        return _print_json(reply)
+    from xdropd.commands import reports, tables
+
+    return _print_lines(reports.status(reply, _screen(), tables.now()))
+
+
+def _list(chosen: Chosen) -> int:
+    request = {"verb": "list"}
+    if "source" in chosen.options:
+        name = str(chosen.options["source"])
+        request["source"] = os.path.abspath(name) if "/" in name else name  # noqa: PTH100  # pathlib takes 5 ms
+    return _print_rows(chosen, client.rows(chosen.socket, request))
+
+
+def _lookup(chosen: Chosen) -> int:
+    reply = client.ask(chosen.socket, {"verb": "lookup", "address": chosen.operands[0]})
+    if chosen.json:
+        _print_json(reply)
+    else:
+        from xdropd.commands import reports, tables
+
+        state = client.ask(chosen.socket, {"verb": "status"})["state"]
+        _print_lines(reports.lookup(reply, state, _screen(), tables.now()))
+    return exits.DONE if reply["blocked"] else exits.NO
+
+
+def _top(chosen: Chosen) -> int:
+    by, count = str(chosen.options.get("by", "packets")), chosen.options.get("count", 20)
+    from xdropd.commands import top
+
+    assert isinstance(count, int)
+    if not chosen.json and "once" not in chosen.options and sys.stdout.isatty():
+        return top.live(chosen.socket, by, count if "count" in chosen.options else None, _screen())
+    return _print_rows(chosen, top.once(chosen.socket, by, count))
+
+
+def _print_rows(chosen: Chosen, rows: Iterable[Mapping[str, Any]]) -> int:
+    if chosen.json:
+        for row in rows:
+            _print_json(row)
+        return exits.DONE
+    from xdropd.commands import reports, tables
+
+    now, screen = tables.now(), _screen()
+    return _print_lines(tables.table(reports.LIST, (reports.list_row(row, now) for row in rows), screen))
+
+
+# ---- changing ----
+
+
+def _block(chosen: Chosen) -> int:
+    entries = _entries(chosen)
+    request = {"verb": "block", "entries": entries, **_given(chosen, source="source", reason="reason")}
+    if isinstance(seconds := chosen.options.get("for"), int):
+        request["seconds"] = seconds
+    usual = (b'{"result":{"blocked":%d,"warnings":[]}}' % len(entries), {"blocked": len(entries), "warnings": []})
+    reply = client.ask(chosen.socket, request, usual) if entries else {"blocked": 0, "warnings": []}
+    return _changed(chosen, reply, "blocked", "blocked", "warnings")
+
+
+def _unblock(chosen: Chosen) -> int:
+    entries = _entries(chosen)
+    request = {"verb": "unblock", "entries": entries, **_given(chosen, source="source")}
+    usual = (b'{"result":{"unblocked":%d,"remarks":[]}}' % len(entries), {"unblocked": len(entries), "remarks": []})
+    reply = client.ask(chosen.socket, request, usual) if entries else {"unblocked": 0, "remarks": []}
+    return _changed(chosen, reply, "unblocked", "taken back", "remarks")
+
+
+def _flush(chosen: Chosen) -> int:
+    reply = client.ask(chosen.socket, {"verb": "flush", **_given(chosen, source="source")})
+    return _changed(chosen, reply, "unblocked", "taken back", "")
+
+
+def _changed(chosen: Chosen, reply: Mapping[str, Any], key: str, done: str, remarks: str) -> int:
+    if chosen.json:
+        return _print_json(reply)
+    for remark in reply[remarks] if remarks else ():
+        sys.stderr.write(f"xdropctl: warning: {_printable(remark)}\n")
+    sys.stdout.write(f"{reply[key]} {'entry' if reply[key] == 1 else 'entries'} {done}\n")
+    return exits.DONE
+
+
+def _entries(chosen: Chosen) -> list[str]:
+    from xdropd.commands import batch
+
+    return batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
+
+
+def _given(chosen: Chosen, **keys: str) -> dict[str, Any]:
+    return {key: chosen.options[option] for option, key in keys.items() if option in chosen.options}
+
+
+def _reload(chosen: Chosen) -> int:
+    request = {"verb": "reload"}
+    if "accept" in chosen.options:
+        request["accept"] = os.path.abspath(str(chosen.options["accept"]))  # noqa: PTH100  # as above
+    reply = client.ask(chosen.socket, request)
+    if chosen.json:
+        _print_json(reply if reply["ok"] else {"error": "refused, what was in force stays in force", **reply})
+    else:
+        from xdropd.commands import reports
+
+        for problem in reply["problems"]:
+            sys.stderr.write(f"{_printable(reports.problem(problem))}\n")
+        for trouble in reply["troubles"]:
+            sys.stderr.write(f"xdropctl: warning: degraded: {_printable(trouble)}\n")
+        sys.stdout.write(f"{_printable(reply['status'])}\n")
+    return exits.DONE if reply["ok"] else exits.BAD_INPUT
+
+
+# ---- the rest ----
+
+
+def _check(chosen: Chosen) -> int:
+    from xdropd.commands import xdropd
+
+    blocklist = chosen.operands[0] if chosen.operands else xdropd.BLOCKLIST
+    if not chosen.json:
+        return xdropd.check(xdropd.SETTINGS, blocklist)
+    problems, warnings = xdropd.problems_of(xdropd.SETTINGS, blocklist)
+    said = {
+        name: [each.as_json() for each in found] for name, found in (("problems", problems), ("warnings", warnings))
+    }
+    if problems:
+        _print_json({"error": f"problems: {len(problems)}", **said})
+        return exits.BAD_INPUT
+    return _print_json({"ok": True, **said})
+
+
+def _exporter(chosen: Chosen) -> int:
+    try:
+        from xdropd.commands import exporter
+    except ModuleNotFoundError as missing:
+        from xdropd.errors import Unavailable
+
+        hint = "install python3-prometheus-client"
+        raise Unavailable(f"the exporter needs the Python module {missing.name}", hint) from None
+    exporter.serve(chosen.socket, str(chosen.options.get("listen", arguments.LISTEN)))
+    return exits.DONE
+
+
+_VERBS: dict[str, Callable[[Chosen], int]] = {
+    "status": _status,
+    "list": _list,
+    "lookup": _lookup,
+    "block": _block,
+    "unblock": _unblock,
+    "flush": _flush,
+    "check": _check,
+    "reload": _reload,
+    "top": _top,
+    "exporter": _exporter,
+}
+
+
+# ---- printing ----
+
+
+def _screen() -> Screen:
+    from xdropd.commands.tables import Screen
+
+    return Screen.of(sys.stdout, os.environ)
+
+
+def _print_lines(lines: Iterable[str]) -> int:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    return exits.DONE
+
+
+def _print_json(value: Mapping[str, Any]) -> int:
+    import json
+
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    return exits.DONE
+
+
+def _printable(text: str) -> str:
+    """Nothing that a terminal would take for a command."""
+    if text.isprintable():
+        return text
+    from xdropd.commands import tables
+
+    return tables.printable(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

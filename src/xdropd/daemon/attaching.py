@@ -1,0 +1,86 @@
+"""Interfaces and the filter: what is wanted is attached, what is gone or no longer wanted is let go.
+
+The choice is interfaces.py's, the attachment filter.py's; here is what happens in which order, and what is said of it.
+"""
+
+from xdropd.daemon import interfaces
+from xdropd.daemon.filter import Filter
+from xdropd.daemon.telling import Telling
+from xdropd.errors import KernelError, NotAttachable
+from xdropd.host.netlink import Interface, Netlink
+from xdropd.host.systemd import ERROR, WARNING
+
+
+class Attaching:
+    """The interfaces of one daemon. `names` are those there are, by index, as of the last look."""
+
+    def __init__(self, kernel: Filter, netlink: Netlink, telling: Telling) -> None:
+        self._filter = kernel
+        self._netlink = netlink
+        self._telling = telling
+        self.names: dict[int, str] = {}
+
+    def name_of(self, ifindex: int) -> str:
+        """An interface's name, also of one that is gone."""
+        return self.names.get(ifindex, f"index {ifindex}")
+
+    def sync(self, wanted_names: tuple[str, ...] | None, mode: str) -> list[str]:
+        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed."""
+        there = self._netlink.interfaces()
+        routes = self._netlink.default_route_interfaces() if wanted_names is None else set()
+        choice = interfaces.choose(wanted_names, there, routes, self._filter.attachments.keys())
+        self.names.update({index: interface.name for index, interface in there.items()})
+        for ifindex, kept in list(self._filter.attachments.items()):
+            if ifindex not in choice.wanted or not kept.is_attached:
+                self._let_go(ifindex)
+            elif mode not in ("auto", kept.mode):
+                self._change_mode(there[ifindex], kept.mode, mode)
+        self.names = {index: interface.name for index, interface in there.items()}
+        failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
+        for ifindex in sorted(choice.wanted - self._filter.attachments.keys()):
+            failure = self._attach(there[ifindex], mode)
+            if failure:
+                failures[there[ifindex].name] = f"{there[ifindex].name}: {failure}"
+        self._say(choice.absent, failures, is_auto=wanted_names is None)
+        return list(failures.values())
+
+    def _say(self, absent: tuple[str, ...], failures: dict[str, str], *, is_auto: bool) -> None:
+        for name in absent:
+            message = f"{name}: no such interface yet, it is filtered as soon as it appears"
+            self._telling.once(f"absent {name}", WARNING, "interface", message, interface=name)
+        for name in set(self.names.values()) - failures.keys():
+            self._telling.unsay(f"absent {name}")
+        if is_auto and not self._filter.attachments and not failures:
+            message = "no interface has a default route yet, the first one that gets one is filtered"
+            self._telling.once("no route", WARNING, "interface", message)
+        else:
+            self._telling.unsay("no route")
+
+    def _let_go(self, ifindex: int) -> None:
+        self._filter.release(ifindex)
+        self._telling.log.notice("detach", f"{self.name_of(ifindex)}: let go", interface=self.name_of(ifindex))
+
+    def _change_mode(self, interface: Interface, old: str, new: str) -> None:
+        """An interface cannot be in two modes at once, so this is the one change with a gap. What fails is undone."""
+        self._let_go(interface.index)
+        failure = self._attach(interface, new)
+        if failure:
+            self._attach(interface, old)
+            message = f"{interface.name}: stays in {old} mode: {failure}"
+            self._telling.once(f"mode {interface.name}", ERROR, "attach", message, interface=interface.name)
+
+    def _attach(self, interface: Interface, mode: str) -> str:
+        """Why it failed; "" if it did not."""
+        occupant: dict[str, object] = {"id": interface.xdp_program} if interface.xdp_program else {}
+        try:
+            reason = self._filter.attach(interface.index, mode, occupant)
+        except NotAttachable as refusal:
+            return refusal.message
+        except KernelError as refusal:
+            return str(refusal)
+        got = self._filter.attachments[interface.index].mode
+        self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)
+        if reason:
+            message = f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})"
+            self._telling.log.warning("attach", message, interface=interface.name)
+        return ""

@@ -1,0 +1,54 @@
+"""The BPF program as a blueprint: compiled when first wanted, and kept in the state folder under a stamp of its text.
+
+So a compiler that is broken, or busy, matters only after an upgrade of the program text.
+"""
+
+import contextlib
+
+from xdropd.host.statefolder import StateFolder
+from xdropd.kernel import compiler
+from xdropd.kernel.compiler import Blueprint, Compilation
+
+
+class Program:
+    """The program text that is installed with this package."""
+
+    def __init__(self, state: StateFolder | None) -> None:
+        self._state = state
+        self._folder = compiler.source_folder()
+        self.stamp = compiler.stamp(self._folder)
+        self._name = f"program/{self.stamp}.json"
+        self._blueprint: Blueprint | None = None
+        self._compilation: Compilation | None = None
+
+    def prepare(self) -> None:
+        """Have `blueprint` answer soon: find a compiled form, or start the compiler in the background."""
+        if self._blueprint is None and self._compilation is None:
+            self._blueprint = self._kept()
+            if self._blueprint is None:
+                self._compilation = Compilation(self._folder)
+
+    def blueprint(self) -> Blueprint:
+        """The program, waiting for the compiler if need be. Raises CompileError."""
+        self.prepare()
+        if self._blueprint is None:
+            assert self._compilation
+            self._blueprint = self._compilation.result()
+            self._compilation = None
+            self._keep(self._blueprint)
+        return self._blueprint
+
+    def _kept(self) -> Blueprint | None:
+        if self._state is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # anything else but a blueprint: compile
+            data = self._state.load(self._name)
+            return None if data is None else Blueprint.from_json(data)
+        return None
+
+    def _keep(self, blueprint: Blueprint) -> None:
+        if self._state is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk is told when the lists are kept
+            self._state.keep_only("program", set())
+            self._state.save(self._name, blueprint.to_json())

@@ -338,7 +338,7 @@ def test_without_privileges(net):
 def test_a_refusal_is_a_sentence(netlink):
     """A closed descriptor is the one refusal that needs nothing else to go wrong."""
     netlink.close()
-    with pytest.raises(KernelError, match="Bad file descriptor") as refusal:
+    with pytest.raises(KernelError, match="ask rtnetlink for interfaces: Bad file descriptor") as refusal:
         netlink.interfaces()
     assert refusal.value.errno == errno.EBADF
 

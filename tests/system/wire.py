@@ -24,13 +24,14 @@ def lay(machine: Machine) -> None:
     machine.run("ip", "address", "add", f"{ADDRESS}/24", "dev", DEVICE)
     machine.run("ip", "link", "set", DEVICE, "up")
     machine.run("ip", "route", "add", "default", "via", NEIGHBOUR)
-    ours, theirs = _hardware_address(machine), _hardware_address(machine, "-n", PEER)
+    ours, theirs = hardware_address(machine), hardware_address(machine, "-n", PEER)
     machine.run("ip", "-n", PEER, "neighbour", "add", ADDRESS, "lladdr", ours, "dev", "eth0")
     for source in (NEIGHBOUR, VILLAIN):
         machine.run("ip", "neighbour", "add", source, "lladdr", theirs, "dev", DEVICE)
 
 
-def _hardware_address(machine: Machine, *where: str) -> str:
+def hardware_address(machine: Machine, *where: str) -> str:
+    """Of the device in the machine, or in its namespace `where`, given as an option of ip(8)."""
     device = "eth0" if where else DEVICE
     (link,) = json.loads(machine.run("ip", "-json", *where, "link", "show", device).stdout)
     return str(link["address"])

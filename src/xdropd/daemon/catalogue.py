@@ -78,6 +78,14 @@ class Catalogue:
         except RefusedFile:
             return None
 
+    def lines_at_most(self) -> int:
+        """About how many entries the blocklist itself may have, without reading it in earnest."""
+        try:
+            data, _ = read_file(Path(self.path))
+        except OSError:
+            return 0
+        return data.count(b"\n")
+
     def followed(self) -> tuple[frozenset[Path], frozenset[str]]:
         """The files and glob patterns that matter at the moment."""
         return frozenset(map(Path, (self.absolute, *self._lists))), self._patterns

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from xdropd.errors import KernelError, NotAttachable
@@ -26,12 +27,14 @@ from xdropd.kernel.generation import (
     Generation,
     Sizes,
     create,
+    make_room,
 )
 from xdropd.kernel.shapes import History, Volume
 from xdropd.rules.plan import Plan, difference
 from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Listed, Region, Ruleset
 
 _GRACE_SECONDS = 0.02  # after a swap, until no CPU runs the old program any more; a program runs for microseconds
+_WORTH_EXPECTING = 50_000
 _STALE_SHARE = 4  # a fresh generation once one key in so many was removed: hints are only ever set
 
 
@@ -123,6 +126,8 @@ class Filter:
         self._blueprint = blueprint
         self._shared: dict[str, int] = {}
         self._generation_stamp = stamp
+        self._room: Future[int] | None = None
+        self.filled = 0
         self._parked: dict[tuple[int, int, int], History] = {}
         self.generation: Generation | None = None
         self.attachments: dict[int, Attachment] = {}
@@ -204,6 +209,22 @@ class Filter:
         """Whether the generation in force was made from this version's program text."""
         return self.generation is not None and self._generation_stamp == self._stamp
 
+    def expect(self, addresses: int) -> None:
+        """Begin to make room for about so many IPv4 addresses while somebody else still reads them."""
+        if addresses >= _WORTH_EXPECTING:
+            self._room = ThreadPoolExecutor(max_workers=1).submit(make_room, addresses)
+
+    def _room_for(self, addresses: int) -> dict[str, int]:
+        """The map that was expected, if it suits."""
+        expected, self._room = self._room, None
+        if expected is None or expected.exception() is not None:
+            return {}
+        descriptor = expected.result()
+        if addresses <= libbpf.map_shape(descriptor).max_entries <= 2 * addresses:
+            return {"addresses4": descriptor}
+        os.close(descriptor)
+        return {}
+
     def start(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
         """Put a list in force where none was: build, fill. Interfaces are attached after. Yields now and then."""
         blueprint = self._blueprint()
@@ -214,12 +235,14 @@ class Filter:
         counts.update({f"networks{version}": wide.new_prefixes[version] for version in VERSIONS})
         counts["cells"] = len(wide.cells_added)
         sizes = Sizes.to_hold(counts, self.sources.highest)
-        generation = Generation.build(blueprint, 1, sizes, self._shared)
+        room = self._room_for(counts["addresses4"])
+        generation = Generation.build(blueprint, 1, sizes, self._shared, room)
         try:
             for version in VERSIONS:
                 for number, keys in bulk[version]:
-                    generation.fill(version, number, keys, int(now_s))
-                    yield
+                    for put in generation.fill(version, number, keys, int(now_s)):
+                        self.filled += put
+                        yield
             generation.apply(wide, int(now_s))
         except KernelError:
             generation.close()

@@ -87,6 +87,7 @@ class Tally:
 
     reloads_ok: int = 0
     reloads_refused: int = 0
+    reloads_failed: int = 0
     last_reload_s: float | None = None
     last_success_s: float = 0.0
 
@@ -195,6 +196,7 @@ class Daemon:
             self._job = None
         except KernelError:
             self._job = None
+            self.tally.reloads_failed += 1
             if self.is_ready and reloads == self.reloads_done < self._reloads_asked - len(self._wanted_reloads):
                 self.reloads_done += 1  # whoever waits for this reload is told that it failed
             raise
@@ -284,6 +286,8 @@ class Daemon:
             self._log.notice("adopt", "took over the running filter")
         if not adopted or not self.filter.is_current:
             self._program.prepare()
+        if not adopted:
+            self.filter.expect(self.catalogue.lines_at_most())
         yield
         refusals = self._load_settings_at_start(adopted)
         reading, refused = self._read_lists_at_start(adopted)
@@ -294,9 +298,12 @@ class Daemon:
         change = Change()
         if reading is not None:
             ruleset, change = self._compose(reading, now_s, fresh=True)
-            self._show_progress(f"putting {_count(ruleset)} entries in force")
+            total = _count(ruleset)
+            self._show_progress(f"putting {total} entries in force")
             yield
-            yield from self._patiently(self._begin_with(ruleset, now_s, adopted))
+            for _ in self._patiently(self._begin_with(ruleset, now_s, adopted)):
+                self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
+                yield
             self.ruleset = ruleset
         self._choose()
         failures = self._sync_interfaces()

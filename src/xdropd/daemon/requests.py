@@ -208,7 +208,11 @@ class Requests:
                     )
                     for version in (4, 6)
                 },
-                "reloads": {"ok": daemon.tally.reloads_ok, "refused": daemon.tally.reloads_refused},
+                "reloads": {
+                    "ok": daemon.tally.reloads_ok,
+                    "refused": daemon.tally.reloads_refused,
+                    "failed": daemon.tally.reloads_failed,
+                },
                 "reload_seconds": daemon.tally.last_reload_s,
                 "last_success": daemon.tally.last_success_s
                 or (daemon.last_reload.at_s if daemon.last_reload.is_ok else 0),

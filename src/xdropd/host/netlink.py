@@ -103,6 +103,13 @@ _WHAT_CHANGED = {
 }
 _EVERYTHING = frozenset({"links", "addresses", "routes"})
 
+_ASKING_FOR = {
+    _RTM_NEWLINK: "interfaces",
+    _RTM_NEWADDR: "addresses",
+    _RTM_NEWROUTE: "routes",
+    _RTM_NEWNEXTHOP: "next-hop objects",
+}
+
 _ATTEMPTS = 8
 _BUFFER_BYTES = 1 << 16  # the kernel fills at most 32 KiB at a time, unless a single message is larger
 
@@ -298,10 +305,10 @@ class Netlink:
                         # Both begin with 0 or a negative errno; before Linux 4.15 NLMSG_DONE could be bare.
                         number = _S32.unpack_from(data, at)[0] if end - at >= _S32.size else 0
                         if number < 0:
-                            raise _refused(f"rtnetlink request {request}", -number)
+                            raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", -number)
                         return
         except OSError as error:
-            raise _refused(f"rtnetlink request {request}", error.errno) from error
+            raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", error.errno) from error
 
 
 _VERSION = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
 from xdropd.errors import KernelError
@@ -58,7 +59,7 @@ def insist(step: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _
     raise AssertionError("unreachable")
 
 
-def _roomy(count: int) -> int:
+def roomy(count: int) -> int:
     """How many entries a map for `count` gets: a quarter more, or less where the next power of two is as good.
 
     The kernel makes a power of two of buckets anyway.
@@ -85,14 +86,19 @@ class Sizes:
         marks = layout_counts["addresses4"] + layout_counts["addresses6"] + 32 * layout_counts["networks4"]
         words = 1 << (max(marks, 1) // _MARKS_A_WORD).bit_length()
         return cls(
-            addresses4=_roomy(layout_counts["addresses4"]),
-            addresses6=_roomy(layout_counts["addresses6"]),
-            networks4=_roomy(layout_counts["networks4"]),
-            networks6=_roomy(layout_counts["networks6"]),
-            cells=_roomy(layout_counts["cells"] + 1),
+            addresses4=roomy(layout_counts["addresses4"]),
+            addresses6=roomy(layout_counts["addresses6"]),
+            networks4=roomy(layout_counts["networks4"]),
+            networks6=roomy(layout_counts["networks6"]),
+            cells=roomy(layout_counts["cells"] + 1),
             sources=max(64, 2 * source_number),
             filter=min(max(words, _WORDS_AT_LEAST), _WORDS_AT_MOST),
         )
+
+
+def make_room(addresses: int) -> int:
+    """The map of IPv4 addresses alone, for about so many: the kernel takes half a second over a million."""
+    return libbpf.create_map(MapShape(_ADDRESSES[4], libbpf.MAP_HASH, 4, shapes.HISTORY_BYTES, roomy(addresses), 0))
 
 
 def load(blueprint: Blueprint, program: str, maps: Mapping[str, int]) -> int:
@@ -138,15 +144,22 @@ class Generation:
         self._cpus = libbpf.possible_cpus()
 
     @classmethod
-    def build(cls, blueprint: Blueprint, number: int, sizes: Sizes, shared: Mapping[str, int]) -> "Generation":
-        """Create empty maps of these sizes and the two programs that the daemon runs itself.
+    def build(
+        cls,
+        blueprint: Blueprint,
+        number: int,
+        sizes: Sizes,
+        shared: Mapping[str, int],
+        ready_made: Mapping[str, int] = MappingProxyType({}),
+    ) -> "Generation":
+        """Create empty maps of these sizes (but for those that are `ready_made`) and the programs the daemon runs itself.
 
         Raises KernelError, E2BIG or ENOMEM where memory does not suffice; nothing is left then.
         """
-        maps: dict[str, int] = {}
+        maps: dict[str, int] = dict(ready_made)
         programs: dict[str, int] = {}
         try:
-            for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS:
+            for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS - ready_made.keys():
                 maps[name] = insist(create, blueprint, name, getattr(sizes, name, None))
             insist(libbpf.update, maps["filter_mask"], shapes.number(0), shapes.number(sizes.filter - 1))
             everything = {**maps, **shared}
@@ -213,23 +226,24 @@ class Generation:
             counts[_NETWORKS[version]] = self.used[_NETWORKS[version]] + plan.new_prefixes[version]
         return counts
 
-    def fill(self, version: int, source: int, keys: Collection[int], since_s: int) -> None:
-        """Put addresses into maps that are not in force yet. The last one written counts."""
-        blob = pack_keys(version, keys)
+    def fill(self, version: int, source: int, keys: Collection[int], since_s: int) -> Iterator[int]:
+        """Put addresses into maps that are not in force yet; yields how many a step has put. The last one written counts."""
         size = shapes.ADDRESS_BYTES[version]
-        value = History(0, 0, 0, since_s, source).pack()
-        values = value * min(len(keys), _KEYS_A_BATCH)
-        chunks = [blob[at : at + size * _KEYS_A_BATCH] for at in range(0, len(blob), size * _KEYS_A_BATCH)]
+        blob = pack_keys(version, keys)
+        values = History(0, 0, 0, since_s, source).pack() * min(len(keys), _KEYS_A_BATCH)
 
-        def put(chunk: bytes) -> None:
+        def put(at: int) -> int:
+            chunk = blob[at : at + size * _KEYS_A_BATCH]
             count = len(chunk) // size
             packed = values[: count * shapes.HISTORY_BYTES]
             insist(libbpf.update_batch, self.maps[_ADDRESSES[version]], chunk, packed, count)
+            return count
 
         with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
-            for _ in pool.map(put, chunks):
-                pass
-        self._mark(shapes.MARK_ADDRESSES[version], size, blob)
+            steps = [pool.submit(put, at) for at in range(0, len(blob), size * _KEYS_A_BATCH)]
+            self._mark(shapes.MARK_ADDRESSES[version], size, blob)  # one thread only: bits are set without a lock
+            for step in steps:
+                yield step.result()
         self.used[_ADDRESSES[version]] += len(keys)
 
     def apply(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History] | None = None) -> None:

@@ -37,6 +37,9 @@ EXIST = 2
 F_XDP_HAS_FRAGS = 1 << 5
 F_NO_PREALLOC = 1 << 0
 
+# Flags of BPF_PROG_TEST_RUN
+F_TEST_XDP_LIVE_FRAMES = 1 << 1
+
 # Flags of an XDP attachment (uapi/linux/if_link.h)
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
@@ -419,13 +422,18 @@ def program_in(array_fd: int, index: int) -> int:
     return int.from_bytes(found, sys.byteorder) if found else 0
 
 
-def test_run(program: int, packet: bytes, repeat: int = 1) -> TestRun:
-    """BPF_PROG_TEST_RUN on a packet of 14 bytes or more."""
+def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch_size: int = 0) -> TestRun:
+    """BPF_PROG_TEST_RUN on a packet of 14 bytes or more.
+
+    With F_TEST_XDP_LIVE_FRAMES what the program decides is done, in batches of `batch_size`, and the outcome says nothing.
+    """
     options = _TestRunOpts(
         sz=ct.sizeof(_TestRunOpts),
         data_in=ct.cast(ct.c_char_p(packet), ct.c_void_p),
         data_size_in=len(packet),
         repeat=repeat,
+        flags=flags,
+        batch_size=batch_size,
     )
     _check(_test_run(program, ct.byref(options)), "test-run a program")
     return TestRun(options.retval, options.duration)

@@ -287,6 +287,10 @@ class Exemptions:
 
     def touching(self, span: Span) -> list[Exemption]:
         """Exemptions that share an address with a span."""
+        bounds = self._bounds[span.version]
+        at = bisect_right(bounds, span.first)
+        if at & 1 == 0 and (at == len(bounds) or bounds[at] > span.last):
+            return []
         return [item for item in self.items if _overlap(item.span, span)]
 
 

@@ -1,0 +1,344 @@
+"""The Debian package, from its build to its purge, as an administrator and a sponsor look at it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import wire
+from installation import REPOSITORY, copy_of_the_tree
+from machine import Machine
+from wire import NEIGHBOUR, VILLAIN
+
+from waiting import wait_until
+
+UNIT = "xdropd.service"
+EXPORTER = "xdropd-exporter.service"
+BLOCKLIST = "/etc/xdrop/blocklist.yaml"
+STATE = "/var/lib/xdropd"
+
+# A route, a saved file: the contract's second to be in force, and one for the ping that finds out.
+_CHANGE_WITHIN_S = 2.0
+_BUILD_SECONDS_AT_MOST = 120
+_KNOCKING_SECONDS_AT_MOST = 180
+
+
+class Packages(NamedTuple):
+    """The package of this tree, and one of an older version whose program differs from it."""
+
+    current: Path
+    previous: Path
+
+
+def _build(tree: Path, to: Path, *prefix: str) -> Path:
+    """scripts/build-deb of a tree; `prefix` is a command that runs it under other circumstances."""
+    command = [*prefix, str(tree / "scripts" / "build-deb"), str(to)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS_AT_MOST, check=False)
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+    (said,) = done.stdout.splitlines()
+    return Path(said)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """Both packages; the older one cannot hand its program over as it is, so an upgrade has to swap it."""
+    folder = tmp_path_factory.mktemp("package")
+    tree = copy_of_the_tree(folder)
+    current = _build(tree, folder / "current")
+    changelog = tree / "debian" / "changelog"
+    changelog.write_text(re.sub(r"\((.+)\)", r"(\1~previous)", changelog.read_text(), count=1))
+    with (tree / "bpf" / "xdrop.bpf.c").open("a") as source:
+        source.write("// as of the previous version\n")
+    return Packages(current, _build(tree, folder / "previous"))
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def machine(cache: Path, packages: Packages, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A minimal Debian that has what the package depends on, both packages in /root, a cable, and no default route."""
+    with Machine(cache, request.param) as made:
+        for name, package in packages._asdict().items():
+            made.copy_in(package, f"/root/{name}.deb")
+        wire.lay(made)
+        made.run("ip", "route", "delete", "default")
+        yield made
+
+
+@pytest.fixture
+def bare(machine: Machine) -> Iterator[Machine]:
+    """The machine with no trace of xdropd, before and after."""
+    yield machine
+    _apt(machine, "purge", "xdropd")
+    machine.run("rm", "--recursive", "--force", STATE, "/etc/xdrop")
+    machine.run("ip", "route", "delete", "default", check=False)
+    machine.run("systemctl", "reset-failed", check=False)
+
+
+def _apt(machine: Machine, verb: str, what: str) -> str:
+    """What an administrator types, without a terminal to ask; apt takes nothing from a network here."""
+    command = ("apt-get", "--quiet=2", "--yes", "--no-install-recommends", verb, what)
+    done = machine.run("env", "DEBIAN_FRONTEND=noninteractive", *command, within_s=120)
+    return done.stdout + done.stderr
+
+
+def _connect(machine: Machine) -> None:
+    """Give the machine its default route."""
+    machine.run("ip", "route", "replace", "default", "via", NEIGHBOUR)
+
+
+def _block_villain(machine: Machine) -> None:
+    """Edit the blocklist as shipped, as its own comment says."""
+    edit = f"s/^block: \\[\\]$/block:/; /^block:/a\\  - {VILLAIN}"
+    machine.run("sed", "--in-place", edit, BLOCKLIST)
+
+
+def _state(machine: Machine, unit: str) -> tuple[str, str]:
+    """(enabled or disabled, active or not) in systemd's words."""
+    asked = (machine.run("systemctl", verb, unit, check=False).stdout.strip() for verb in ("is-enabled", "is-active"))
+    enabled, active = asked
+    return enabled, active
+
+
+def _is_attached(machine: Machine) -> bool:
+    return "xdp" in machine.run("ip", "link", "show", wire.DEVICE).stdout
+
+
+def _in_kernel(machine: Machine) -> set[tuple[str, int]]:
+    """Kind and id of every BPF object in the kernel whose name is ours, and of every link."""
+    found = set()
+    for kind in ("prog", "map", "link"):
+        for seen in json.loads(machine.run("bpftool", "--json", kind, "show").stdout):
+            if kind == "link" or str(seen.get("name")).startswith("xdrop"):
+                found.add((kind, int(seen["id"])))
+    return found
+
+
+def _villains_packets(machine: Machine) -> int:
+    said = machine.run("xdropctl", "--json", "lookup", VILLAIN).stdout
+    return int(json.loads(said)["packets"])
+
+
+def _ours_on_disk(machine: Machine) -> list[str]:
+    """Every file and folder with our name on it, but for the packages in /root."""
+    command = "find / -xdev ( -path /root -o -path /proc -o -path /sys ) -prune -o -iname *xdrop* -print"
+    return machine.run(*command.split()).stdout.splitlines()
+
+
+class _Knocking:
+    """Pings from one address of the peer, at a steady rate and without waiting for answers, until `end`."""
+
+    def __init__(self, machine: Machine, source: str, packets_a_second: int) -> None:
+        self._machine = machine
+        self._pid_file = f"/run/knocking-{source}"
+        ping = f"ping -q -i{1 / packets_a_second} -w{_KNOCKING_SECONDS_AT_MOST} -I {source} {wire.ADDRESS}"
+        knock = f"echo $$ >{self._pid_file}; exec ip netns exec {wire.PEER} {ping}"
+        self._process = machine.start("sh", "-c", knock)
+
+    def end(self) -> tuple[int, int]:
+        """(packets sent, packets answered), as ping sums up when it is interrupted."""
+        self._machine.run("kill", "-INT", self._machine.read(self._pid_file).strip())
+        said, _ = self._process.communicate(timeout=10)
+        (counts,) = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
+        return int(counts[0]), int(counts[1])
+
+
+def _version(machine: Machine) -> tuple[str, str]:
+    """(state, version) in dpkg's words."""
+    said = machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", "xdropd").stdout
+    state, _, version = said.partition(" ")
+    return state, version
+
+
+def test_lintian_finds_nothing(packages: Packages) -> None:
+    (changes,) = packages.current.parent.glob("*.changes")
+    folder = changes.parent
+    for file in (folder, *folder.iterdir()):
+        shutil.chown(file, "nobody")
+    for above in folder.parents[:3]:
+        above.chmod(above.stat().st_mode | 0o011)
+    as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", "HOME=/nonexistent")
+    command = (*as_nobody, "lintian", "--fail-on=warning,info,pedantic", "-EviIL", "+pedantic", str(changes))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
+    assert (found, done.returncode) == ([], 0), done.stderr
+
+
+def test_two_builds_are_equal(packages: Packages, tmp_path: Path) -> None:
+    """Another folder, other file times and modes, another zone, language and umask; the same bytes."""
+    tree = copy_of_the_tree(tmp_path)
+    for file in tree.rglob("*"):
+        if not file.is_symlink():
+            os.utime(file, (1, 1))
+            file.chmod(file.stat().st_mode & 0o700)
+    elsewhere = (
+        "env",
+        "TZ=Asia/Kathmandu",
+        "LC_ALL=C",
+        "SOURCE_DATE_EPOCH=1",
+        "sh",
+        "-c",
+        'umask 077; exec "$@"',
+        "sh",
+    )
+    again = _build(tree, tmp_path / "again", *elsewhere)
+    for suffix in ("_all.deb", ".tar.xz", ".dsc"):
+        (ours,) = packages.current.parent.glob(f"*{suffix}")
+        assert (again.parent / ours.name).read_bytes() == ours.read_bytes(), ours.name
+
+
+def test_a_fresh_install_waits_for_a_default_route_and_filters(bare: Machine) -> None:
+    machine = bare
+    _apt(machine, "install", "/root/current.deb")
+    assert _state(machine, UNIT) == ("enabled", "active")
+    assert _state(machine, EXPORTER) == ("disabled", "inactive")
+    ours = [str(line["MESSAGE"]) for line in machine.journal(UNIT) if line.get("SYSLOG_IDENTIFIER") == "xdropd"]
+    assert ours[0].startswith("no interface has a default route yet")
+    assert not _is_attached(machine)
+    assert json.loads(machine.run("xdropctl", "--json", "status").stdout)["degraded"] is False
+
+    _connect(machine)
+    wait_until(lambda: _is_attached(machine), within_s=_CHANGE_WITHIN_S)
+    assert wire.answers(machine, VILLAIN)
+
+    _block_villain(machine)
+    wait_until(lambda: not wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+    assert wire.answers(machine, NEIGHBOUR)
+    assert f"on {wire.DEVICE}" in machine.run("systemctl", "status", "--no-pager", UNIT).stdout
+
+
+def test_no_headers_and_no_compiler_come_along(bare: Machine) -> None:
+    machine = bare
+    _apt(machine, "install", "/root/current.deb")
+    said = machine.run("dpkg-query", "--show", "--showformat=${Package}\n").stdout.split()
+    unwanted = r"linux-headers.*|linux-libc-dev|gcc|gcc-\d+|clang.*|g\+\+.*|tcc"
+    assert [name for name in said if re.fullmatch(unwanted, name)] == []
+    wanted = ("python3-bpfcc", "python3-yaml", "python3-watchdog", "python3-systemd", "libbpf1")
+    depends = machine.run("dpkg-query", "--show", "--showformat=${Depends}", "xdropd").stdout
+    assert set(wanted) <= set(depends.split(", "))
+
+
+def test_an_upgrade_under_load_lets_nothing_through(bare: Machine) -> None:
+    machine = bare
+    _connect(machine)
+    _apt(machine, "install", "/root/previous.deb")
+    _block_villain(machine)
+    edited = machine.read(BLOCKLIST)
+    wait_until(lambda: not wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+    machine.run("xdropctl", "block", "203.0.113.7", "--reason", "kept")
+    machine.run("systemctl", "enable", "--now", "--quiet", EXPORTER)
+    before = _villains_packets(machine)
+
+    flood = _Knocking(machine, VILLAIN, packets_a_second=1000)
+    innocent = _Knocking(machine, NEIGHBOUR, packets_a_second=100)
+    wait_until(lambda: _villains_packets(machine) > before, within_s=5)
+    _apt(machine, "install", "/root/current.deb")
+    after = _villains_packets(machine)
+    wait_until(lambda: _villains_packets(machine) > after, within_s=5)
+    sent, answered = flood.end()
+    assert sent > 1000
+    assert answered == 0
+    assert _villains_packets(machine) == before + sent
+    sent, answered = innocent.end()
+    assert sent > 100
+    assert sent - answered <= 1  # the last one's answer may be on its way
+
+    assert not _version(machine)[1].endswith("~previous")
+    assert machine.read(BLOCKLIST) == edited
+    assert json.loads(machine.run("xdropctl", "--json", "lookup", "203.0.113.7").stdout)["reason"] == "kept"
+    assert _state(machine, UNIT) == ("enabled", "active")
+    assert _state(machine, EXPORTER) == ("enabled", "active")
+    programs = {number for kind, number in _in_kernel(machine) if kind == "prog"}
+    machine.run("systemctl", "restart", UNIT)
+    assert {number for kind, number in _in_kernel(machine) if kind == "prog"} == programs
+
+
+def test_removed_purged_and_installed_again(bare: Machine) -> None:
+    machine = bare
+    untouched = _in_kernel(machine)
+    _connect(machine)
+    _apt(machine, "install", "/root/current.deb")
+    _block_villain(machine)
+    wait_until(lambda: not wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+    edited = machine.read(BLOCKLIST)
+    assert {kind for kind, _ in _in_kernel(machine) - untouched} == {"prog", "map", "link"}
+
+    _apt(machine, "remove", "xdropd")
+    assert _in_kernel(machine) - untouched == set()
+    assert not _is_attached(machine)
+    assert wire.answers(machine, VILLAIN)
+    assert machine.read(BLOCKLIST) == edited
+    on_disk = _ours_on_disk(machine)
+    assert [path for path in on_disk if not path.startswith(("/etc/", "/var/lib/"))] == []
+
+    _apt(machine, "install", "/root/current.deb")
+    assert _state(machine, UNIT) == ("enabled", "active")
+    assert not wire.answers(machine, VILLAIN)
+
+    machine.write("/etc/xdrop/lists.d/theirs.netset", "203.0.113.7\n")
+    _apt(machine, "purge", "xdropd")
+    assert _in_kernel(machine) - untouched == set()
+    assert _ours_on_disk(machine) == ["/etc/xdrop"]  # for the list in it, which no package brought
+    assert machine.run("find", "/etc/xdrop", "-type", "f").stdout.split() == ["/etc/xdrop/lists.d/theirs.netset"]
+
+    _apt(machine, "install", "/root/current.deb")
+    assert _state(machine, UNIT) == ("enabled", "active")
+    assert wire.answers(machine, VILLAIN)
+
+    machine.run("rm", "/etc/xdrop/lists.d/theirs.netset")
+    _apt(machine, "purge", "xdropd")
+    assert _ours_on_disk(machine) == []
+
+
+def test_a_half_done_upgrade_keeps_dropping_and_recovers(bare: Machine) -> None:
+    machine = bare
+    _connect(machine)
+    _apt(machine, "install", "/root/previous.deb")
+    _block_villain(machine)
+    wait_until(lambda: not wire.answers(machine, VILLAIN), within_s=_CHANGE_WITHIN_S)
+
+    machine.run("dpkg", "--unpack", "/root/current.deb")
+    assert _version(machine)[0] == "unpacked"
+    assert not wire.answers(machine, VILLAIN)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)  # the next one finds new files
+    assert not wire.answers(machine, VILLAIN)
+
+    machine.run("dpkg", "--configure", "--pending")
+    assert _version(machine)[0] == "installed"
+    assert _state(machine, UNIT) == ("enabled", "active")
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+
+
+def test_a_broken_list_fails_the_service_and_not_the_installation(bare: Machine) -> None:
+    machine = bare
+    _connect(machine)
+    _apt(machine, "install", "/root/current.deb")
+    _apt(machine, "remove", "xdropd")
+    machine.run("rm", "--recursive", STATE)
+    machine.write(BLOCKLIST, "block:\n  - 10.0.0.300\n")
+
+    _apt(machine, "install", "/root/current.deb")
+    assert _version(machine)[0] == "installed"
+    shown = machine.run("systemctl", "show", "--property=ExecMainStatus,SubState,NRestarts", UNIT).stdout
+    assert set(shown.split()) == {"ExecMainStatus=78", "SubState=failed", "NRestarts=0"}
+    assert any(f"{BLOCKLIST}:2:5: error: " in str(line["MESSAGE"]) for line in machine.journal(UNIT))
+
+    machine.write(BLOCKLIST, f"block: [{VILLAIN}]\n")
+    machine.run("systemctl", "start", UNIT)
+    assert not wire.answers(machine, VILLAIN)
+
+
+def test_its_own_tests_pass(bare: Machine) -> None:
+    """DEP-8, by autopkgtest's own runner, with this machine as the testbed."""
+    machine = bare
+    machine.copy_in(REPOSITORY / "debian", "/root/xdropd/debian")
+    _connect(machine)
+    runner = ("autopkgtest", "--no-built-binaries", "/root/current.deb", "/root/xdropd/", "--", "null")
+    done = machine.run(*runner, check=False, within_s=180)
+    verdicts = dict(re.findall(r"^(\S+) +(PASS|FAIL|SKIP|FLAKY)\b", done.stdout, re.MULTILINE))
+    assert verdicts == {"check-files": "PASS", "foreground": "PASS", "service": "PASS"}, done.stdout + done.stderr

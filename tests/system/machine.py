@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import os
-import select
 import shlex
 import shutil
 import socket
@@ -110,7 +109,8 @@ class Machine:
         self._console = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the machine
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind("")  # the kernel picks an abstract name
-        self.leader_pid = 0
+        self._is_ready = threading.Event()
+        self.leader_pid = 0  # of the machine's process 1, as it is seen from here
         self._nspawn = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "TERM"),
@@ -127,12 +127,13 @@ class Machine:
             stderr=subprocess.STDOUT,
             env={**os.environ, **_NSPAWN_ENVIRONMENT, "NOTIFY_SOCKET": f"@{self._notices.getsockname()[1:].decode()}"},
         )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         try:
             self._wait_for_boot()
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._keep_listening, daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -140,28 +141,25 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _wait_for_boot(self) -> None:
-        """Until systemd-nspawn has named the machine's process 1, and that has reached its default target."""
-        self.leader_pid = 0
-        deadline = time.monotonic() + _BOOT_SECONDS_AT_MOST
-        ready = False
-        while not (ready and self.leader_pid):
-            if not select.select([self._notices], [], [], 0.1)[0]:
-                if self._nspawn.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"the machine does not boot\n{self.console()}")
-                continue
-            # https://www.freedesktop.org/software/systemd/man/252/systemd-nspawn.html#--notify-ready=
-            for line in self._notices.recv(4096).decode().splitlines():
+    def _listen(self) -> None:
+        """Take systemd-nspawn's notices as they come: where nobody reads them, the machine's process 1 comes to a stop.
+
+        https://www.freedesktop.org/software/systemd/man/252/systemd-nspawn.html#--notify-ready=
+        """
+        while notice := self._notices.recv(4096):
+            for line in notice.decode().splitlines():
                 name, _, value = line.partition("=")
-                ready = ready or (name == "READY" and value == "1")
                 if name == "X_NSPAWN_LEADER_PID":
                     self.leader_pid = int(value)
+                elif name == "READY" and value == "1":
+                    self._is_ready.set()
 
-    def _keep_listening(self) -> None:
-        """A notice that nobody takes stops systemd-nspawn, and with it the machine's process 1."""
-        with contextlib.suppress(OSError):  # closed
-            while self._notices.recv(4096):
-                pass
+    def _wait_for_boot(self) -> None:
+        """Until the machine's process 1 has reached its default target."""
+        deadline = time.monotonic() + _BOOT_SECONDS_AT_MOST
+        while not self._is_ready.wait(0.1):
+            if not self.is_running or time.monotonic() > deadline:
+                raise AssertionError(f"the machine does not boot\n{self.console()}")
 
     @property
     def is_running(self) -> bool:
@@ -231,7 +229,8 @@ class Machine:
 
     def reboot(self) -> None:
         """Restart the machine as `reboot` does; its files stay, its network and processes do not."""
-        self.run("systemctl", "reboot")
+        self._is_ready.clear()
+        self.run("systemctl", "reboot", check=False)  # it may be gone before it has answered
         self._wait_for_boot()
 
     def close(self) -> None:
@@ -243,6 +242,8 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait()
+        self._notices.shutdown(socket.SHUT_RD)
+        self._listener.join()
         self._notices.close()
         self._console.close()
         self._place.rmdir()

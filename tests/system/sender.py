@@ -7,6 +7,7 @@ transmit queue would. Ends after the time given or by SIGTERM, and prints {"fram
 """
 
 import json
+import os
 import signal
 import socket
 import struct
@@ -42,8 +43,7 @@ def frame(source_mac: str, target_mac: str, source: str, target: str) -> bytes:
 
 def main(device: str, source_mac: str, target_mac: str, source: str, target: str, rate: str, seconds: str) -> None:
     """Send until it is time to end."""
-    going = [True]
-    signal.signal(signal.SIGTERM, lambda *_: going.clear())
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # looked for below: it would interrupt a run
     program = libbpf.load_xdp_program(
         "flood",
         _instruction(_MOVE, 1, socket.if_nametoindex(device))
@@ -51,16 +51,20 @@ def main(device: str, source_mac: str, target_mac: str, source: str, target: str
         + _instruction(_CALL, 0, _REDIRECT)
         + _instruction(_EXIT),
     )
+    # A test run registers its program with the XDP dispatcher and waits for an RCU grace period each time, 30 ms of them,
+    # unless the program is registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).
+    registration = libbpf.attach_xdp(program, socket.if_nametoindex("lo"), libbpf.XDP_FLAGS_SKB_MODE)
     packet = frame(source_mac, target_mac, source, target)
     pause_s = FRAMES_A_RUN / int(rate)
     begun = due = time.monotonic()
     sent = 0
-    while going and due < begun + float(seconds):
+    while not signal.sigpending() and due < begun + float(seconds):
         libbpf.test_run(program, packet, FRAMES_A_RUN, libbpf.F_TEST_XDP_LIVE_FRAMES, BATCH)
         sent += FRAMES_A_RUN
         now = time.monotonic()
         due = max(due + pause_s, now - 10 * pause_s)  # after a pause that somebody else took: catch up a little
         time.sleep(max(0.0, due - now))
+    os.close(registration)
     print(json.dumps({"frames": sent, "seconds": time.monotonic() - begun}))
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,13 +155,7 @@ def _version(machine: Machine) -> tuple[str, str]:
 
 def test_lintian_finds_nothing(packages: Packages) -> None:
     (changes,) = packages.current.parent.glob("*.changes")
-    folder = changes.parent
-    for file in (folder, *folder.iterdir()):
-        shutil.chown(file, "nobody")
-    for above in folder.parents[:3]:
-        above.chmod(above.stat().st_mode | 0o011)
-    as_nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", "HOME=/nonexistent")
-    command = (*as_nobody, "lintian", "--fail-on=warning,info,pedantic", "-EviIL", "+pedantic", str(changes))
+    command = ("lintian", "--allow-root", "--fail-on=warning,info,pedantic", "-EviIL", "+pedantic", str(changes))
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     found = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
     assert (found, done.returncode) == ([], 0), done.stderr

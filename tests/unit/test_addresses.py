@@ -173,6 +173,7 @@ FORMS = "write an address, a network such as 203.0.113.0/24 or a range such as 1
         ("::1.2.3.400", "'::1.2.3.400' is not an IPv6 address, write it as in 2001:db8::7"),
         ("address:1.2.3.4", "'address:1.2.3.4' has no space after its colon, write 'address: 1.2.3.4'"),
         ("0x7f000001", f"'0x7f000001' is not an entry, {FORMS}"),
+        ("1.2.3.4-1.2.3.5-1.2.3.6", f"'1.2.3.4-1.2.3.5-1.2.3.6' is not an entry, {FORMS}"),
         ("", f"there is nothing here, {FORMS}"),
         ("?" * 100, f"'{'?' * 59}…' is not an entry, {FORMS}"),
     ],

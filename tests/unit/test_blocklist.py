@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - the tables have a case a line, with the sentence as the operator sees it
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,14 @@ def test_a_file_that_is_all_problems_ends():
     found = problems("block:\n" + "  - 1.2.3\n" * 100_001)
     assert len(found) == 100_001
     assert found[-1] == "100002:5: there are too many problems, reading stops here"
+
+
+def test_a_mistake_at_the_end_of_a_large_file_is_found_without_delay():
+    start = time.process_time()
+    text = "block: []\n" + "# a comment\n" * 200_000 + "- 192.0.2.1\n"
+    assert problems(text) == ["200002:1: 'block: []' above says that the list is empty, remove the [] there"]
+    assert problems("block:\n" + "  - 192.0.2.1\n" * 200_000 + "x\n")[0].startswith("200002:1: 'x' stands alone")
+    assert time.process_time() - start < 5
 
 
 # The shortcut for plain lines

@@ -1,4 +1,4 @@
-"""xdropctl against a daemon that says what the test wants: a real control server in a thread, a real process in front."""
+"""xdropctl against a daemon that says what the test wants: a real control server in a thread, real processes ask it."""
 
 import contextlib
 import fcntl
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_until
 
+from waiting import wait_until
 from xdropd import errors
 from xdropd.commands import arguments, batch, exits, reports, tables, top
 from xdropd.commands.arguments import WrongLine
@@ -757,7 +757,9 @@ class Terminal:
         return termios.tcgetattr(self._slave)
 
     def end(self) -> int:
-        return self.process.wait(timeout=5)
+        """Its exit status. The terminal is read meanwhile: nobody can leave one that does not take their last words."""
+        wait_until(lambda: self.output is not None and self.process.poll() is not None, within_s=10)
+        return self.process.returncode
 
 
 def test_colours_only_on_a_terminal_that_wants_them(daemon: Spoken) -> None:
@@ -854,7 +856,7 @@ def test_top_goes_on_while_the_daemon_is_away(tmp_path: Path) -> None:
 
 def test_top_that_never_met_a_daemon_says_so(tmp_path: Path) -> None:
     with Terminal([*XDROPCTL, "--socket", tmp_path / "nobody", "top"], 100, 24) as terminal:
-        assert terminal.process.wait(timeout=10) == exits.UNAVAILABLE
+        assert terminal.end() == exits.UNAVAILABLE
         assert "systemctl start xdropd" in terminal.output
         assert terminal.modes() == terminal.before
 

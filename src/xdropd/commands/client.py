@@ -171,8 +171,8 @@ def _json(value: object) -> str:
             return f"[{','.join(map(_json, value))}]"
         case dict():
             return f"{{{','.join(f'{_json(key)}:{_json(each)}' for key, each in value.items())}}}"
-        case None:
-            return "null"
+        case int() if not isinstance(value, bool):
+            return str(value)
     import json
 
     return json.dumps(value)

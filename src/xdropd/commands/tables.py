@@ -4,6 +4,7 @@ Everything that came over the socket goes through `printable`: a reason may be w
 Knows no verb and no socket; whether there is a terminal, how wide it is and whether it shows colours, it asks once.
 """
 
+import math
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -178,10 +179,10 @@ def now() -> datetime:
 
 
 def sparkline(values: Sequence[float], screen: Screen) -> str:
-    """A small history, one character a value, the highest of them full."""
+    """A small history, one character a value, the highest of them full, nothing for nothing."""
     bars = _BARS if screen.has_unicode else _ASCII_BARS
     highest = max(values, default=0)
-    return "".join(bars[min(len(bars) - 1, int(value / highest * len(bars)))] if value > 0 else " " for value in values)
+    return "".join(bars[math.ceil(value / highest * len(bars)) - 1] if value > 0 else " " for value in values)
 
 
 def place(row: Mapping[str, Any]) -> str:

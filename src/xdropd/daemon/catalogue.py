@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xdropd.errors import Problem, RefusedFile
 from xdropd.host.statefolder import StateFolder, name_for
-from xdropd.host.watch import Signature, read_file
+from xdropd.host.watch import Signature, matching, read_file
 from xdropd.text import blocklist, listfiles
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
@@ -152,7 +152,7 @@ class Catalogue:
             pattern = os.path.normpath(os.path.join(folder, include.pattern))
             if glob.has_magic(include.pattern):
                 patterns.add(pattern)
-                found = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
+                found = sorted(path for path in matching(pattern) if os.path.isfile(path))
             else:
                 found = [pattern]
             for path in found:

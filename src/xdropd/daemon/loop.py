@@ -125,7 +125,8 @@ class Daemon:
         self._wants_reconciliation = False
         self._reloads_asked = self.reloads_done = 0
         self._stop = False
-        self._retry_at = self._alive_at = 0.0
+        self._retry_at = self._alive_at = self._follow_host_at = 0.0
+        self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
         self._reconcile_at = self._settle_at = float("inf")
         self._samples_due_ns = 0
@@ -221,6 +222,8 @@ class Daemon:
 
     def _do_what_is_due(self, now: float) -> None:
         self._end_what_is_over(time.time())
+        if self._host_changed and now >= self._follow_host_at:
+            self._follow_host()
         if now >= self._settle_at:
             self._settle_at = float("inf")
             self._settle()
@@ -266,16 +269,16 @@ class Daemon:
             os.read(self._wake_read, 1 << 16)
 
     def _on_netlink(self) -> None:
-        changes = self._netlink.changes()
-        if not changes or not self.is_ready:
-            return
-        if self.is_busy:
-            self.request_reload()
-            return
-        if changes & {"links", "routes"}:
-            self._sync_interfaces()
+        self._host_changed |= bool(self._netlink.changes())
+
+    def _follow_host(self) -> None:
+        """Interfaces, addresses or routes changed. A full routing table takes a while: a tenth of the time at most."""
+        begun = time.monotonic()
+        self._host_changed = False
+        self._sync_interfaces()
         for _ in self._renew_exemptions(time.time()):
             pass
+        self._follow_host_at = time.monotonic() + 10 * (time.monotonic() - begun)
 
     # ---- starting ----
 

@@ -152,7 +152,7 @@ class Generation:
         shared: Mapping[str, int],
         ready_made: Mapping[str, int] = MappingProxyType({}),
     ) -> "Generation":
-        """Create empty maps of these sizes (but for those that are `ready_made`) and the programs the daemon runs itself.
+        """Create empty maps of these sizes (but for what is `ready_made`) and the programs the daemon runs itself.
 
         Raises KernelError, E2BIG or ENOMEM where memory does not suffice; nothing is left then.
         """
@@ -227,7 +227,7 @@ class Generation:
         return counts
 
     def fill(self, version: int, source: int, keys: Collection[int], since_s: int) -> Iterator[int]:
-        """Put addresses into maps that are not in force yet; yields how many a step has put. The last one written counts."""
+        """Put addresses into maps that are not in force yet, yielding how many each time. The last written counts."""
         size = shapes.ADDRESS_BYTES[version]
         blob = pack_keys(version, keys)
         values = History(0, 0, 0, since_s, source).pack() * min(len(keys), _KEYS_A_BATCH)

@@ -59,7 +59,8 @@ def is_entry(text: str) -> bool:
     head, slash, length = text.partition("/")
     if slash:
         return _is_address(head) and length.isascii() and length.isdecimal()
-    return all(map(_is_address, text.split("-")))
+    parts = text.split("-")
+    return len(parts) <= 2 and all(map(_is_address, parts))
 
 
 def why_no_prefix_length(text: str, address: str, length: str, version: int) -> str:

@@ -366,18 +366,15 @@ def _address_to_quote(problem: str, content: str, column: int) -> re.Match[str] 
 
 def _closed_list_above(text: str, index: int) -> str:
     """The key of the last line of content above this one, if that is "KEY: []" and an item follows."""
-    if not _line(text, index).lstrip(" ").startswith("-"):
+    lines = _LINE_BREAK.split(text)[: index + 1]
+    if not lines.pop().lstrip(" ").startswith("-"):
         return ""
-    while index and (not (above := _line(text, index := index - 1).strip()) or above.startswith("#")):
-        pass
-    match = _EMPTY_LIST.match(_line(text, index))
+    above = next((line for line in reversed(lines) if line.strip() and not line.lstrip().startswith("#")), "")
+    match = _EMPTY_LIST.match(above)
     return match[1] if match else ""
 
 
 def _line(text: str, index: int) -> str:
     """The line with this number, from 0, as libyaml counts; "" behind the end."""
-    starts = [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
-    if index >= len(starts):
-        return ""
-    end = _LINE_BREAK.search(text, starts[index])
-    return text[starts[index] : end.start() if end else len(text)]
+    lines = _LINE_BREAK.split(text, index + 1)
+    return lines[index] if index < len(lines) else ""

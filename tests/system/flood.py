@@ -17,7 +17,7 @@ from typing import Self
 import wire
 from machine import Machine
 
-RATE = 130_000
+RATE = 150_000
 AT_LEAST_A_SECOND = 100_000
 _PINGS_EVERY_S = 0.01
 _SECONDS_AT_MOST = 900

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,9 @@ _KNOCKING_SECONDS_AT_MOST = 180
 
 
 class Packages(NamedTuple):
-    """The package of this tree, and one of an older version whose program differs from it."""
+    """A copy of this tree, the package of it, and one of an older version whose program differs."""
 
+    tree: Path
     current: Path
     previous: Path
 
@@ -50,19 +52,20 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     folder = tmp_path_factory.mktemp("package")
     tree = copy_of_the_tree(folder)
     current = _build(tree, folder / "current")
-    changelog = tree / "debian" / "changelog"
+    older = Path(shutil.copytree(tree, folder / "older"))
+    changelog = older / "debian" / "changelog"
     changelog.write_text(re.sub(r"\((.+)\)", r"(\1~previous)", changelog.read_text(), count=1))
-    with (tree / "bpf" / "xdrop.bpf.c").open("a") as source:
+    with (older / "bpf" / "xdrop.bpf.c").open("a") as source:
         source.write("// as of the previous version\n")
-    return Packages(current, _build(tree, folder / "previous"))
+    return Packages(tree, current, _build(older, folder / "previous"))
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def machine(cache: Path, packages: Packages, request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A minimal Debian that has what the package depends on, both packages in /root, a cable, and no default route."""
     with Machine(cache, request.param) as made:
-        for name, package in packages._asdict().items():
-            made.copy_in(package, f"/root/{name}.deb")
+        made.copy_in(packages.current, "/root/current.deb")
+        made.copy_in(packages.previous, "/root/previous.deb")
         wire.lay(made)
         made.run("ip", "route", "delete", "default")
         yield made
@@ -163,22 +166,12 @@ def test_lintian_finds_nothing(packages: Packages) -> None:
 
 def test_two_builds_are_equal(packages: Packages, tmp_path: Path) -> None:
     """Another folder, other file times and modes, another zone, language and umask; the same bytes."""
-    tree = copy_of_the_tree(tmp_path)
+    tree = Path(shutil.copytree(packages.tree, tmp_path / "elsewhere"))
     for file in tree.rglob("*"):
-        if not file.is_symlink():
-            os.utime(file, (1, 1))
-            file.chmod(file.stat().st_mode & 0o700)
-    elsewhere = (
-        "env",
-        "TZ=Asia/Kathmandu",
-        "LC_ALL=C",
-        "SOURCE_DATE_EPOCH=1",
-        "sh",
-        "-c",
-        'umask 077; exec "$@"',
-        "sh",
-    )
-    again = _build(tree, tmp_path / "again", *elsewhere)
+        os.utime(file, (1, 1))
+        file.chmod(file.stat().st_mode & 0o700)
+    circumstances = ("TZ=Asia/Kathmandu", "LC_ALL=C", "SOURCE_DATE_EPOCH=1")
+    again = _build(tree, tmp_path / "again", "env", *circumstances, "sh", "-c", 'umask 077; exec "$@"', "sh")
     for suffix in ("_all.deb", ".tar.xz", ".dsc"):
         (ours,) = packages.current.parent.glob(f"*{suffix}")
         assert (again.parent / ours.name).read_bytes() == ours.read_bytes(), ours.name

@@ -23,12 +23,18 @@ _SILENCE_SECONDS = 30.0  # the daemon says something every second, however long 
 _CHUNK_BYTES = 1 << 18
 
 
-def ask(path: str, request: Mapping[str, object], usual: tuple[bytes, dict[str, Any]] | None = None) -> dict[str, Any]:
+def ask(
+    path: str,
+    request: Mapping[str, object],
+    *,
+    usual: tuple[bytes, dict[str, Any]] | None = None,
+    wait_s: float = _RESTART_SECONDS,
+) -> dict[str, Any]:
     """The result of a request. `usual` is an answer known beforehand and its result, to be spared the JSON decoder.
 
-    Raises ErrorAnswer, Unavailable, NotPermitted.
+    A daemon that is not there is waited for so long. Raises ErrorAnswer, Unavailable, NotPermitted.
     """
-    lines = _converse(path, request)
+    lines = _converse(path, request, wait_s)
     first = next(lines)
     if usual and first == usual[0]:
         lines.close()
@@ -41,9 +47,9 @@ def ask(path: str, request: Mapping[str, object], usual: tuple[bytes, dict[str, 
             return dict(end.value)
 
 
-def rows(path: str, request: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+def rows(path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS) -> Iterator[dict[str, Any]]:
     """The rows of an answer, as they come. Raises as `ask` does."""
-    yield from _read(_converse(path, request))
+    yield from _read(_converse(path, request, wait_s))
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -82,7 +88,7 @@ def _error_in(reply: dict[str, Any]) -> Exception:
     return ErrorAnswer(str(reply["error"]), str(reply["kind"]), problems)
 
 
-def _converse(path: str, request: Mapping[str, object]) -> Generator[bytes, None, None]:
+def _converse(path: str, request: Mapping[str, object], wait_s: float) -> Generator[bytes, None, None]:
     """The lines of an answer; at least one. A daemon that hangs up without a word is about to restart."""
     line = f'{{"version":{_VERSION},{_json(request)[1:]}\n'.encode()
     begun = time.monotonic()
@@ -101,7 +107,7 @@ def _converse(path: str, request: Mapping[str, object]) -> Generator[bytes, None
             finally:
                 peer.close()
         waited = time.monotonic() - begun
-        if waited > _RESTART_SECONDS:
+        if waited >= wait_s:
             progress.clear()
             raise _not_there(path, reason)
         if waited > _TELL_AFTER_SECONDS:

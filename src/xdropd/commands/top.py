@@ -4,8 +4,8 @@
 socket. The terminal is ECMA-48 and termios(3), in its alternate screen, and left as it was found.
 """
 
-import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -13,15 +13,16 @@ import termios
 import time
 import tty
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from xdropd.commands import client, exits, reports, tables
 from xdropd.commands.tables import Column, Row, Screen
-from xdropd.errors import ErrorAnswer, XdropdError
+from xdropd.errors import XdropdError
 
+_FIRST_WAIT_SECONDS = 5.0
 _REFRESH_SECONDS = 1.0
 _REST_SHARE = 4  # of the time that an answer took: the daemon reads through its maps for it
 _SAMPLES = 16
@@ -44,6 +45,8 @@ _COLUMNS = (
 )
 _ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # xterm: alternate screen, cursor
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+_KEY = re.compile(rb"\x1b[\[O][0-9;]*[ -~]|.", re.DOTALL)
 
 Identity = tuple[str, str]  # entry and source
 
@@ -86,7 +89,7 @@ class Board:
         self.tracked: dict[Identity, Tracked] = {}
         self._learned_at = 0.0
 
-    def learn(self, rows: list[Mapping[str, Any]], at: float) -> None:
+    def learn(self, rows: Sequence[Mapping[str, Any]], at: float) -> None:
         """Take in an answer that came at this moment (in seconds, of any clock that runs evenly)."""
         passed = at - self._learned_at
         before, self.tracked, self._learned_at = self.tracked, {}, at
@@ -146,16 +149,16 @@ class _Live:
         self._totals: dict[str, Any] | None = None
         self._totals_at = 0.0
         self._dropped_rate: float | None = None
+        self._answer_took_s = 0.0
         self._trouble = ""
         self._chosen: Identity | None = None
         self._closer: Mapping[str, Any] | None = None
 
     def run(self) -> int:
         """Look, show, listen, until somebody quits."""
+        self._look(_FIRST_WAIT_SECONDS)
         while True:
-            asked_at = time.monotonic()
-            self._look()
-            due = time.monotonic() + max(_REFRESH_SECONDS, _REST_SHARE * (time.monotonic() - asked_at))
+            due = time.monotonic() + max(_REFRESH_SECONDS, _REST_SHARE * self._answer_took_s)
             while True:
                 self._show()
                 key = self._terminal.key(due - time.monotonic())
@@ -163,28 +166,36 @@ class _Live:
                     return exits.DONE
                 if key is None or self._press(key):
                     break
+            try:
+                self._look(0)
+                self._trouble = ""
+            except XdropdError as problem:
+                self._trouble = str(problem)
 
-    def _look(self) -> None:
-        try:
-            self._board.learn(list(client.rows(self._path, _request(self._by))), time.monotonic())
-            totals, at = client.ask(self._path, {"verb": "status"}), time.monotonic()
-            if self._totals:
-                dropped = totals["packets"]["dropped"] - self._totals["packets"]["dropped"]
-                self._dropped_rate = max(0.0, dropped / (at - self._totals_at))
-            self._totals, self._totals_at = totals, at
-            if self._closer:
-                self._look_closer()
-            self._trouble = ""
-        except XdropdError as problem:
-            if self._totals is None:
-                raise
-            self._trouble = str(problem)
+    def _look(self, wait_s: float) -> None:
+        begun = time.monotonic()
+        rows = list(client.rows(self._path, _request(self._by), wait_s=wait_s))
+        self._answer_took_s = time.monotonic() - begun
+        self._board.learn(rows, time.monotonic())
+        totals, at = client.ask(self._path, {"verb": "status"}, wait_s=wait_s), time.monotonic()
+        if self._totals:
+            dropped = totals["packets"]["dropped"] - self._totals["packets"]["dropped"]
+            self._dropped_rate = max(0.0, dropped / (at - self._totals_at))
+        self._totals, self._totals_at = totals, at
+        if self._closer:
+            self._look_closer()
 
     def _look_closer(self) -> None:
         assert self._chosen
         entry, source = self._chosen
-        found = list(client.rows(self._path, {"verb": "list", "entry": entry, "source": source}))
+        found = list(client.rows(self._path, {"verb": "list", "entry": entry, "source": source}, wait_s=0))
         self._closer = found[0] if found else None
+
+    def _try_to_look_closer(self) -> None:
+        try:
+            self._look_closer()
+        except XdropdError as problem:
+            self._trouble = str(problem)
 
     def _press(self, key: bytes) -> bool:
         """Act on a key. True if the daemon is to be asked anew for it."""
@@ -194,8 +205,7 @@ class _Live:
         if key in _MOVES:
             self._move(_MOVES[key])
         elif key in _ENTER and self._chosen:
-            with contextlib.suppress(ErrorAnswer):  # gone meanwhile
-                self._look_closer()
+            self._try_to_look_closer()
         elif key in _BACK:
             self._closer = None
         return False
@@ -210,7 +220,7 @@ class _Live:
         else:
             self._chosen = identities[0 if step > 0 else -1]
         if self._closer:
-            self._look_closer()
+            self._try_to_look_closer()
 
     def _rows(self) -> int:
         most = max(1, self._terminal.size()[1] - 4)
@@ -247,6 +257,8 @@ class _Live:
 class _Terminal:
     """The terminal, key by key and without echo while this is entered. Leaves it as it was, whatever happens inside."""
 
+    _typed = b""
+
     def __enter__(self) -> "_Terminal":
         self._keys = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
         self._before = termios.tcgetattr(self._keys)
@@ -278,10 +290,16 @@ class _Terminal:
     @staticmethod
     def draw(lines: list[str]) -> None:
         """Show lines from the top, over what was there: no flicker."""
-        sys.stdout.write(_HOME + "\r\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW)
+        sys.stdout.write(_HOME + "\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW)
         sys.stdout.flush()
 
     def key(self, seconds: float) -> bytes | None:
-        """What was typed, as the terminal sends it; None after so many seconds."""
-        ready, _, _ = select.select([self._keys], [], [], max(0.0, seconds))
-        return os.read(self._keys, 16) if ready else None
+        """The next key, as the terminal sends it; None after so many seconds without one."""
+        if not self._typed:
+            ready, _, _ = select.select([self._keys], [], [], max(0.0, seconds))
+            self._typed = os.read(self._keys, 64) if ready else b""
+        match = _KEY.match(self._typed)
+        if match is None:
+            return None
+        self._typed = self._typed[match.end() :]
+        return match[0]

@@ -160,7 +160,7 @@ def _block(chosen: Chosen) -> int:
     if isinstance(seconds := chosen.options.get("for"), int):
         request["seconds"] = seconds
     usual = (b'{"result":{"blocked":%d,"warnings":[]}}' % len(entries), {"blocked": len(entries), "warnings": []})
-    reply = client.ask(chosen.socket, request, usual) if entries else {"blocked": 0, "warnings": []}
+    reply = client.ask(chosen.socket, request, usual=usual) if entries else {"blocked": 0, "warnings": []}
     return _changed(chosen, reply, "blocked", "blocked", "warnings")
 
 
@@ -168,7 +168,7 @@ def _unblock(chosen: Chosen) -> int:
     entries = _entries(chosen)
     request = {"verb": "unblock", "entries": entries, **_given(chosen, source="source")}
     usual = (b'{"result":{"unblocked":%d,"remarks":[]}}' % len(entries), {"unblocked": len(entries), "remarks": []})
-    reply = client.ask(chosen.socket, request, usual) if entries else {"unblocked": 0, "remarks": []}
+    reply = client.ask(chosen.socket, request, usual=usual) if entries else {"unblocked": 0, "remarks": []}
     return _changed(chosen, reply, "unblocked", "taken back", "remarks")
 
 

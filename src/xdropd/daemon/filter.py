@@ -1,10 +1,12 @@
 """The filter in the kernel: the generation in force, the interfaces that carry it, and what systemd keeps of both.
 
 Laws of this file. The link and the program array of an interface never leave the store while the interface is
-filtered. What a swap brings is in the store before the first packet meets it, and the old names go after. So at any
-instant a process that starts finds everything that keeps the filter attached, and can tell what is in force.
+filtered. What a swap brings is in the store before the first packet meets it, and the old names go when their counts
+have been carried over. So at any instant a process that starts finds everything that keeps the filter attached, and
+can tell what is in force: the highest generation that an interface runs, and below it what is yet to be carried over.
+Whatever else it finds is left from an end between two steps, and goes.
 
-Store names: shared.MAP, if.INDEX.MODE.PART, gen.NUMBER.STAMP.PART, sources.
+Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many there are), sources.
 """
 
 import errno
@@ -13,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.host.systemd import Log, Systemd
@@ -27,8 +29,10 @@ from xdropd.kernel.generation import (
     Generation,
     Sizes,
     create,
+    insist,
     make_room,
 )
+from xdropd.kernel.libbpf import MapShape
 from xdropd.kernel.shapes import History, Volume
 from xdropd.rules.plan import Plan, difference
 from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Listed, Region, Ruleset
@@ -81,8 +85,8 @@ class _Found:
     """What the store gave back, sorted by what it belongs to."""
 
     shared: dict[str, int] = field(default_factory=dict)
-    interfaces: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
-    generations: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    interfaces: dict[int, dict[str, int]] = field(default_factory=dict)
+    generations: dict[tuple[int, str, int], dict[str, int]] = field(default_factory=dict)
     sources: int | None = None
     useless: list[tuple[str, int]] = field(default_factory=list)
 
@@ -100,10 +104,10 @@ class _Found:
         match name.split("."):
             case ["shared", part]:
                 self.shared[part] = descriptor
-            case ["if", index, mode, part] if index.isdigit():
-                self.interfaces.setdefault((int(index), mode), {})[part] = descriptor
-            case ["gen", number, stamp, *part] if number.isdigit():
-                self.generations.setdefault((int(number), stamp), {})[".".join(part)] = descriptor
+            case ["if", index, *part] if index.isdigit():
+                self.interfaces.setdefault(int(index), {})[".".join(part)] = descriptor
+            case ["gen", number, stamp, maps, *part] if number.isdigit() and maps.isdigit():
+                self.generations.setdefault((int(number), stamp, int(maps)), {})[".".join(part)] = descriptor
             case ["sources"]:
                 self.sources = descriptor
             case _:
@@ -125,7 +129,8 @@ class Filter:
         self._stamp = stamp
         self._blueprint = blueprint
         self._shared: dict[str, int] = {}
-        self._generation_stamp = stamp
+        self._retired: list[Generation] = []
+        self._next_number = 1
         self._room: Future[int] | None = None
         self.filled = 0
         self._parked: dict[tuple[int, int, int], History] = {}
@@ -136,48 +141,60 @@ class Filter:
     # ---- taking over ----
 
     def adopt(self, inherited: Mapping[str, list[int]]) -> bool:
-        """Take over what the store kept, if it is a filter that works; whatever does not fit is let go.
+        """Take over what the store kept; whatever does not fit is let go.
 
-        True if a list is in force.
+        True if packets meet a filter, which must not end then. `generation` is None all the same if its maps are not
+        such as this version understands, or not all there: `start` then puts a list in force on the same attachments.
         """
         found = _Found.in_store(inherited)
         for name, descriptor in found.useless:
             self._drop({name: descriptor})
-        if found.sources is not None:
-            self.sources = SourceNumbers(found.sources)
-        self._systemd.store({} if found.sources is not None else {"sources": self.sources.descriptor})
         self._shared = found.shared
         self._adopt_interfaces(found)
-        self._adopt_generation(found)
-        if self.generation is None:
-            for ifindex in list(self.attachments):
-                self.release(ifindex)
-            self._drop({f"shared.{name}": descriptor for name, descriptor in self._shared.items()})
-            self._shared = {}
-        return self.generation is not None
+        self._adopt_generations(found)
+        if self.generation is None or found.sources is None:
+            self._systemd.forget(["sources"])
+            self._systemd.store({"sources": self.sources.descriptor})
+        return bool(self.attachments) or self.generation is not None
 
     def _adopt_interfaces(self, found: _Found) -> None:
-        for (ifindex, mode), parts in found.interfaces.items():
+        for ifindex, parts in found.interfaces.items():
             maps = {name: parts[name] for name in INTERFACE_MAPS if name in parts}
-            if "link" in parts and len(maps) == len(INTERFACE_MAPS) and mode in attachment.MODE_FLAGS:
-                candidate = Attachment(ifindex, mode, parts["link"], maps)
-                if candidate.is_attached:
-                    self.attachments[ifindex] = candidate
+            for mode in attachment.MODE_FLAGS:
+                link = parts.get(f"link.{mode}")
+                if link is None or len(maps) < len(INTERFACE_MAPS) or len(parts) != len(maps) + 1:
                     continue
-            self._drop({f"if.{ifindex}.{mode}.{name}": descriptor for name, descriptor in parts.items()})
+                candidate = Attachment(ifindex, mode, link, maps)
+                if candidate.is_attached and candidate.in_force:
+                    self.attachments[ifindex] = candidate
+            if ifindex not in self.attachments:
+                self._drop({f"if.{ifindex}.{name}": descriptor for name, descriptor in parts.items()})
 
-    def _adopt_generation(self, found: _Found) -> None:
-        in_force = {kept.in_force for kept in self.attachments.values()} - {0}
-        for number, stamp in sorted(found.generations, reverse=True):
-            parts = found.generations[number, stamp]
+    def _adopt_generations(self, found: _Found) -> None:
+        in_force = {kept.in_force for kept in self.attachments.values()}
+        self._next_number = max((number for number, _, _ in found.generations), default=0) + 1
+        for number, stamp, map_count in sorted(found.generations, reverse=True):
+            parts = found.generations[number, stamp, map_count]
             programs = {name: parts[name] for name in parts if name.startswith("xdrop_")}
             maps = {name: parts[name] for name in parts.keys() - programs.keys()}
+            is_sound = found.sources is not None and len(maps) == map_count and self._is_sound(maps, programs)
             ids = {libbpf.program_shape(programs[name]).id for name in programs if name.startswith(VERDICT_PROGRAM)}
-            if self.generation is None and in_force & ids and self._is_sound(maps, programs):
-                self.generation = Generation(None, number, maps, programs)
-                self._generation_stamp = stamp
+            if is_sound and self.generation is None and (not in_force or in_force & ids):
+                self.generation = Generation(None, number, stamp, maps, programs)
+            elif is_sound and self.generation is not None:
+                self._retired.append(Generation(None, number, stamp, maps, programs))
             else:
-                self._drop({f"gen.{number}.{stamp}.{name}": descriptor for name, descriptor in parts.items()})
+                self._drop({f"gen.{number}.{stamp}.{map_count}.{name}": at for name, at in parts.items()})
+        if self.generation is None:
+            return
+        assert found.sources is not None
+        self.sources = SourceNumbers(found.sources)
+        for generation in (self.generation, *self._retired):
+            for name in list(generation.programs):
+                program, _, ifindex = name.partition(".")
+                if program == VERDICT_PROGRAM and int(ifindex) not in self.attachments:
+                    self._systemd.forget([_name(generation, name)])
+                    generation.forget_interface(ifindex)
 
     def _is_sound(self, maps: Mapping[str, int], programs: Mapping[str, int]) -> bool:
         """Whether the maps found are those that this version's structures describe."""
@@ -207,7 +224,7 @@ class Filter:
     @property
     def is_current(self) -> bool:
         """Whether the generation in force was made from this version's program text."""
-        return self.generation is not None and self._generation_stamp == self._stamp
+        return self.generation is not None and self.generation.stamp == self._stamp
 
     def expect(self, addresses: int) -> None:
         """Begin to make room for about so many IPv4 addresses while somebody else still reads them."""
@@ -226,7 +243,10 @@ class Filter:
         return {}
 
     def start(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
-        """Put a list in force where none was: build, fill. Interfaces are attached after. Yields now and then."""
+        """Put a list in force where there is none to go on from: build, fill. Yields now and then.
+
+        Interfaces are attached after; those that run what could not be understood change over without a gap.
+        """
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         bulk = {version: list(ruleset.bulk(version)) for version in VERSIONS}
@@ -236,7 +256,7 @@ class Filter:
         counts["cells"] = len(wide.cells_added)
         sizes = Sizes.to_hold(counts, self.sources.highest)
         room = self._room_for(counts["addresses4"])
-        generation = Generation.build(blueprint, 1, sizes, self._shared, room)
+        generation = Generation.build(blueprint, self._new_number(), self._stamp, sizes, self._shared, room)
         try:
             for version in VERSIONS:
                 for number, keys in bulk[version]:
@@ -244,11 +264,11 @@ class Filter:
                         self.filled += put
                         yield
             generation.apply(wide, int(now_s))
+            self._make_verdicts(generation)
         except KernelError:
             generation.close()
             raise
-        self.generation, self._generation_stamp = generation, self._stamp
-        self._store_generation(generation)
+        self._put_in_force(generation)
 
     def change(self, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
         """Carry out a plan on the list in force, in place or by a swap. Yields now and then.
@@ -259,6 +279,8 @@ class Filter:
         """
         generation = self.generation
         assert generation
+        self.agree()
+        yield from self._carry_over()
         if not plan and self.is_current:
             return
         self._park(generation, plan, still_listed)
@@ -288,44 +310,90 @@ class Filter:
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
-        new = Generation.build(blueprint, old.number + 1, sizes, self._shared)
+        new = Generation.build(blueprint, self._new_number(), self._stamp, sizes, self._shared)
         try:
             yield from new.clone_from(old)
             new.apply(plan, int(now_s), self._parked)
             new.removed_since_built = 0
-            for ifindex, kept in self.attachments.items():
-                new.verdict_program(str(ifindex), self._shared, kept.maps)
+            self._make_verdicts(new)
         except KernelError:
             new.close()
             raise
-        old_stamp = self._generation_stamp
-        self.generation, self._generation_stamp = new, self._stamp
-        self._store_generation(new)
+        self._put_in_force(new)
+        yield
+        yield from self._carry_over()
+
+    def _new_number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _make_verdicts(self, generation: Generation) -> None:
+        for ifindex, kept in self.attachments.items():
+            generation.verdict_program(str(ifindex), self._shared, kept.maps)
+
+    def _put_in_force(self, new: Generation) -> None:
+        """Let packets meet a complete generation on every interface, or on none if the kernel refuses.
+
+        If it refuses the way back as well, interfaces differ until `agree` succeeds; either list is in force on each.
+        """
+        old = self.generation
+        self._systemd.store(_named(new))
+        self._systemd.settle()
+        changed: list[Attachment] = []
         try:
             for ifindex, kept in self.attachments.items():
                 kept.put_in_force(new.programs[f"{VERDICT_PROGRAM}.{ifindex}"])
+                changed.append(kept)
         except KernelError:
-            for ifindex, kept in self.attachments.items():
-                kept.put_in_force(old.programs[f"{VERDICT_PROGRAM}.{ifindex}"])
-            self.generation, self._generation_stamp = old, old_stamp
-            self._systemd.forget(_names(new, self._stamp))
-            new.close()
+            if self._went_back(old, changed):
+                self._systemd.forget(_named(new))
+                new.close()
+                raise
+            self._succeed(old, new)
             raise
-        self._systemd.forget(_names(old, old_stamp))
-        yield
-        time.sleep(_GRACE_SECONDS)
-        yield from new.carry_from(old)
-        old.close()
+        self._succeed(old, new)
+
+    def _succeed(self, old: Generation | None, new: Generation) -> None:
+        self.generation = new
+        if old is not None:
+            self._retired.append(old)
+
+    def _went_back(self, old: Generation | None, changed: list[Attachment]) -> bool:
+        try:
+            for kept in changed:
+                if old is None:
+                    return False
+                kept.put_in_force(old.programs[f"{VERDICT_PROGRAM}.{kept.ifindex}"])
+        except KernelError:
+            return False
+        return True
+
+    def _carry_over(self) -> Iterator[None]:
+        """Add what retired generations have counted to the one in force, and let them go.
+
+        What is added here is cleared there, step by step. So the next process goes on where this one died; a step that
+        it died in may count twice and never gets lost. Refused by the kernel, it is tried again with the next change.
+        """
+        assert self.generation
+        if self._retired:
+            time.sleep(_GRACE_SECONDS)
+        try:
+            while self._retired:
+                yield from self.generation.carry_from(self._retired[-1])
+                retired = self._retired.pop()
+                self._systemd.forget(_named(retired))
+                retired.close()
+        except KernelError as refusal:
+            self._log.warning("counts", f"what the list before has counted is not carried over yet: {refusal}")
 
     def _make_shared(self, blueprint: Blueprint) -> None:
-        missing = sorted(SHARED_MAPS - self._shared.keys())
-        for name in missing:
-            self._shared[name] = create(blueprint, name)
-        self._systemd.store({f"shared.{name}": self._shared[name] for name in missing})
-
-    def _store_generation(self, generation: Generation) -> None:
-        self._systemd.store(_named(generation, self._generation_stamp))
-        self._systemd.settle()
+        """Whatever is not there, or not as this version has it."""
+        for name in sorted(SHARED_MAPS):
+            if name in self._shared and not _fits(libbpf.map_shape(self._shared[name]), blueprint.maps[name]):
+                self._drop({f"shared.{name}": self._shared.pop(name)})
+            if name not in self._shared:
+                self._shared[name] = insist(create, blueprint, name)
+                self._systemd.store({f"shared.{name}": self._shared[name]})
 
     def repair(self, wanted: Layout, now_s: float) -> Plan:
         """Compare the maps with what should be in them, and mend the difference. The plan tells what was wrong."""
@@ -349,27 +417,31 @@ class Filter:
         Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises NotAttachable, KernelError.
         """
         generation = self.generation
-        assert generation
+        if generation is None or not self.is_current:
+            raise NotAttachable("there is no list of this version's making in force yet")
         blueprint = self._blueprint()
         generation.give_blueprint(blueprint)
         prepared = attachment.prepare(blueprint)
         key = str(ifindex)
         try:
             program = generation.verdict_program(key, self._shared, prepared.maps)
-            libbpf.set_program(prepared.maps["in_force"], 0, program)
+            insist(libbpf.set_program, prepared.maps["in_force"], 0, program)
         except KernelError:
             prepared.close()
             generation.forget_interface(key)
             raise
+        # The link comes last: with it in the store, everything that tells what it runs is there.
+        named = {f"if.{ifindex}.{name}": descriptor for name, descriptor in prepared.maps.items()}
+        named[_name(generation, f"{VERDICT_PROGRAM}.{ifindex}")] = program
+        self._systemd.store(named)
         try:
             kept, reason = attachment.attach(prepared, ifindex, mode, occupant)
         except NotAttachable:
+            self._systemd.forget(named)
             generation.forget_interface(key)
             raise
         self.attachments[ifindex] = kept
         self._systemd.store(_named_attachment(kept))
-        name = f"{VERDICT_PROGRAM}.{ifindex}"
-        self._systemd.store({_name(generation, self._generation_stamp, name): program})
         self._systemd.settle()
         return reason
 
@@ -378,19 +450,27 @@ class Filter:
         kept = self.attachments.pop(ifindex)
         self._systemd.forget(_named_attachment(kept))
         kept.close()
-        if self.generation:
-            name = f"{VERDICT_PROGRAM}.{ifindex}"
-            self._systemd.forget([_name(self.generation, self._generation_stamp, name)])
-            self.generation.forget_interface(str(ifindex))
+        for generation in (self.generation, *self._retired):
+            if generation is not None:
+                self._systemd.forget([_name(generation, f"{VERDICT_PROGRAM}.{ifindex}")])
+                generation.forget_interface(str(ifindex))
 
     def agree(self) -> None:
         """See that every interface has the generation in force, as an interrupted swap may have left them apart."""
         generation = self.generation
-        assert generation
+        if generation is None:
+            return
         for ifindex, kept in self.attachments.items():
-            program = generation.programs.get(f"{VERDICT_PROGRAM}.{ifindex}")
-            if program is not None and kept.in_force != libbpf.program_shape(program).id:
-                kept.put_in_force(program)
+            name = f"{VERDICT_PROGRAM}.{ifindex}"
+            if name not in generation.programs:
+                if not self.is_current:
+                    continue  # what takes over from it soon has a program for each interface
+                generation.give_blueprint(self._blueprint())
+                program = generation.verdict_program(str(ifindex), self._shared, kept.maps)
+                self._systemd.store({_name(generation, name): program})
+                self._systemd.settle()
+            if kept.in_force != libbpf.program_shape(generation.programs[name]).id:
+                kept.put_in_force(generation.programs[name])
 
     def problems(self) -> list[str]:
         """What is wrong with the filter, by looking at it: for the watchdog. Cheap."""
@@ -434,21 +514,18 @@ def _without_addresses(ruleset: Ruleset) -> Layout:
     return ruleset.layout(Region(windows=set(EVERYTHING.values())))
 
 
-def _name(generation: Generation, stamp: str, part: str) -> str:
-    return f"gen.{generation.number}.{stamp}.{part}"
+def _fits(there: MapShape, wanted: MapShape) -> bool:
+    return replace(there, name="") == replace(wanted, name="")
 
 
-def _named(generation: Generation, stamp: str) -> dict[str, int]:
-    parts = {**generation.maps, **generation.programs}
-    return {_name(generation, stamp, part): descriptor for part, descriptor in parts.items()}
+def _name(generation: Generation, part: str) -> str:
+    return f"gen.{generation.number}.{generation.stamp}.{len(generation.maps)}.{part}"
 
 
-def _names(generation: Generation, stamp: str) -> list[str]:
-    return list(_named(generation, stamp))
+def _named(generation: Generation) -> dict[str, int]:
+    return {_name(generation, part): at for part, at in {**generation.maps, **generation.programs}.items()}
 
 
 def _named_attachment(kept: Attachment) -> dict[str, int]:
-    parts = {"link": kept.link, **kept.maps}
-    return {
-        f"if.{kept.ifindex}.{kept.mode}.{part}": parts[part] for part in sorted(parts, key=lambda part: part == "link")
-    }
+    parts = {**kept.maps, f"link.{kept.mode}": kept.link}
+    return {f"if.{kept.ifindex}.{part}": descriptor for part, descriptor in parts.items()}

@@ -52,7 +52,7 @@ _RETRY_SECONDS_AT_MOST = 300.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
-_NARROWED_AT_MOST = 100
+_TOLD_AT_MOST = 100
 _GOOD_SETTINGS = "last-good/xdropd.yaml"
 
 _LOOPBACK = (
@@ -131,7 +131,7 @@ class Daemon:
         self._reconcile_at = self._settle_at = float("inf")
         self._samples_due_ns = 0
         self._clock_s = time.time()
-        self._next_end_s = float("inf")
+        self._next_end_s = self._allow_ends_s = float("inf")
 
     # ---- life ----
 
@@ -304,6 +304,7 @@ class Daemon:
             total = _count(ruleset)
             self._show_progress(f"putting {total} entries in force")
             yield
+            yield from self._patiently(self._await_program())
             for _ in self._patiently(self._begin_with(ruleset, now_s, adopted)):
                 self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
                 yield
@@ -320,6 +321,11 @@ class Daemon:
             self._report(reading, change)
         self._conclude(refusals)
         self._log.notice("ready", self.status_line())
+
+    def _await_program(self) -> Iterator[None]:
+        while self._program.waits(0.05):
+            self._show_progress("compiling the BPF program")
+            yield
 
     def _begin_with(self, ruleset: Ruleset, now_s: float, adopted: bool) -> Iterator[None]:
         if not adopted:
@@ -488,11 +494,9 @@ class Daemon:
             change.removed += gone.count
             change.region.update(whole(gone))
         sources += [self._block_source(name) for name in self.blocks.by_source]
-        allow = [
-            Exemption(entry.span, "allow", self.catalogue.absolute, entry.line)
-            for entry in reading.blocklist.allow
-            if entry.until is None or entry.until > now_s
-        ]
+        lasting = [entry for entry in reading.blocklist.allow if entry.until is None or entry.until > now_s]
+        self._allow_ends_s = min((entry.until for entry in lasting if entry.until is not None), default=float("inf"))
+        allow = [Exemption(entry.span, "allow", self.catalogue.absolute, entry.line) for entry in lasting]
         return Ruleset(sources, self._exemptions(allow)), change
 
     def _exemptions(self, allow: list[Exemption]) -> Exemptions:
@@ -516,9 +520,13 @@ class Daemon:
         self.note_ends()
 
     def _tell_refusal(self, refusal: RefusedFile) -> list[Problem]:
-        for problem in refusal.problems:
+        told = refusal.problems[:_TOLD_AT_MOST]
+        for problem in told:
             self._log.error("reload", str(problem), file=problem.file, line=problem.line)
-        return refusal.problems
+        if len(told) < len(refusal.problems):
+            more = len(refusal.problems) - len(told)
+            self._log.error("reload", f"and {more} more problems, see: xdropctl check", file=told[0].file)
+        return told
 
     def _conclude(self, refusals: list[Problem]) -> None:
         """What every reload ends with, whether it was refused or not."""
@@ -566,7 +574,7 @@ class Daemon:
         found = []
         for source, span, guard in ruleset.narrowed_by_guard():
             found.append(f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}")
-            if len(found) >= _NARROWED_AT_MOST:
+            if len(found) >= _TOLD_AT_MOST:
                 break
         for sentence in found:
             self.telling.once(f"guard {sentence}", WARNING, "guard", sentence)
@@ -625,6 +633,7 @@ class Daemon:
             if entry.until is not None
         )
         self._next_end_s = min(ends, default=float("inf"))
+        self._next_end_s = min(self._next_end_s, self._allow_ends_s)
 
     def _end_what_is_over(self, now_s: float) -> None:
         jumped_back = now_s < self._clock_s - 1
@@ -636,6 +645,9 @@ class Daemon:
             self.request_reload()
         if self.ruleset is None or now_s < self._next_end_s:
             return
+        if now_s >= self._allow_ends_s:
+            self._allow_ends_s = float("inf")
+            self.request_reload()
         over = [
             (source, span)
             for source in self.ruleset.sources
@@ -648,7 +660,7 @@ class Daemon:
             for source, span in over:
                 source.entries.pop(span)
         self.note_ends()
-        for source, span in over[:_NARROWED_AT_MOST]:
+        for source, span in over[:_TOLD_AT_MOST]:
             self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
 
     # ---- interfaces ----

@@ -4,6 +4,7 @@ So a compiler that is broken, or busy, matters only after an upgrade of the prog
 """
 
 import contextlib
+import select
 
 from xdropd.host.statefolder import StateFolder
 from xdropd.kernel import compiler
@@ -27,6 +28,10 @@ class Program:
             self._blueprint = self._kept()
             if self._blueprint is None:
                 self._compilation = Compilation(self._folder)
+
+    def waits(self, seconds: float) -> bool:
+        """Whether the compiler is still at work after so many seconds at most."""
+        return self._compilation is not None and not select.select([self._compilation], [], [], seconds)[0]
 
     def blueprint(self) -> Blueprint:
         """The program, waiting for the compiler if need be. Raises CompileError."""

@@ -259,10 +259,7 @@ class Requests:
         known = self._daemon.blocks.by_source.get(source_name, {})
         missing = [span for span in spans if span not in known]
         if missing:
-            refused = [
-                f"{span} is not blocked by {source_name}{_but(_holders(ruleset, span))}"
-                for span in missing[:_NAMED_AT_MOST]
-            ]
+            refused = [_why_not_unblocked(ruleset, span, source_name) for span in missing[:_NAMED_AT_MOST]]
             raise Refused(_sentences(refused, len(missing)))
         now_s = time.time()
         self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans], now_s)
@@ -392,7 +389,7 @@ def _without_line(source: Source, span: Span) -> Entry | None:
 def _holders(ruleset: Ruleset, span: Span) -> list[str]:
     """Who lists exactly this span: places in files, and callers of `block`."""
     return [
-        f"{source.name}:{entry.line}" if source.is_file else f"the blocks of {source.name}"
+        f"{source.name}:{entry.line}" if source.is_file else f"a block of {source.name}"
         for source in ruleset.sources
         if (entry := source.entry(span))
     ]
@@ -407,10 +404,16 @@ def _wider_holder(ruleset: Ruleset, span: Span) -> list[str]:
     return [f"{entry.span} of {source.name}{f':{entry.line}' if entry.line else ''}"]
 
 
-def _but(holders: list[str]) -> str:
-    if not holders:
-        return ""
-    return f" but by {', '.join(holders)}, where it must be taken back (or be put under 'allow:')"
+def _why_not_unblocked(ruleset: Ruleset, span: Span, source_name: str) -> str:
+    listing = [(source, entry) for source in ruleset.sources if (entry := source.entry(span))]
+    places = [f"{source.name}:{entry.line}" for source, entry in listing if source.is_file]
+    callers = [source.name for source, _ in listing if not source.is_file]
+    said = f"{span} is not blocked by {source_name}"
+    if callers:
+        said += f", but by {' and '.join(callers)} (see --source)"
+    if places:
+        said += f"; {' and '.join(places)} {'lists' if len(places) == 1 else 'list'} it: take it out there, or allow it"
+    return said
 
 
 def _taken_back(source_name: str, span: Span, now_s: float) -> Record:

@@ -129,10 +129,11 @@ class Generation:
     """
 
     def __init__(
-        self, blueprint: Blueprint | None, number: int, maps: dict[str, int], programs: dict[str, int]
+        self, blueprint: Blueprint | None, number: int, stamp: str, maps: dict[str, int], programs: dict[str, int]
     ) -> None:
         self._blueprint = blueprint
         self.number = number
+        self.stamp = stamp
         self.maps = maps
         self.programs = programs
         self._sizes = {name: libbpf.map_shape(descriptor).max_entries for name, descriptor in maps.items()}
@@ -148,6 +149,7 @@ class Generation:
         cls,
         blueprint: Blueprint,
         number: int,
+        stamp: str,
         sizes: Sizes,
         shared: Mapping[str, int],
         ready_made: Mapping[str, int] = MappingProxyType({}),
@@ -169,7 +171,7 @@ class Generation:
             for descriptor in (*maps.values(), *programs.values()):
                 os.close(descriptor)
             raise
-        return cls(blueprint, number, maps, programs)
+        return cls(blueprint, number, stamp, maps, programs)
 
     def close(self) -> None:
         """Let go of every descriptor."""
@@ -471,33 +473,47 @@ class Generation:
                 yield
 
     def carry_from(self, old: "Generation") -> Iterator[None]:
-        """Add what the other generation counted, now that no packet meets it any more. Yields between batches."""
+        """Move here what the other generation counted, now that no packet meets it any more. Yields between batches.
+
+        A step adds here what it then clears there. Begun again after an end in the middle, it goes on with what is left.
+        """
+        if not self.cells:
+            self._learn_cells()
+        if not old.cells:
+            old._learn_cells()
         for batch in old.seen_addresses():
-            for version in VERSIONS:
-                self._carry(
-                    shapes.CARRY_ADDRESSES[version],
-                    [
-                        shapes.carry(key.to_bytes(shapes.ADDRESS_BYTES[version], "big"), *history[:3])
-                        for found, key, history in batch
-                        if found == version
-                    ],
-                )
+            for at in range(0, len(batch), shapes.CARRIES_AT_MOST):
+                self._carry_addresses(old, batch[at : at + shapes.CARRIES_AT_MOST])
             yield
-        carried = []
-        for listed, number in self.cells.items():
+        for listed, number in old.cells.items():
             history = old.cell_history(listed)
             if history and history.packets:
-                carried.append(shapes.carry(shapes.number(number), *history[:3]))
-        self._carry(shapes.CARRY_CELLS, carried)
-        volumes = [(number, old.source_volume(number)) for number in range(old.size_of("sources"))]
+                if listed in self.cells:
+                    self._carry(
+                        shapes.CARRY_CELLS, [shapes.carry(shapes.number(self.cells[listed]), *history[:3])]
+                    )
+                cleared = shapes.cell(history.cleared(), listed.span.version, listed.span.first, listed.span.last)
+                insist(libbpf.update, old.maps["cells"], shapes.number(number), cleared)
+        for number in range(min(old.size_of("sources"), self.size_of("sources"))):
+            volume = old.source_volume(number)
+            if volume.packets:
+                self._carry(shapes.CARRY_SOURCES, [shapes.carry(shapes.number(number), *volume, 0)])
+                insist(
+                    libbpf.update, old.maps["sources"], shapes.number(number), bytes(shapes.VOLUME_BYTES * self._cpus)
+                )
+
+    def _carry_addresses(self, old: "Generation", seen: list[tuple[int, int, History]]) -> None:
+        version = seen[0][0]
+        keys = [key.to_bytes(shapes.ADDRESS_BYTES[version], "big") for _, key, _ in seen]
         self._carry(
-            shapes.CARRY_SOURCES,
-            [shapes.carry(shapes.number(number), *volume, 0) for number, volume in volumes if volume.packets],
+            shapes.CARRY_ADDRESSES[version],
+            [shapes.carry(key, *history[:3]) for key, (_, _, history) in zip(keys, seen, strict=True)],
         )
+        cleared = b"".join(history.cleared().pack() for _, _, history in seen)
+        insist(libbpf.update_batch, old.maps[_ADDRESSES[version]], b"".join(keys), cleared, len(seen))
 
     def _carry(self, kind: int, items: list[bytes]) -> None:
-        for at in range(0, len(items), shapes.CARRIES_AT_MOST):
-            self._order("xdrop_carry", shapes.order(kind, b"".join(items[at : at + shapes.CARRIES_AT_MOST])))
+        self._order("xdrop_carry", shapes.order(kind, b"".join(items)))
 
 
 def pack_keys(version: int, keys: Iterable[int]) -> bytes:

@@ -425,7 +425,7 @@ def program_in(array_fd: int, index: int) -> int:
 def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch_size: int = 0) -> TestRun:
     """BPF_PROG_TEST_RUN on a packet of 14 bytes or more.
 
-    With F_TEST_XDP_LIVE_FRAMES what the program decides is done, in batches of `batch_size`, and the outcome says nothing.
+    With F_TEST_XDP_LIVE_FRAMES what the program decides is done, in batches of `batch_size`; the outcome says nothing.
     """
     options = _TestRunOpts(
         sz=ct.sizeof(_TestRunOpts),

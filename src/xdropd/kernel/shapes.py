@@ -50,6 +50,10 @@ class History(NamedTuple):
         """struct history."""
         return _HISTORY.pack(*self)
 
+    def cleared(self) -> "History":
+        """The same entry, never seen."""
+        return self._replace(packets=0, total_bytes=0, last_seen_ns=0)
+
 
 class Volume(NamedTuple):
     """Frames and bytes."""

@@ -15,10 +15,10 @@
  *   xdrop_carry     run by the daemon, never by a packet: adds counts of a retired generation to the one in force.
  *
  * The lookup
- *   Innocent packets must not pay for the length of the list. So a filter, small enough for the CPU's cache, tells most
- *   innocent sources with one read: nothing of yours is listed. Only behind it come the exact answers: a hash of
- *   addresses, and a hash of prefixes that is asked for the lengths that occur near the source, longest first.
- *   A hint may send a source on for nothing; it never hides a listed one.
+ *   Innocent packets must not pay for the length of the list. So hints, small enough for the CPU's cache, tell most
+ *   innocent sources that nothing of theirs is listed: a filter of addresses, and an overview of where networks are.
+ *   Only behind them come the exact answers: a hash of addresses, and a hash of prefixes that is asked for the lengths
+ *   that occur near the source, longest first. A hint may send a source on for nothing; it never hides a listed one.
  *
  * Who writes what
  *   Counters are written here, atomically where CPUs share them. Everything else is written by the daemon alone,
@@ -75,20 +75,35 @@ struct prefix6 {
 };
 
 /*
- * The prefix lengths that occur somewhere, as a set of bits for each 32 bits of an address. A length is the lowest bit
- * of its netmask, so the longest of a set is its lowest bit, and minus that bit is the netmask again. /0 is bit 32.
+ * A set of prefix lengths, one bit each, for every 32 bits of an address: a length is the lowest bit of its netmask. So
+ * the longest of a set is its lowest bit, and minus that bit is the netmask again. In a __u64, /0 is bit 32.
  */
 struct lengths6 {
 	__u32 words[4];
 };
 
-/* Prefixes shorter than /13 (IPv6: /20) are too wide for the other hints: which /12s they touch, and their lengths. */
+/* Netmasks of less than /13 (IPv6: /20) are wide; of the others, those of less than /32 are middling in IPv6. */
 #define NARROW4 0xfff80000
 #define NARROW6 0xfffff000
 
-struct wide {
-	__u64 slash12[64];
-	__u64 lengths;
+/*
+ * Where networks are, seen from afar. Wide ones by the /12s that they touch, with all their lengths together. Others by
+ * granules, whose lengths are in lengths4 and lengths6: IPv4 /16s; IPv6 /32s, and /20s for the middling.
+ */
+#define SLASH12S (1 << 12)
+#define GRANULES (1 << 16)
+
+struct overview {
+	__u64 wide_lengths;
+	__u64 slash12s[SLASH12S / 64];
+	__u64 granules[GRANULES / 64];
+};
+
+struct hints {
+	__u32 last_address_word; /* of the filters: their size, a power of two, less one */
+	__u32 last_prefix_word;
+	struct overview ipv4;
+	struct overview ipv6;
 };
 
 /* The cell of a prefix that passes although a wider one is listed. */
@@ -145,21 +160,15 @@ BPF_ARRAY(cells, struct cell, FITTED);
 BPF_PERCPU_ARRAY(sources, struct volume, FITTED);
 
 /* The rest are hints on where to look. Bits are only ever set; a new generation starts with none. */
+BPF_ARRAY(hints, struct hints, 1);
 
-/* A blocked Bloom filter: three bits in one word for each listed address, and for each /24 or /32 with a network. */
-BPF_ARRAY(filter, __u64, FITTED);
+/* Blocked Bloom filters: three bits in one word for each listed address, and for each prefix. */
+BPF_ARRAY(address_filter, __u64, FITTED);
+BPF_ARRAY(prefix_filter, __u64, FITTED);
 
-/* The number of words in the filter, a power of two, less one. */
-BPF_ARRAY(filter_mask, __u32, 1);
-
-/* Wide prefixes: IPv4 in slot 0, IPv6 in slot 1. */
-BPF_ARRAY(wide, struct wide, 2);
-
-/* For each IPv4 /16: the lengths of the narrow prefixes that lie in it or hold it. */
-BPF_ARRAY(lengths4, __u32, 1 << 16);
-
-/* For each value of a hash of the IPv6 /32: the lengths of the narrow prefixes that lie in it or hold it. */
-BPF_ARRAY(lengths6, struct lengths6, 1 << 16);
+/* The lengths of the prefixes in a granule. */
+BPF_ARRAY(lengths4, __u32, GRANULES);
+BPF_ARRAY(lengths6, struct lengths6, GRANULES);
 
 /* ---- The cursor: every read checks its own bounds ---- */
 
@@ -219,109 +228,107 @@ static __always_inline int take_ethernet(struct cursor *cursor)
 
 /* ---- The hints: the only place that knows how an address finds its bits ---- */
 
-/*
- * A question to the filter: are these bits set in this word? One word holds both questions on an IPv4 source, so that
- * an innocent one costs one read. Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007.
- */
-struct question {
-	__u32 word;
-	__u64 address_bits;
-	__u64 network_bits;
-};
-
 /* Multiplicative hashing (Knuth, TAOCP 6.4): the good bits are the upper ones. Two multipliers, for independence. */
 #define HASH_FOR_WORD 0x9e3779b97f4a7c15ULL
 #define HASH_FOR_BITS 0xbf58476d1ce4e5b9ULL
 
-static __always_inline __u64 three_bits(__u64 value)
+/*
+ * A question to a filter: are these bits set in this word? One word, so that the answer costs one read.
+ * Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007.
+ */
+struct question {
+	__u32 word;
+	__u64 bits;
+};
+
+static __always_inline struct question ask(__u64 value)
 {
 	__u64 hash = value * HASH_FOR_BITS;
 
-	return 1ULL << (hash >> 58) | 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 46 & 63);
-}
-
-static __always_inline __u32 word_for(__u64 value)
-{
-	return value * HASH_FOR_WORD >> 40;
-}
-
-static __always_inline struct question ask4(__be32 address_be)
-{
-	__u32 address = from_be32(address_be), slash24 = address >> 8;
-
 	return (struct question){
-		.word = word_for(slash24),
-		.address_bits = three_bits(address),
-		.network_bits = three_bits(slash24),
+		.word = value * HASH_FOR_WORD >> 40,
+		.bits = 1ULL << (hash >> 58) | 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 46 & 63),
 	};
 }
 
-/* Addresses crowd in few /32s, so their word depends on the /64; networks are asked for apart. */
-static __always_inline struct question ask6_for_addresses(const struct ipv6_address *address)
+static __always_inline __u64 folded(const struct ipv6_address *address)
 {
 	__u64 upper = (__u64)address->words_be[0] << 32 | address->words_be[1];
 	__u64 lower = (__u64)address->words_be[2] << 32 | address->words_be[3];
 
-	return (struct question){ .word = word_for(upper), .address_bits = three_bits(upper ^ lower * HASH_FOR_WORD) };
+	return (upper * HASH_FOR_WORD ^ lower) * HASH_FOR_BITS ^ lower >> 32;
 }
 
-static __always_inline struct question ask6_for_networks(const struct ipv6_address *address)
+static __always_inline struct question ask_address6(const struct ipv6_address *address)
 {
-	__u64 slash32 = address->words_be[0];
-
-	return (struct question){ .word = word_for(slash32), .network_bits = three_bits(slash32) };
+	return ask(folded(address));
 }
 
-static __always_inline __u64 *word_of_filter(const struct question *question)
+static __always_inline struct question ask_prefix4(const struct prefix4 *prefix)
 {
-	__u32 zero = 0, index;
-	__u32 *mask = filter_mask.lookup(&zero);
-
-	if (!mask)
-		return NULL;
-	index = question->word & *mask;
-	return filter.lookup(&index);
+	return ask((__u64)prefix->address_be << 32 | prefix->mask_be);
 }
 
-static __always_inline __u64 answer(const struct question *question)
+static __always_inline struct question ask_prefix6(const struct prefix6 *prefix)
 {
-	__u64 *word = word_of_filter(question);
-
-	return word ? *word : 0;
+	return ask(folded(&prefix->address) + folded(&prefix->mask));
 }
 
-static __always_inline int holds(__u64 word, __u64 bits)
+static __always_inline __u64 *address_word(const struct hints *known, const struct question *question)
 {
-	return (word & bits) == bits;
+	__u32 index = question->word & known->last_address_word;
+
+	return address_filter.lookup(&index);
 }
 
-static __always_inline struct wide *wide_prefixes(__u32 slot)
+static __always_inline __u64 *prefix_word(const struct hints *known, const struct question *question)
 {
-	return wide.lookup(&slot);
+	__u32 index = question->word & known->last_prefix_word;
+
+	return prefix_filter.lookup(&index);
+}
+
+static __always_inline int yes(const struct question *question, const __u64 *word)
+{
+	return word && (*word & question->bits) == question->bits;
+}
+
+static __always_inline int is_set(const __u64 *bits, __u32 index)
+{
+	return bits[index >> 6] >> (index & 63) & 1;
+}
+
+static __always_inline void set(__u64 *bits, __u32 index)
+{
+	bits[index >> 6] |= 1ULL << (index & 63);
 }
 
 /* The lengths of the wide prefixes that may hold an address, by its first 32 bits; 0 for most addresses. */
-static __always_inline __u64 wide_lengths(__u32 slot, __u32 top)
+static __always_inline __u64 wide_lengths(const struct overview *overview, __u32 top)
 {
-	struct wide *prefixes = wide_prefixes(slot);
-
-	if (!prefixes || !(prefixes->slash12[top >> 26] >> (top >> 20 & 63) & 1))
-		return 0;
-	return prefixes->lengths;
+	return is_set(overview->slash12s, top >> 20) ? overview->wide_lengths : 0;
 }
 
-static __always_inline __u32 *lengths_near4(__be32 address_be)
+static __always_inline __u32 granule4(__be32 address_be)
 {
-	__u32 slash16 = from_be32(address_be) >> 16;
-
-	return lengths4.lookup(&slash16);
+	return from_be32(address_be) >> 16;
 }
 
-static __always_inline struct lengths6 *lengths_near6(const struct ipv6_address *address)
+/* The granule of a /32, or of a /20 if only the bits of NARROW6 are left of it. */
+static __always_inline __u32 granule6(__u32 top)
 {
-	__u32 index = (__u32)(address->words_be[0] * (__u32)HASH_FOR_WORD) >> 16;
+	return top * (__u32)(HASH_FOR_WORD >> 32) >> 16;
+}
 
-	return lengths6.lookup(&index);
+/* The lengths in a granule, or NULL for most granules. */
+static __always_inline __u32 *lengths_near4(const struct overview *overview, __u32 granule)
+{
+	return is_set(overview->granules, granule) ? lengths4.lookup(&granule) : NULL;
+}
+
+static __always_inline struct lengths6 *lengths_near6(const struct overview *overview, __u32 granule)
+{
+	return is_set(overview->granules, granule) ? lengths6.lookup(&granule) : NULL;
 }
 
 /* ---- The decision ---- */
@@ -350,22 +357,27 @@ static __always_inline struct hit in_cell(const __u32 *number)
  * Longest prefix first: the first one found decides. Its cell's number, or NULL. `lengths` are those of struct lengths6
  * for one word; an IPv4 address has only one.
  */
-static __always_inline __u32 *find_network4(__be32 source_be, __u64 lengths)
+static __always_inline __u32 *find_network4(const struct hints *known, __be32 source_be, __u64 lengths)
 {
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
 		struct prefix4 prefix = { .mask_be = to_be32(-(lengths & -lengths)) };
-		__u32 *cell;
+		struct question question;
 
-		prefix.address_be = source_be & prefix.mask_be;
-		cell = networks4.lookup(&prefix);
-		if (cell)
-			return cell;
 		lengths &= lengths - 1;
+		prefix.address_be = source_be & prefix.mask_be;
+		question = ask_prefix4(&prefix);
+		if (yes(&question, prefix_word(known, &question))) {
+			__u32 *cell = networks4.lookup(&prefix);
+
+			if (cell)
+				return cell;
+		}
 	}
 	return NULL;
 }
 
-static __always_inline __u32 *find_network6(const struct ipv6_address *source, int word, __u64 lengths)
+static __always_inline __u32 *find_network6(const struct hints *known, const struct ipv6_address *source, int word,
+					     __u64 lengths)
 {
 	struct prefix6 prefix = {};
 
@@ -376,65 +388,70 @@ static __always_inline __u32 *find_network6(const struct ipv6_address *source, i
 	}
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
 		__be32 mask_be = to_be32(-(lengths & -lengths));
-		__u32 *cell;
+		struct question question;
 
+		lengths &= lengths - 1;
 		prefix.mask.words_be[word] = mask_be;
 		prefix.address.words_be[word] = source->words_be[word] & mask_be;
-		cell = networks6.lookup(&prefix);
-		if (cell)
-			return cell;
-		lengths &= lengths - 1;
+		question = ask_prefix6(&prefix);
+		if (yes(&question, prefix_word(known, &question))) {
+			__u32 *cell = networks6.lookup(&prefix);
+
+			if (cell)
+				return cell;
+		}
 	}
 	return NULL;
 }
 
-static __always_inline struct hit find4(__be32 source_be)
+static __always_inline struct hit find4(const struct hints *known, __be32 source_be)
 {
-	struct question question = ask4(source_be);
-	__u64 word = answer(&question), lengths = wide_lengths(0, from_be32(source_be));
+	struct question question = ask(source_be);
+	__u64 lengths;
+	__u32 *narrow;
 
-	if (holds(word, question.address_bits)) {
+	if (yes(&question, address_word(known, &question))) {
 		struct history *history = addresses4.lookup(&source_be);
 
 		if (history)
 			return (struct hit){ .history = history };
 	}
-	if (holds(word, question.network_bits)) {
-		__u32 *narrow = lengths_near4(source_be);
-
-		if (narrow)
-			lengths |= *narrow;
-	}
-	return in_cell(find_network4(source_be, lengths));
+	lengths = wide_lengths(&known->ipv4, from_be32(source_be));
+	narrow = lengths_near4(&known->ipv4, granule4(source_be));
+	if (narrow)
+		lengths |= *narrow;
+	return in_cell(find_network4(known, source_be, lengths));
 }
 
-static __always_inline struct hit find6(struct ipv6_address *source)
+static __always_inline struct hit find6(const struct hints *known, struct ipv6_address *source)
 {
-	struct question question = ask6_for_addresses(source);
-	__u64 lengths = wide_lengths(1, from_be32(source->words_be[0]));
+	struct question question = ask_address6(source);
+	__u32 top = from_be32(source->words_be[0]);
+	struct lengths6 *near;
+	__u64 lengths;
 
-	if (holds(answer(&question), question.address_bits)) {
+	if (yes(&question, address_word(known, &question))) {
 		struct history *history = addresses6.lookup(source);
 
 		if (history)
 			return (struct hit){ .history = history };
 	}
-	question = ask6_for_networks(source);
-	if (holds(answer(&question), question.network_bits)) {
-		struct lengths6 *narrow = lengths_near6(source);
-
-		if (narrow) {
+	lengths = wide_lengths(&known->ipv6, top);
+	near = lengths_near6(&known->ipv6, granule6(top & NARROW6));
+	if (near)
+		lengths |= near->words[0];
+	near = lengths_near6(&known->ipv6, granule6(top));
+	if (near) {
 #pragma unroll
-			for (int word = 3; word > 0; word--) {
-				__u32 *cell = find_network6(source, word, narrow->words[word]);
+		for (int word = 3; word > 0; word--) {
+			__u32 *cell = find_network6(known, source, word, near->words[word]);
 
-				if (cell)
-					return in_cell(cell);
-			}
-			lengths |= narrow->words[0];
+			if (cell)
+				return in_cell(cell);
 		}
+		lengths |= near->words[0];
 	}
-	return in_cell(find_network6(source, 0, lengths));
+	return in_cell(find_network6(known, source, 0, lengths));
 }
 
 /* ---- Counting ---- */
@@ -530,11 +547,13 @@ int xdrop_verdict(struct xdp_md *context)
 	struct cursor cursor = at_start_of(context);
 	__u32 length_bytes = bpf_xdp_get_buff_len(context); /* with the fragments, which `data_end` does not reach */
 	int type = take_ethernet(&cursor);
+	__u32 zero = 0;
+	struct hints *known = hints.lookup(&zero);
 
 	if (type == TRUNCATED)
 		return malformed(length_bytes);
 
-	if (type == ETHERTYPE_IPV4) {
+	if (type == ETHERTYPE_IPV4 && known) {
 		struct ipv4_header *ip = take(&cursor, sizeof(*ip));
 		__be32 source_be;
 		struct hit hit;
@@ -542,12 +561,12 @@ int xdrop_verdict(struct xdp_md *context)
 		if (!ip)
 			return malformed(length_bytes);
 		source_be = ip->source_be;
-		hit = find4(source_be);
+		hit = find4(known, source_be);
 		if (hit.history)
 			return drop(context, &hit, 4, &source_be, length_bytes);
 	}
 
-	if (type == ETHERTYPE_IPV6) {
+	if (type == ETHERTYPE_IPV6 && known) {
 		struct ipv6_header *ip = take(&cursor, sizeof(*ip));
 		struct ipv6_address source;
 		struct hit hit;
@@ -555,7 +574,7 @@ int xdrop_verdict(struct xdp_md *context)
 		if (!ip)
 			return malformed(length_bytes);
 		source = ip->source;
-		hit = find6(&source);
+		hit = find6(known, &source);
 		if (hit.history)
 			return drop(context, &hit, 6, &source, length_bytes);
 	}
@@ -573,75 +592,94 @@ struct order {
 
 /*
  * Orders to mark, to the end of the packet. Addresses: in network byte order, 4 or 16 bytes each.
- * Networks: one prefix for each /24 (/32 for IPv6) that it touches, `address` in there, with the prefix's own mask;
- * for wide ones, one for each /12.
+ * Networks: one prefix for each /12 that it touches if it is wide, else for each granule: `address` in there, and the
+ * prefix's own mask. How many at most: the verifier walks through each repetition.
  */
 enum { MARK_ADDRESSES4, MARK_ADDRESSES6, MARK_NETWORKS4, MARK_NETWORKS6 };
-#define MARKS_AT_MOST 96
+#define ADDRESSES_AT_MOST 64
+#define NETWORKS_AT_MOST 16
 
-static __always_inline void set_address_bits(const struct question *question)
+static __always_inline void mark(__u64 *word, const struct question *question)
 {
-	__u64 *word = word_of_filter(question);
-
 	if (word)
-		*word |= question->address_bits;
+		*word |= question->bits;
 }
 
-static __always_inline void set_network_bits(const struct question *question)
+/* The bit of a length; bit 32 for a mask of 0. */
+static __always_inline __u64 lowest_bit(__u32 mask)
 {
-	__u64 *word = word_of_filter(question);
+	__u64 marked = 1ULL << 32 | mask;
 
-	if (word)
-		*word |= question->network_bits;
+	return marked & -marked;
 }
 
-static __always_inline void mark_wide(__u32 slot, __u32 top, __u32 mask)
+static __always_inline void mark_address4(const struct hints *known, const __be32 *address_be)
 {
-	struct wide *prefixes = wide_prefixes(slot);
+	struct question question = ask(*address_be);
 
-	if (!prefixes)
-		return;
-	prefixes->slash12[top >> 26] |= 1ULL << (top >> 20 & 63);
-	prefixes->lengths |= mask ? mask & -mask : 1ULL << 32;
+	mark(address_word(known, &question), &question);
 }
 
-static __always_inline void mark_network4(const struct prefix4 *prefix)
+static __always_inline void mark_address6(const struct hints *known, const struct ipv6_address *address)
 {
-	struct question question = ask4(prefix->address_be);
-	__u32 mask = from_be32(prefix->mask_be);
+	struct question question = ask_address6(address);
+
+	mark(address_word(known, &question), &question);
+}
+
+static __always_inline void mark_wide(struct overview *overview, __u32 top, __u32 mask)
+{
+	set(overview->slash12s, top >> 20);
+	overview->wide_lengths |= lowest_bit(mask);
+}
+
+static __always_inline void mark_network4(struct hints *known, const struct prefix4 *place)
+{
+	struct prefix4 prefix = { .address_be = place->address_be & place->mask_be, .mask_be = place->mask_be };
+	struct question question = ask_prefix4(&prefix);
+	__u32 mask = from_be32(place->mask_be), granule = granule4(place->address_be);
 	__u32 *narrow;
 
+	mark(prefix_word(known, &question), &question);
 	if (mask < NARROW4) {
-		mark_wide(0, from_be32(prefix->address_be), mask);
+		mark_wide(&known->ipv4, from_be32(place->address_be), mask);
 		return;
 	}
-	set_network_bits(&question);
-	narrow = lengths_near4(prefix->address_be);
+	set(known->ipv4.granules, granule);
+	narrow = lengths4.lookup(&granule);
 	if (narrow)
-		*narrow |= mask & -mask;
+		*narrow |= lowest_bit(mask);
 }
 
-static __always_inline void mark_network6(const struct prefix6 *prefix)
+static __always_inline void mark_network6(struct hints *known, const struct prefix6 *place)
 {
-	struct question question = ask6_for_networks(&prefix->address);
-	__u32 mask = from_be32(prefix->mask.words_be[0]);
-	struct lengths6 *narrow;
+	__u32 mask = from_be32(place->mask.words_be[0]), top = from_be32(place->address.words_be[0]);
+	__u32 granule = granule6(mask == ~0U ? top : top & NARROW6);
+	struct question question;
+	struct lengths6 *lengths;
+	struct prefix6 prefix;
 
+#pragma unroll
+	for (int word = 0; word < 4; word++) {
+		prefix.mask.words_be[word] = place->mask.words_be[word];
+		prefix.address.words_be[word] = place->address.words_be[word] & place->mask.words_be[word];
+	}
+	question = ask_prefix6(&prefix);
+	mark(prefix_word(known, &question), &question);
 	if (mask < NARROW6) {
-		mark_wide(1, from_be32(prefix->address.words_be[0]), mask);
+		mark_wide(&known->ipv6, top, mask);
 		return;
 	}
-	set_network_bits(&question);
-	narrow = lengths_near6(&prefix->address);
-	if (!narrow)
+	set(known->ipv6.granules, granule);
+	lengths = lengths6.lookup(&granule);
+	if (!lengths)
 		return;
 #pragma unroll
 	for (int word = 0; word < 4; word++) {
-		mask = from_be32(prefix->mask.words_be[word]);
-		if (word == 3 || !prefix->mask.words_be[word + 1]) {
-			narrow->words[word] |= mask & -mask;
-			return;
-		}
+		__u32 next = word < 3 ? from_be32(prefix.mask.words_be[word + 1]) : 0;
+		__u32 ends_here = (next >> 31) - 1; /* all ones unless the mask goes on, with a 1 */
+
+		lengths->words[word] |= lowest_bit(from_be32(prefix.mask.words_be[word])) & ends_here;
 	}
 }
 
@@ -649,40 +687,42 @@ int xdrop_mark(struct xdp_md *context)
 {
 	struct cursor cursor = at_start_of(context);
 	struct order *order = take(&cursor, sizeof(*order));
-	__u32 kind;
+	__u32 zero = 0;
+	struct hints *known = hints.lookup(&zero);
 
-	if (!order)
+	if (!order || !known)
 		return XDP_ABORTED;
-	kind = order->kind;
-	for (int i = 0; i < MARKS_AT_MOST; i++) {
-		if (kind == MARK_ADDRESSES4) {
+	if (order->kind == MARK_ADDRESSES4) {
+		for (int i = 0; i < ADDRESSES_AT_MOST; i++) {
 			__be32 *address_be = take(&cursor, sizeof(*address_be));
-			struct question question;
 
 			if (!address_be)
 				break;
-			question = ask4(*address_be);
-			set_address_bits(&question);
-		} else if (kind == MARK_ADDRESSES6) {
+			mark_address4(known, address_be);
+		}
+	} else if (order->kind == MARK_ADDRESSES6) {
+		for (int i = 0; i < ADDRESSES_AT_MOST; i++) {
 			struct ipv6_address *address = take(&cursor, sizeof(*address));
-			struct question question;
 
 			if (!address)
 				break;
-			question = ask6_for_addresses(address);
-			set_address_bits(&question);
-		} else if (kind == MARK_NETWORKS4) {
-			struct prefix4 *prefix = take(&cursor, sizeof(*prefix));
+			mark_address6(known, address);
+		}
+	} else if (order->kind == MARK_NETWORKS4) {
+		for (int i = 0; i < NETWORKS_AT_MOST; i++) {
+			struct prefix4 *place = take(&cursor, sizeof(*place));
 
-			if (!prefix)
+			if (!place)
 				break;
-			mark_network4(prefix);
-		} else {
-			struct prefix6 *prefix = take(&cursor, sizeof(*prefix));
+			mark_network4(known, place);
+		}
+	} else {
+		for (int i = 0; i < NETWORKS_AT_MOST; i++) {
+			struct prefix6 *place = take(&cursor, sizeof(*place));
 
-			if (!prefix)
+			if (!place)
 				break;
-			mark_network6(prefix);
+			mark_network6(known, place);
 		}
 	}
 	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;

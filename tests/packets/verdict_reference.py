@@ -1,7 +1,7 @@
 """The verdict on a frame, written down a second time from the contract alone.
 
-Nothing of xdropd is imported here, and nothing is done the way that xdrop.bpf.c does it: the list is a set of intervals,
-merged and searched, without prefixes, hashes or hints.
+Nothing of xdropd is imported here, and nothing is done the way that xdrop.bpf.c does it: the list is a set of
+intervals, merged and searched, without prefixes, hashes or hints.
 """
 
 from bisect import bisect_right

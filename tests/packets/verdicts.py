@@ -40,13 +40,12 @@ def ruleset(block: Iterable[str] = (), allow: Iterable[str] = ()) -> Ruleset:
     return ruleset_of(map(parse_span, block), map(parse_span, allow))
 
 
-def sizes_for(wanted: Ruleset) -> Sizes:
-    """Maps as the daemon would make them for a list."""
-    layout = wanted.whole_layout()
-    counts = {"cells": len(layout.cells)}
+def sizes_for(plan: Plan, wanted: Ruleset) -> Sizes:
+    """Maps as the daemon would make them for a list, put in place by a plan."""
+    counts = {"cells": len(plan.cells_added)}
     for version in VERSIONS:
-        counts[f"addresses{version}"] = len(layout.addresses[version])
-        counts[f"networks{version}"] = sum(prefix.version == version for prefix in layout.prefixes)
+        counts[f"addresses{version}"] = plan.new_addresses[version]
+        counts[f"networks{version}"] = plan.new_prefixes[version]
     return Sizes.to_hold(counts, max((source.number for source in wanted.sources), default=0))
 
 
@@ -63,8 +62,9 @@ class Verdicts:
     @classmethod
     def holding(cls, blueprint: Blueprint, wanted: Ruleset) -> "Verdicts":
         """A list in maps of its size."""
-        made = cls(blueprint, sizes_for(wanted))
-        made.put(wanted)
+        plan = difference(Layout(), wanted.whole_layout())
+        made = cls(blueprint, sizes_for(plan, wanted))
+        made.generation.apply(plan, since_s=1)
         return made
 
     def choose(self, *, log_interval_ns: int = 0, monitor: bool = False, pass_malformed: bool = False) -> None:

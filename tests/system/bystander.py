@@ -20,7 +20,7 @@ _SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 class _FilterProgram(ctypes.Structure):
     """struct sock_fprog (uapi/linux/filter.h)."""
 
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 def _only_from(source: str) -> list[tuple[int, int, int, int]]:

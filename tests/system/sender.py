@@ -51,8 +51,8 @@ def main(device: str, source_mac: str, target_mac: str, source: str, target: str
         + _instruction(_CALL, 0, _REDIRECT)
         + _instruction(_EXIT),
     )
-    # A test run registers its program with the XDP dispatcher and waits for an RCU grace period each time, 30 ms of them,
-    # unless the program is registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).
+    # A test run registers its program with the XDP dispatcher and waits 30 ms for RCU each time, unless the program is
+    # registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).
     registration = libbpf.attach_xdp(program, socket.if_nametoindex("lo"), libbpf.XDP_FLAGS_SKB_MODE)
     packet = frame(source_mac, target_mac, source, target)
     pause_s = FRAMES_A_RUN / int(rate)

@@ -100,7 +100,9 @@ def _held_elsewhere(machine: Machine) -> dict[str, set[int]]:
         except OSError:  # it is gone
             continue
         for kind in KINDS:
-            found[kind] |= {int(number) for text in said for number in re.findall(rf"^{kind}_id:\s+(\d+)", text, re.M)}
+            found[kind] |= {
+                int(number) for text in said for number in re.findall(rf"^{kind}_id:\s+(\d+)", text, re.MULTILINE)
+            }
     return found
 
 

@@ -21,6 +21,7 @@ from wire import NEIGHBOUR, VILLAIN
 from waiting import wait_until
 
 _PROGRAM_TEXT = "/usr/lib/python3/dist-packages/xdropd/bpf/xdrop.bpf.c"
+_FILTER = "/usr/lib/python3/dist-packages/xdropd/daemon/filter.py"
 _QUIET = "log_drops: 0\n"
 
 # Larger than what a small list's maps hold, so that the change from one to the other needs other maps.
@@ -65,12 +66,12 @@ LARGE = _list(*service.addresses(_MANY))
 
 @pytest.fixture(scope="module")
 def control(machine: Machine) -> Outcome:
-    """The same flood and ping with nothing of xdropd about: what a ping loses by itself, and that the counter counts."""
+    """The same flood and ping without xdropd: what a ping loses by itself, and that the counter counts."""
     prepare(machine)
     with Flood(machine) as flood:
         time.sleep(_CONTROL_SECONDS)
     print(f"\ncontrol, without xdropd: {flood.outcome}")
-    assert flood.outcome.passed > _CONTROL_SECONDS * AT_LEAST_A_SECOND * 0.9, flood.outcome
+    assert flood.outcome.passed >= 0.95 * flood.outcome.sent > 0, flood.outcome
     return flood.outcome
 
 
@@ -100,6 +101,15 @@ def _judge(
     begun()
 
 
+def _restart(machine: Machine) -> None:
+    """As `systemctl restart`, whose own verdict does not count: on hosts of mixed cgroups it may lose a race with the
+    removal of the unit's cgroup and start the process a second time.
+    """
+    before = service.main_pid(machine)
+    machine.run("systemctl", "restart", UNIT, check=False)
+    service.wait_for_another(machine, before)
+
+
 def _stored_is_bounded(machine: Machine) -> None:
     assert 0 < service.stored(machine) <= _STORED_AT_MOST
 
@@ -109,7 +119,7 @@ def test_restarts(running: Machine, control: Outcome, full: bool) -> None:
     counters = Counters(machine)
     with Flood(machine) as flood:
         for _ in range(rounds):
-            machine.run("systemctl", "restart", UNIT)
+            _restart(machine)
             counters.look()
     _judge("systemctl restart", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
@@ -129,12 +139,12 @@ def test_sudden_deaths(running: Machine, control: Outcome, full: bool, moment: s
             if moment == "start":
                 if number % 2:  # every other one changes the list as well
                     machine.write(BLOCKLIST, lists[number // 2 % 2])
-                machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+                machine.run("kill", "-KILL", str(before))
                 before = wait_until(lambda: _process_after(machine, before), within_s=10, what=f"seed {seed}")  # noqa: B023
             else:
                 machine.write(BLOCKLIST, lists[number % 2])
             time.sleep(chance.uniform(0, longest_s))
-            machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+            machine.run("kill", "-KILL", str(before), check=False)  # it may be the one before's successor already
             service.wait_for_another(machine, before)
             counters.look()
     _judge(
@@ -151,7 +161,7 @@ def test_hangs(running: Machine, control: Outcome, full: bool) -> None:
     """A stopped process cannot feed the watchdog: systemd kills it and starts another."""
     machine, rounds = running, 20 if full else 2
     service.drop_in(machine, "endurance", "RestartSec=50ms", "WatchdogSec=2", "TimeoutAbortSec=1")
-    machine.run("systemctl", "restart", UNIT)
+    _restart(machine)
     counters = Counters(machine)
     with Flood(machine) as flood:
         for _ in range(rounds):
@@ -174,6 +184,31 @@ def test_reloads(running: Machine, control: Outcome, full: bool, lists: tuple[st
     _judge("systemctl reload", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
 
+def test_upgrades_that_cannot_read_the_maps_in_force(running: Machine, control: Outcome, full: bool) -> None:
+    """As from a version with other structures: what is in force stays until a list of the new one's takes its place."""
+    machine, rounds = running, 20 if full else 2
+    original = machine.read(_FILTER)
+    other = original.replace("shapes.VOLUME_BYTES)", "shapes.VOLUME_BYTES + 8)")
+    assert other != original
+    counters = Counters(machine)
+    try:
+        with Flood(machine) as flood:
+            for _ in range(rounds):
+                machine.write(_FILTER, other)
+                _restart(machine)
+                assert "took over the running filter" in str(machine.journal(UNIT)[-4:])
+                assert service.lookup(machine, VILLAIN)["blocked"]
+                machine.write(_FILTER, original)
+                machine.write(BLOCKLIST, SMALL_TOO)
+                _restart(machine)
+                machine.write(BLOCKLIST, SMALL)
+                counters = Counters(machine)  # an entry that nobody could read begins anew
+                counters.look()
+    finally:
+        machine.write(_FILTER, original)
+    _judge("upgrade to other structures", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
+
+
 def test_upgrades(running: Machine, control: Outcome, full: bool) -> None:
     """To a build with another program text, with a list that needs other maps, and back."""
     machine, rounds = running, 20 if full else 2
@@ -186,7 +221,7 @@ def test_upgrades(running: Machine, control: Outcome, full: bool) -> None:
             for text, blocked in ((other, LARGE), (original, SMALL)):
                 machine.write(_PROGRAM_TEXT, text)
                 machine.write(BLOCKLIST, blocked)
-                machine.run("systemctl", "restart", UNIT)
+                _restart(machine)
                 counters.look()
     _judge("upgrade and back", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
     assert wire.answers(machine, NEIGHBOUR)

@@ -160,17 +160,16 @@ def test_interfaces_named_are_filtered_from_the_boot_on(stopped: Machine) -> Non
 
 
 @pytest.mark.parametrize(
-    ("what", "lines"),
+    "lines",
     [
-        ("hangs", "[Unit]\nJobRunningTimeoutSec=2\n[Service]\nExecStart=\nExecStart=/usr/bin/sleep infinity\n"),
-        ("fails", "[Service]\nExecStart=\nExecStart=/usr/bin/false\n"),
+        "[Unit]\nJobRunningTimeoutSec=2\n[Service]\nExecStart=\nExecStart=/usr/bin/sleep infinity\n",
+        "[Service]\nExecStart=\nExecStart=/usr/bin/false\n",
     ],
+    ids=["hangs", "fails"],
 )
-def test_a_start_that_goes_wrong_does_not_keep_the_machine_from_its_network(
-    stopped: Machine, what: str, lines: str
-) -> None:
+def test_a_start_that_goes_wrong_does_not_keep_the_machine_from_its_network(stopped: Machine, lines: str) -> None:
     machine = stopped
-    drop_in = f"/etc/systemd/system/{UNIT}.d/{what}.conf"
+    drop_in = f"/etc/systemd/system/{UNIT}.d/test.conf"
     machine.run("mkdir", "--parents", drop_in.rpartition("/")[0])
     machine.write(drop_in, lines)
     machine.run("systemctl", "enable", "--quiet", UNIT)

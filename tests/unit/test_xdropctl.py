@@ -1,26 +1,21 @@
-"""xdropctl against a daemon that says what the test wants: a real control server in a thread, real processes ask it."""
+"""xdropctl as a process, against a daemon that says what the test wants; and the pieces it is made of."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from spoken import ROW, STATUS, XDROPCTL, Spoken, environment
+from terminal import Terminal
 
 from waiting import wait_until
 from xdropd import errors
@@ -28,93 +23,16 @@ from xdropd.commands import arguments, batch, exits, reports, tables, top
 from xdropd.commands.arguments import WrongLine
 from xdropd.commands.tables import Column, Row, Screen
 from xdropd.errors import Problem, RefusedFile
-from xdropd.host.control import ControlServer, Reply
+from xdropd.host.control import Reply
 
-SOURCE = Path(__file__).parents[2] / "src"
-XDROPCTL = [sys.executable, "-m", "xdropd.commands.xdropctl"]
 NOW = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
 WIDE = Screen(None, has_colours=False, has_unicode=True)
-
-Answers = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
-
-ROW: dict[str, Any] = {
-    "entry": "203.0.113.0/24",
-    "source": "/etc/xdrop/blocklist.yaml",
-    "line": 12,
-    "reason": "ssh brute force",
-    "since": "2026-12-01T02:00:00Z",
-    "until": None,
-    "packets": 1234,
-    "bytes": 56789,
-    "last_seen": "2026-12-01T02:59:56Z",
-}
-STATUS: dict[str, Any] = {
-    "state": "enforcing",
-    "degraded": False,
-    "troubles": [],
-    "version": "1.0.0",
-    "ready": True,
-    "progress": "",
-    "interfaces": [{"name": "eth0", "mode": "native", "program_id": 42}],
-    "entries": {"ipv4": 1204, "ipv6": 1, "networks": 3, "allowed": 2},
-    "packets": {"passed": 1000000, "dropped": 1234, "malformed": 0},
-    "bytes": {"passed": 5000000, "dropped": 56789, "malformed": 0},
-    "reload": {"at": "2026-12-01T02:59:00Z", "ok": True, "problems": []},
-    "narrowed": [],
-}
-
-
-class Spoken:
-    """A control server whose verbs answer what the test puts into `answers`. `requests` is what came, in order."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.answers: dict[str, Reply | list[Reply] | Answers] = {}
-        self.requests: list[Mapping[str, Any]] = []
-        self.bugs: list[BaseException] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._there = threading.Event()
-
-    def __enter__(self) -> "Spoken":
-        self._thread.start()
-        assert self._there.wait(5)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert self.bugs == []
-
-    def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            server = ControlServer(self.path, self._answer, self.bugs.append)
-            server.register(selector)
-            self._there.set()
-            while not self._stop.is_set():
-                for key, _ in selector.select(0.01):
-                    key.data()
-                server.turn()
-            server.close()
-
-    def _answer(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        self.requests.append(request)
-        answer = self.answers[request["verb"]]
-        if callable(answer):
-            yield from answer(request)
-        else:
-            yield from answer if isinstance(answer, list) else [answer]
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Spoken]:
     with Spoken(tmp_path / "control.sock") as spoken:
         yield spoken
-
-
-def environment(**more: str) -> dict[str, str]:
-    keep = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "TERM")}
-    return {**keep, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "utf-8", "TERM": "xterm", **more}
 
 
 def run(path: Path, *words: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -711,61 +629,10 @@ def test_until() -> None:
 # ---- a terminal ----
 
 
-class Terminal:
-    """A process on a terminal of its own; `frame` is the last whole screen that it drew."""
-
-    def __init__(self, command: list[Any], columns: int, lines: int, **more: str) -> None:
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.before = termios.tcgetattr(slave)
-        self._slave = slave
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *command], stdin=slave, stdout=slave, stderr=slave, env=environment(**more)
-        )
-        self._output = b""
-        os.set_blocking(self._master, False)
-
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._slave)
-        os.close(self._master)
-
-    @property
-    def output(self) -> str:
-        with contextlib.suppress(BlockingIOError, OSError):
-            while more := os.read(self._master, 1 << 16):
-                self._output += more
-        return self._output.decode()
-
-    @property
-    def frame(self) -> list[str]:
-        """Lines of the last screen that is complete, without colours."""
-        frames = self.output.split("\x1b[H")[1:]
-        whole = [frame for frame in frames if "\x1b[J" in frame]
-        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", whole[-1].partition("\x1b[J")[0]) if whole else ""
-        return text.split("\r\n")
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def modes(self) -> list[Any]:
-        return termios.tcgetattr(self._slave)
-
-    def end(self) -> int:
-        """Its exit status. The terminal is read meanwhile: nobody can leave one that does not take their last words."""
-        wait_until(lambda: self.output is not None and self.process.poll() is not None, within_s=10)
-        return self.process.returncode
-
-
 def test_colours_only_on_a_terminal_that_wants_them(daemon: Spoken) -> None:
     daemon.answers["list"] = [{"row": ROW}, {"result": {}}]
     for more, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)):
-        with Terminal([*XDROPCTL, "--socket", daemon.path, "list"], 60, 24, **more) as terminal:
+        with Terminal([*XDROPCTL, "--socket", daemon.path, "list"], 60, 24, environment(**more)) as terminal:
             assert terminal.end() == 0
             assert ("\x1b[" in terminal.output) is coloured
             shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.output).splitlines()
@@ -801,7 +668,7 @@ def _entries_shown(terminal: Terminal) -> list[str]:
 
 def test_top_live(daemon: Spoken) -> None:
     _busy(daemon)
-    with Terminal([*XDROPCTL, "--socket", daemon.path, "top"], 100, 24) as terminal:
+    with Terminal([*XDROPCTL, "--socket", daemon.path, "top"], 100, 24, environment()) as terminal:
         wait_until(lambda: _entries_shown(terminal) == ["192.0.2.1", "192.0.2.2", "192.0.2.3"], within_s=5)
         assert "1,234 packets dropped" in terminal.frame[0]
         assert len(terminal.frame) == 24
@@ -827,7 +694,7 @@ def test_top_live(daemon: Spoken) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_top_leaves_the_terminal_as_it_was(daemon: Spoken, number: signal.Signals) -> None:
     _busy(daemon)
-    with Terminal([*XDROPCTL, "--socket", daemon.path, "top"], 100, 24) as terminal:
+    with Terminal([*XDROPCTL, "--socket", daemon.path, "top"], 100, 24, environment()) as terminal:
         wait_until(lambda: _entries_shown(terminal), within_s=5)
         (child,) = Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text().split() or [
             ""
@@ -841,7 +708,7 @@ def test_top_leaves_the_terminal_as_it_was(daemon: Spoken, number: signal.Signal
 def test_top_goes_on_while_the_daemon_is_away(tmp_path: Path) -> None:
     spoken = Spoken(tmp_path / "control.sock")
     _busy(spoken)
-    with Terminal([*XDROPCTL, "--socket", spoken.path, "top"], 100, 24) as terminal:
+    with Terminal([*XDROPCTL, "--socket", spoken.path, "top"], 100, 24, environment()) as terminal:
         with spoken:
             wait_until(lambda: _entries_shown(terminal), within_s=5)
         wait_until(lambda: "does not answer" in terminal.frame[0], within_s=10)
@@ -855,7 +722,7 @@ def test_top_goes_on_while_the_daemon_is_away(tmp_path: Path) -> None:
 
 
 def test_top_that_never_met_a_daemon_says_so(tmp_path: Path) -> None:
-    with Terminal([*XDROPCTL, "--socket", tmp_path / "nobody", "top"], 100, 24) as terminal:
+    with Terminal([*XDROPCTL, "--socket", tmp_path / "nobody", "top"], 100, 24, environment()) as terminal:
         assert terminal.end() == exits.UNAVAILABLE
         assert "systemctl start xdropd" in terminal.output
         assert terminal.modes() == terminal.before

@@ -6,9 +6,10 @@ have been carried over. So at any instant a process that starts finds everything
 can tell what is in force: the highest generation that an interface runs, and below it what is yet to be carried over.
 Whatever else it finds is left from an end between two steps, and goes.
 
-Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many there are), sources.
+Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -145,30 +146,33 @@ class Filter:
 
         True if packets meet a filter, which must not end then. `generation` is None all the same if its maps are not
         such as this version understands, or not all there: `start` then puts a list in force on the same attachments.
+        The other way round, there may be a generation with its counts and no interface for now.
         """
         found = _Found.in_store(inherited)
         for name, descriptor in found.useless:
             self._drop({name: descriptor})
         self._shared = found.shared
+        if found.sources is not None:
+            self.sources = SourceNumbers(found.sources)
         self._adopt_interfaces(found)
         self._adopt_generations(found)
-        if self.generation is None or found.sources is None:
-            self._systemd.forget(["sources"])
+        if found.sources is None:
             self._systemd.store({"sources": self.sources.descriptor})
-        return bool(self.attachments) or self.generation is not None
+        return bool(self.attachments)
 
     def _adopt_interfaces(self, found: _Found) -> None:
         for ifindex, parts in found.interfaces.items():
-            maps = {name: parts[name] for name in INTERFACE_MAPS if name in parts}
+            useless = set(parts)
             for mode in attachment.MODE_FLAGS:
-                link = parts.get(f"link.{mode}")
-                if link is None or len(maps) < len(INTERFACE_MAPS) or len(parts) != len(maps) + 1:
+                names = {*INTERFACE_MAPS, f"link.{mode}"}
+                if ifindex in self.attachments or not names <= parts.keys():
                     continue
-                candidate = Attachment(ifindex, mode, link, maps)
+                maps = {name: parts[name] for name in INTERFACE_MAPS}
+                candidate = Attachment(ifindex, mode, parts[f"link.{mode}"], maps)
                 if candidate.is_attached and candidate.in_force:
                     self.attachments[ifindex] = candidate
-            if ifindex not in self.attachments:
-                self._drop({f"if.{ifindex}.{name}": descriptor for name, descriptor in parts.items()})
+                    useless -= names
+            self._drop({f"if.{ifindex}.{name}": parts[name] for name in useless})
 
     def _adopt_generations(self, found: _Found) -> None:
         in_force = {kept.in_force for kept in self.attachments.values()}
@@ -187,8 +191,6 @@ class Filter:
                 self._drop({f"gen.{number}.{stamp}.{map_count}.{name}": at for name, at in parts.items()})
         if self.generation is None:
             return
-        assert found.sources is not None
-        self.sources = SourceNumbers(found.sources)
         for generation in (self.generation, *self._retired):
             for name in list(generation.programs):
                 program, _, ifindex = name.partition(".")
@@ -256,7 +258,7 @@ class Filter:
         counts["cells"] = len(wide.cells_added)
         sizes = Sizes.to_hold(counts, self.sources.highest)
         room = self._room_for(counts["addresses4"])
-        generation = Generation.build(blueprint, self._new_number(), self._stamp, sizes, self._shared, room)
+        generation = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp, room)
         try:
             for version in VERSIONS:
                 for number, keys in bulk[version]:
@@ -310,7 +312,7 @@ class Filter:
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
-        new = Generation.build(blueprint, self._new_number(), self._stamp, sizes, self._shared)
+        new = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp)
         try:
             yield from new.clone_from(old)
             new.apply(plan, int(now_s), self._parked)
@@ -399,6 +401,7 @@ class Filter:
         """Compare the maps with what should be in them, and mend the difference. The plan tells what was wrong."""
         generation = self.generation
         assert generation
+        self.agree()
         plan = difference(generation.layout(), wanted)
         if plan:
             generation.apply(plan, int(now_s), self._parked)
@@ -501,13 +504,11 @@ class Filter:
         return self.generation.source_volume(number) if self.generation else Volume(0, 0)
 
     def samples(self) -> Iterator[shapes.Sample]:
-        """Sampled drops since the last call."""
+        """Sampled drops since the last call. If the kernel refuses, there are none, and nothing else depends on it."""
         queue = self._shared.get("samples")
-        while queue is not None:
-            found = libbpf.pop(queue, shapes.SAMPLE_BYTES)
-            if found is None:
-                return
-            yield shapes.read_sample(found)
+        with contextlib.suppress(KernelError):
+            while queue is not None and (found := libbpf.pop(queue, shapes.SAMPLE_BYTES)) is not None:
+                yield shapes.read_sample(found)
 
 
 def _without_addresses(ruleset: Ruleset) -> Layout:

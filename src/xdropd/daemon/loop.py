@@ -48,7 +48,7 @@ from xdropd.text.settings import Settings
 
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
-_RETRY_SECONDS_AT_MOST = 300.0
+_RETRY_SECONDS_AT_MOST = 60.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
@@ -206,8 +206,8 @@ class Daemon:
         """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
         self.telling.trouble("kernel", (f"the kernel refuses a change, it will be tried again: {refusal}",), "kernel")
         self.last_reload = ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
-        self._retry_at = time.monotonic() + self._retry_seconds
-        self._retry_seconds = min(2 * self._retry_seconds, _RETRY_SECONDS_AT_MOST)
+        if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
+            self._retry_at = time.monotonic() + self._retry_seconds
         self._systemd.ready(self.status_line())
 
     def _tick(self) -> None:
@@ -229,8 +229,10 @@ class Daemon:
             self._settle()
         if now >= self._retry_at and self.telling.troubles.keys() & {"kernel", "interfaces"}:
             self._retry_at = now + self._retry_seconds
-            if "kernel" in self.telling.troubles and not self._wanted_reloads:
-                self.request_reload()
+            if "kernel" in self.telling.troubles:
+                self._retry_seconds = min(2 * self._retry_seconds, _RETRY_SECONDS_AT_MOST)
+                if not self._wanted_reloads:
+                    self.request_reload()
             self._sync_interfaces()
         if now >= self._reconcile_at:
             self._reconcile_at = now + _RECONCILE_SECONDS
@@ -289,7 +291,7 @@ class Daemon:
             self._log.notice("adopt", "took over the running filter")
         if not adopted or not self.filter.is_current:
             self._program.prepare()
-        if not adopted:
+        if self.filter.generation is None:
             self.filter.expect(self.catalogue.lines_at_most())
         yield
         refusals = self._load_settings_at_start(adopted)
@@ -305,10 +307,14 @@ class Daemon:
             self._show_progress(f"putting {total} entries in force")
             yield
             yield from self._patiently(self._await_program())
-            for _ in self._patiently(self._begin_with(ruleset, now_s, adopted)):
+            for _ in self._patiently(self._begin_with(ruleset, now_s)):
                 self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
                 yield
             self.ruleset = ruleset
+        elif self.filter.generation is not None and not self.filter.is_current:
+            yield from self._patiently(self._await_program())
+            layout = self.filter.generation.layout()
+            yield from self._patiently(self.filter.change(difference(layout, layout), lambda *_: False, now_s))
         self._choose()
         failures = self._sync_interfaces()
         if failures and not adopted and not self.filter.attachments and len(failures) == 1:
@@ -327,12 +333,12 @@ class Daemon:
             self._show_progress("compiling the BPF program")
             yield
 
-    def _begin_with(self, ruleset: Ruleset, now_s: float, adopted: bool) -> Iterator[None]:
-        if not adopted:
+    def _begin_with(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
+        """Put a list in force when only the maps, if there are any, can tell what was before."""
+        generation = self.filter.generation
+        if generation is None:
             yield from self.filter.start(ruleset, now_s)
             return
-        generation = self.filter.generation
-        assert generation
         plan = difference(generation.layout(), ruleset.whole_layout())
         yield
         yield from self.filter.change(plan, _lister(ruleset), now_s)
@@ -445,15 +451,12 @@ class Daemon:
         ruleset, change = self._compose(reading, now_s, fresh=False)
         yield
         if self.ruleset is None or "kernel" in self.telling.troubles:
-            generation = self.filter.generation
-            assert generation
-            before, after = generation.layout(), ruleset.whole_layout()
+            yield from self._patiently(self._begin_with(ruleset, now_s))
         else:
             change.region.update(self.ruleset.exempt_changes(ruleset))
-            before, after = self.ruleset.layout(change.region), ruleset.layout(change.region)
-        plan = difference(before, after)
-        yield
-        yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
+            plan = difference(self.ruleset.layout(change.region), ruleset.layout(change.region))
+            yield
+            yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
         self.ruleset = ruleset
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel", ())

@@ -306,6 +306,22 @@ class Requests:
             daemon.distrust_kernel(refusal)
             raise
         daemon.note_ends()
+        self._log_change(source_name, records)
+
+    def _log_change(self, source_name: str, records: list[Record]) -> None:
+        """One line a batch, with the entry where there is but one."""
+        first, log = records[0], self._daemon.telling.log
+        if first.operation == "block":
+            event, done = "block", f"blocked by {source_name}"
+            if first.until is not None:
+                done += f" until {_moment(first.until)}"
+            done += f": {first.reason}" if first.reason else ""
+        else:
+            event, done = "unblock", f"taken back by {source_name}"
+        if len(records) == 1:
+            log.info(event, f"{first.entry} {done}", source=source_name, entry=first.entry)
+        else:
+            log.info(event, f"{len(records)} entries {done}", source=source_name)
 
     def _reload(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         accept = _optional(request, "accept")

@@ -37,8 +37,9 @@ _NETWORKS = {4: "networks4", 6: "networks6"}
 
 _KEYS_A_BATCH = 1 << 16
 _WORDS_AT_LEAST = 1 << 8
-_WORDS_AT_MOST = 1 << 18
-_MARKS_A_WORD = 4
+_WORDS_AT_MOST = 1 << 24  # what the program's hash can tell apart
+_ADDRESSES_A_WORD = 8  # at most, and at least half of it: few false alarms, in 1 MB for a million
+_PREFIXES_A_WORD = 4
 _TRIES = 4
 
 _P = ParamSpec("_P")
@@ -68,6 +69,11 @@ def roomy(count: int) -> int:
     return min(power, max(1024, count + count // 4)) if power >= count + count // 50 else count + count // 4
 
 
+def _words(keys: int, keys_a_word: int) -> int:
+    """How many words a filter for so many keys gets: a power of two."""
+    return min(max(1 << (keys // keys_a_word).bit_length(), _WORDS_AT_LEAST), _WORDS_AT_MOST)
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How many entries the FITTED maps hold."""
@@ -78,13 +84,12 @@ class Sizes:
     networks6: int = 1024
     cells: int = 1024
     sources: int = 64
-    filter: int = _WORDS_AT_LEAST
+    address_filter: int = _WORDS_AT_LEAST
+    prefix_filter: int = _WORDS_AT_LEAST
 
     @classmethod
     def to_hold(cls, layout_counts: Mapping[str, int], source_number: int) -> "Sizes":
         """Sizes with room to grow for so many keys a map, and for source numbers up to `source_number`."""
-        marks = layout_counts["addresses4"] + layout_counts["addresses6"] + 32 * layout_counts["networks4"]
-        words = 1 << (max(marks, 1) // _MARKS_A_WORD).bit_length()
         return cls(
             addresses4=roomy(layout_counts["addresses4"]),
             addresses6=roomy(layout_counts["addresses6"]),
@@ -92,7 +97,8 @@ class Sizes:
             networks6=roomy(layout_counts["networks6"]),
             cells=roomy(layout_counts["cells"] + 1),
             sources=max(64, 2 * source_number),
-            filter=min(max(words, _WORDS_AT_LEAST), _WORDS_AT_MOST),
+            address_filter=_words(layout_counts["addresses4"] + layout_counts["addresses6"], _ADDRESSES_A_WORD),
+            prefix_filter=_words(layout_counts["networks4"] + layout_counts["networks6"], _PREFIXES_A_WORD),
         )
 
 
@@ -149,9 +155,9 @@ class Generation:
         cls,
         blueprint: Blueprint,
         number: int,
-        stamp: str,
         sizes: Sizes,
         shared: Mapping[str, int],
+        stamp: str = "",
         ready_made: Mapping[str, int] = MappingProxyType({}),
     ) -> "Generation":
         """Create empty maps of these sizes (but for what is `ready_made`) and the programs the daemon runs itself.
@@ -163,7 +169,8 @@ class Generation:
         try:
             for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS - ready_made.keys():
                 maps[name] = insist(create, blueprint, name, getattr(sizes, name, None))
-            insist(libbpf.update, maps["filter_mask"], shapes.number(0), shapes.number(sizes.filter - 1))
+            hints = shapes.hints(sizes.address_filter, sizes.prefix_filter)
+            insist(libbpf.update, maps["hints"], shapes.number(0), hints)
             everything = {**maps, **shared}
             for name in ("xdrop_mark", "xdrop_carry"):
                 programs[name] = insist(load, blueprint, name, everything)
@@ -263,12 +270,9 @@ class Generation:
                 pack_keys(version, plan.addresses_set[version]),
             )
         self._mark_prefixes([*plan.exempt_set, *(prefix for prefix, _ in plan.listed_set)])
-        for listed in plan.cells_added:
-            self._add_cell(listed, since_s)
-        for prefix in plan.exempt_set:
-            self._set_prefix(prefix, None)
-        for prefix, listed in plan.listed_set:
-            self._set_prefix(prefix, listed)
+        self._add_cells({listed: since_s for listed in plan.cells_added})
+        self._set_prefixes(dict.fromkeys(plan.exempt_set, 0))
+        self._set_prefixes({prefix: self.cells[listed] for prefix, listed in plan.listed_set})
         for version in VERSIONS:
             self._set_addresses(version, plan.addresses_set[version], since_s, known)
         for version in VERSIONS:
@@ -307,25 +311,33 @@ class Generation:
         blob = pack_keys(version, gone)
         insist(libbpf.delete_batch, self.maps[name], blob, len(gone))
 
-    def _set_prefix(self, prefix: Prefix, listed: Listed | None) -> None:
-        name = _NETWORKS[prefix.version]
-        number = self.cells[listed] if listed else 0
-        insist(libbpf.update, self.maps[name], shapes.prefix(*prefix), shapes.number(number))
+    def _set_prefixes(self, numbers: Mapping[Prefix, int]) -> None:
+        for version in VERSIONS:
+            keys = b"".join(shapes.prefix(*prefix) for prefix in numbers if prefix.version == version)
+            values = b"".join(shapes.number(cell) for prefix, cell in numbers.items() if prefix.version == version)
+            if keys:
+                count = len(values) // shapes.NUMBER_BYTES
+                insist(libbpf.update_batch, self.maps[_NETWORKS[version]], keys, values, count)
 
     def _remove_prefix(self, prefix: Prefix) -> None:
         name = _NETWORKS[prefix.version]
         key = shapes.prefix(*prefix)
         insist(lambda: libbpf.delete(self.maps[name], key) or libbpf.delete(self.maps[name], key))  # "not there"? Sure?
 
-    def _add_cell(self, listed: Listed, since_s: int) -> None:
-        if listed in self.cells:
-            return
-        number = self._free_cells.pop() if self._free_cells else self._next_cell
-        history = History(0, 0, 0, since_s, listed.source)
-        value = shapes.cell(history, listed.span.version, listed.span.first, listed.span.last)
-        insist(libbpf.update, self.maps["cells"], shapes.number(number), value)
-        self._next_cell = max(self._next_cell, number + 1)
-        self.cells[listed] = number
+    def _add_cells(self, since_s: Mapping[Listed, int]) -> None:
+        """Networks and ranges that nobody hit yet, each with the moment since when it is listed."""
+        added = [listed for listed in since_s if listed not in self.cells]
+        reused = self._free_cells[max(0, len(self._free_cells) - len(added)) :]
+        numbers = [*reused, *range(self._next_cell, self._next_cell + len(added) - len(reused))]
+        values = b"".join(
+            shapes.cell(History(0, 0, 0, since_s[listed], listed.source), *listed.span) for listed in added
+        )
+        if added:
+            keys = b"".join(map(shapes.number, numbers))
+            insist(libbpf.update_batch, self.maps["cells"], keys, values, len(added))
+        del self._free_cells[len(self._free_cells) - len(reused) :]
+        self._next_cell += len(added) - len(reused)
+        self.cells.update(zip(added, numbers, strict=True))
 
     def _remove_cell(self, listed: Listed) -> None:
         number = self.cells.pop(listed, None)
@@ -334,7 +346,7 @@ class Generation:
             self._free_cells.append(number)
 
     def _mark(self, kind: int, item_bytes: int, items: bytes) -> None:
-        step = item_bytes * shapes.MARKS_AT_MOST
+        step = item_bytes * shapes.MARKS_AT_MOST[kind]
         for at in range(0, len(items), step):
             self._order("xdrop_mark", shapes.order(kind, items[at : at + step]))
 
@@ -363,11 +375,10 @@ class Generation:
             for keys, values, _ in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
                 sources = memoryview(values).cast("I")[shapes.SOURCE_AT :: shapes.HISTORY_BYTES // 4]
                 addresses[version].update(zip(unpack_keys(version, keys), sources.tolist(), strict=True))
-            size = shapes.PREFIX_BYTES[version]
-            for keys, values, count in self._batches(_NETWORKS[version], shapes.NUMBER_BYTES):
-                for at in range(count):
-                    first, length_bits = shapes.read_prefix(version, keys[at * size : (at + 1) * size])
-                    number = shapes.read_number(values[at * 4 : at * 4 + 4])
+            for keys, values, _ in self._batches(_NETWORKS[version], shapes.NUMBER_BYTES):
+                for (first, length_bits), number in zip(
+                    shapes.read_prefixes(version, keys), shapes.read_numbers(values), strict=True
+                ):
                     lost = Listed(Span(version, first, first), -1)  # a cell that is gone: differs from anything wanted
                     prefixes[Prefix(version, first, length_bits)] = by_number.get(number, lost) if number else None
             self.used[_ADDRESSES[version]] = len(addresses[version])
@@ -377,10 +388,10 @@ class Generation:
     def _learn_cells(self) -> None:
         self.cells, self._free_cells, self._next_cell = {}, [], 1
         free = []
-        for keys, values, count in self._batches("cells", shapes.CELL_BYTES):
-            for at in range(count):
-                number = shapes.read_number(keys[at * 4 : at * 4 + 4])
-                history, version, first, last = shapes.read_cell(values[at * shapes.CELL_BYTES :][: shapes.CELL_BYTES])
+        for keys, values, _ in self._batches("cells", shapes.CELL_BYTES):
+            for number, (history, version, first, last) in zip(
+                shapes.read_numbers(keys), shapes.read_cells(values), strict=True
+            ):
                 if version in VERSIONS and number:
                     self.cells[Listed(Span(version, first, last), history.source)] = number
                     self._next_cell = max(self._next_cell, number + 1)
@@ -452,30 +463,37 @@ class Generation:
                 self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], keys)
                 self.used[name] += count
                 yield
-        self.cells, self._free_cells, self._next_cell = dict(old.cells), list(old._free_cells), old._next_cell
-        for listed, number in self.cells.items():
-            history = old.cell_history(listed)
-            since_s = history.since_s if history else 0
-            blank_cell = shapes.cell(
-                History(0, 0, 0, since_s, listed.source), listed.span.version, listed.span.first, listed.span.last
-            )
-            insist(libbpf.update, self.maps["cells"], shapes.number(number), blank_cell)
-        yield
-        for version in VERSIONS:
-            name, size = _NETWORKS[version], shapes.PREFIX_BYTES[version]
-            for keys, values, count in old._batches(name, shapes.NUMBER_BYTES):
-                insist(libbpf.update_batch, self.maps[name], keys, values, count)
-                self._mark_prefixes(
-                    Prefix(version, *shapes.read_prefix(version, keys[at * size : (at + 1) * size]))
-                    for at in range(count)
+        new_number = {0: 0}  # numbers in a larger map may be above what a smaller one holds
+        for keys, values, _ in old._batches("cells", shapes.CELL_BYTES):
+            found = {
+                number: (Listed(Span(version, first, last), history.source), history.since_s)
+                for number, (history, version, first, last) in zip(
+                    shapes.read_numbers(keys), shapes.read_cells(values), strict=True
                 )
-                self.used[name] += count
+                if number and version
+            }
+            self._add_cells(dict(found.values()))
+            new_number.update((number, self.cells[listed]) for number, (listed, _) in found.items())
+            yield
+        for version in VERSIONS:
+            name = _NETWORKS[version]
+            for keys, values, _ in old._batches(name, shapes.NUMBER_BYTES):
+                copied = {
+                    Prefix(version, first, length_bits): new_number[number]
+                    for (first, length_bits), number in zip(
+                        shapes.read_prefixes(version, keys), shapes.read_numbers(values), strict=True
+                    )
+                    if number in new_number
+                }
+                self._mark_prefixes(copied)
+                self._set_prefixes(copied)
+                self.used[name] += len(copied)
                 yield
 
     def carry_from(self, old: "Generation") -> Iterator[None]:
         """Move here what the other generation counted, now that no packet meets it any more. Yields between batches.
 
-        A step adds here what it then clears there. Begun again after an end in the middle, it goes on with what is left.
+        A step adds here what it then clears there. Begun again after an end in the middle, it goes on where that was.
         """
         if not self.cells:
             self._learn_cells()
@@ -489,9 +507,7 @@ class Generation:
             history = old.cell_history(listed)
             if history and history.packets:
                 if listed in self.cells:
-                    self._carry(
-                        shapes.CARRY_CELLS, [shapes.carry(shapes.number(self.cells[listed]), *history[:3])]
-                    )
+                    self._carry(shapes.CARRY_CELLS, [shapes.carry(shapes.number(self.cells[listed]), *history[:3])])
                 cleared = shapes.cell(history.cleared(), listed.span.version, listed.span.first, listed.span.last)
                 insist(libbpf.update, old.maps["cells"], shapes.number(number), cleared)
         for number in range(min(old.size_of("sources"), self.size_of("sources"))):
@@ -547,9 +563,11 @@ def without_counts(histories: bytes) -> bytes:
 
 
 def places_of(prefix: Prefix) -> list[bytes]:
-    """What xdrop_mark is told of a prefix: itself at each /24 (IPv6: /32) that it touches; at each /12 if short."""
-    width = WIDTH[prefix.version]
-    granule_bits = 12 if prefix.length_bits < shapes.NARROW_BITS[prefix.version] else {4: 24, 6: 32}[prefix.version]
-    step = 1 << width - granule_bits
-    end = prefix.first + (1 << width - prefix.length_bits)
-    return [shapes.prefix(prefix.version, first, prefix.length_bits) for first in range(prefix.first, end, step)]
+    """What xdrop_mark is told of a prefix: itself at each granule that it touches; at each /12 if it is wide."""
+    version, first, length_bits = prefix
+    granule_bits = 12 if length_bits < shapes.NARROW_BITS[version] else shapes.GRANULE_BITS[version]
+    if length_bits >= granule_bits:
+        return [shapes.prefix(version, first, length_bits)]
+    step = 1 << WIDTH[version] - granule_bits
+    end = first + (1 << WIDTH[version] - length_bits)
+    return [shapes.prefix(version, place, length_bits) for place in range(first, end, step)]

@@ -4,14 +4,16 @@ Each name and order here is that of the C file; nothing else in Python knows the
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 PASSED, DROPPED, MALFORMED = range(3)  # enum verdict
 
 MARK_ADDRESSES = {4: 0, 6: 1}
 MARK_NETWORKS = {4: 2, 6: 3}
-MARKS_AT_MOST = 96  # so many prefix6 fit into the one page that test packets have
+MARKS_AT_MOST = {0: 64, 1: 64, 2: 16, 3: 16}  # by kind: ADDRESSES_AT_MOST, NETWORKS_AT_MOST
 NARROW_BITS = {4: 13, 6: 20}  # NARROW4, NARROW6
+GRANULE_BITS = {4: 16, 6: 20}  # the widest granules that are not /12s
 CARRY_ADDRESSES = {4: 0, 6: 1}
 CARRY_CELLS = 2
 CARRY_SOURCES = 3
@@ -29,6 +31,7 @@ _SETTINGS = struct.Struct("=QII")
 _SAMPLE = struct.Struct("=16sIIII")
 _CARRY = struct.Struct("=16sQQQ")
 _ORDER = struct.Struct("=IIII")
+_HINTS_BYTES = 8 + 2 * (8 + (1 << 12) // 8 + (1 << 16) // 8)  # two words, two of struct overview
 
 HISTORY_BYTES = _HISTORY.size
 CELL_BYTES = _CELL.size
@@ -77,9 +80,9 @@ def number(value: int) -> bytes:
     return struct.pack("=I", value)
 
 
-def read_number(data: bytes) -> int:
-    """A __u32."""
-    return int(struct.unpack("=I", data)[0])
+def read_numbers(data: bytes) -> list[int]:
+    """An array of __u32."""
+    return memoryview(data).cast("I").tolist()
 
 
 def read_history(data: bytes) -> History:
@@ -98,11 +101,11 @@ def cell(history: History, version: int, first: int, last: int) -> bytes:
     return _CELL.pack(*history, first.to_bytes(width, "big"), last.to_bytes(width, "big"), version, 0)
 
 
-def read_cell(data: bytes) -> tuple[History, int, int, int]:
-    """struct cell as (history, version, first, last); version 0 for a free cell."""
-    *history, first, last, version, _ = _CELL.unpack(data)
-    width = ADDRESS_BYTES.get(version, 0)
-    return History(*history), version, int.from_bytes(first[:width], "big"), int.from_bytes(last[:width], "big")
+def read_cells(data: bytes) -> Iterator[tuple[History, int, int, int]]:
+    """An array of struct cell, each as (history, version, first, last); version 0 for a free cell."""
+    for *history, first, last, version, _ in _CELL.iter_unpack(data):
+        width = ADDRESS_BYTES.get(version, 0)
+        yield History(*history), version, int.from_bytes(first[:width], "big"), int.from_bytes(last[:width], "big")
 
 
 def prefix(version: int, first: int, length_bits: int) -> bytes:
@@ -112,10 +115,16 @@ def prefix(version: int, first: int, length_bits: int) -> bytes:
     return first.to_bytes(width, "big") + mask.to_bytes(width, "big")
 
 
-def read_prefix(version: int, data: bytes) -> tuple[int, int]:
-    """struct prefix4 or prefix6 as (first, length_bits)."""
+def read_prefixes(version: int, data: bytes) -> Iterator[tuple[int, int]]:
+    """An array of struct prefix4 or prefix6, each as (first, length_bits)."""
     width = ADDRESS_BYTES[version]
-    return int.from_bytes(data[:width], "big"), int.from_bytes(data[width:], "big").bit_count()
+    for first, mask in struct.iter_unpack(f"={width}s{width}s", data):
+        yield int.from_bytes(first, "big"), int.from_bytes(mask, "big").bit_count()
+
+
+def hints(address_words: int, prefix_words: int) -> bytes:
+    """struct hints of an empty list; how many words the filters have, powers of two."""
+    return struct.pack("=II", address_words - 1, prefix_words - 1).ljust(_HINTS_BYTES, b"\0")
 
 
 def settings(log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bytes:

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What xdropd is measured against, and what feeds it. Compiled like xdrop.bpf.c, with the same headers.
+ *
+ *   drive          writes the next source address of a pool into the packet and calls the contender
+ *   contend_pass   the zero of the scale: returns XDP_PASS
+ *   contend_plain  what one writes first: one BPF_HASH of IPv4 addresses that counts packets, bytes and last seen of each
+ *                  entry. No networks, no IPv6, no VLAN tags, no totals, no settings, no log.
+ *   contend_trie   the same with one BPF_LPM_TRIE, so that it knows networks
+ *   generate       sends each frame that it is given to an interface, for live frames
+ */
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/ip.h>
+#include <linux/stddef.h>
+#include <asm/byteorder.h>
+
+#define FITTED 1
+#define POOL (1 << 20)
+
+struct counters {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_seen_ns;
+	__u64 unused;
+};
+
+struct trie_key {
+	__u32 length_bits;
+	__be32 address_be;
+};
+
+BPF_PROG_ARRAY(contender, 1);
+BPF_ARRAY(position, __u32, 1);
+BPF_ARRAY(pool, __be32, POOL);
+BPF_HASH(plain, __be32, struct counters, FITTED);
+BPF_LPM_TRIE(trie, struct trie_key, struct counters, FITTED);
+BPF_ARRAY(outlet, __u32, 1);
+
+static __always_inline struct ipv4_header *ipv4_of(struct xdp_md *context)
+{
+	void *start = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct ethhdr *ethernet = start;
+	struct ipv4_header *ip = start + sizeof(*ethernet);
+
+	if ((void *)(ip + 1) > end || ethernet->type_be != to_be16(ETHERTYPE_IPV4))
+		return NULL;
+	return ip;
+}
+
+int drive(struct xdp_md *context)
+{
+	struct ipv4_header *ip = ipv4_of(context);
+	__u32 zero = 0, index;
+	__u32 *next = position.lookup(&zero);
+	__be32 *source_be;
+
+	if (!ip || !next)
+		return XDP_ABORTED;
+	index = (*next)++ & (POOL - 1);
+	source_be = pool.lookup(&index);
+	if (!source_be)
+		return XDP_ABORTED;
+	ip->source_be = *source_be;
+	contender.call(context, 0);
+	return XDP_ABORTED;
+}
+
+int contend_pass(struct xdp_md *context)
+{
+	return XDP_PASS;
+}
+
+static __always_inline int counted(struct xdp_md *context, struct counters *entry)
+{
+	if (!entry)
+		return XDP_PASS;
+	__sync_fetch_and_add(&entry->packets, 1);
+	__sync_fetch_and_add(&entry->bytes, context->data_end - context->data);
+	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
+	return XDP_DROP;
+}
+
+int contend_plain(struct xdp_md *context)
+{
+	struct ipv4_header *ip = ipv4_of(context);
+	__be32 source_be;
+
+	if (!ip)
+		return XDP_PASS;
+	source_be = ip->source_be;
+	return counted(context, plain.lookup(&source_be));
+}
+
+int contend_trie(struct xdp_md *context)
+{
+	struct ipv4_header *ip = ipv4_of(context);
+	struct trie_key key = { .length_bits = 32 };
+
+	if (!ip)
+		return XDP_PASS;
+	key.address_be = ip->source_be;
+	return counted(context, trie.lookup(&key));
+}
+
+int generate(struct xdp_md *context)
+{
+	__u32 zero = 0;
+	__u32 *ifindex = outlet.lookup(&zero);
+
+	return ifindex ? bpf_redirect(*ifindex, 0) : XDP_ABORTED;
+}

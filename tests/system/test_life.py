@@ -1,0 +1,232 @@
+"""Beginnings and ends of the service: what it leaves, what it survives, and whom it leaves alone."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import service
+import wire
+from machine import Machine
+from service import BLOCKLIST, SETTINGS, STATE, UNIT
+from wire import NEIGHBOUR, VILLAIN
+
+from waiting import wait_until
+
+_PROGRAM_TEXT = "/usr/lib/python3/dist-packages/xdropd/bpf/xdrop.bpf.c"
+_BROKEN = "block:\n  - 10.0.0.1/8\n"
+_CAP_BPF = 1 << 39  # uapi/linux/capability.h
+
+# Longer than the unit's RestartSec, so that what is going to be started again has been.
+_RESTARTS_WITHIN_S = 10
+_LONGER_THAN_A_RESTART_S = 3.5
+
+
+@pytest.fixture
+def stopped(machine: Machine) -> Iterator[Machine]:
+    """A machine with a cable and without state, the service not running; afterwards nothing of it is in the kernel."""
+    if machine.run("ip", "link", "show", wire.DEVICE, check=False).returncode:
+        wire.lay(machine)
+    before = service.in_kernel(machine)
+    machine.run("rm", "--recursive", "--force", STATE)
+    machine.write(SETTINGS, f"interfaces: [{wire.DEVICE}]\n")
+    machine.write(BLOCKLIST, service.blocklist(VILLAIN))
+    yield machine
+    machine.run("systemctl", "stop", UNIT)
+    machine.run("systemctl", "reset-failed", check=False)
+    _is_gone(machine, before)
+
+
+def _is_gone(machine: Machine, before: dict[str, dict[int, dict[str, object]]]) -> None:
+    wait_until(lambda: service.nothing_left(machine, before), within_s=15, what=f"{service.left_over(machine, before)}")
+    assert "xdp" not in machine.run("ip", "link", "show", wire.DEVICE).stdout
+    assert wire.answers(machine, VILLAIN)
+
+
+def _start(machine: Machine) -> int:
+    machine.run("systemctl", "start", UNIT)
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+    return service.main_pid(machine)
+
+
+def _stop_in_order(machine: Machine, _pid: int) -> None:
+    machine.run("systemctl", "stop", UNIT)
+
+
+def _stop_what_hangs(machine: Machine, pid: int) -> None:
+    machine.run("kill", "-STOP", str(pid))
+    machine.run("systemctl", "stop", UNIT, within_s=60)
+
+
+def _stop_what_is_dead(machine: Machine, pid: int) -> None:
+    machine.run("kill", "-KILL", str(pid))
+    wait_until(lambda: service.prop(machine, "SubState") == "auto-restart", within_s=5)
+    assert not wire.answers(machine, VILLAIN), "systemd keeps the filter attached"
+    machine.run("systemctl", "stop", UNIT)
+
+
+@pytest.mark.parametrize("stop", [_stop_in_order, _stop_what_hangs, _stop_what_is_dead])
+def test_stop_leaves_nothing(stopped: Machine, stop: Callable[[Machine, int], None]) -> None:
+    machine = stopped
+    before = service.in_kernel(machine)
+    pid = _start(machine)
+    stop(machine, pid)
+    assert service.prop(machine, "NFileDescriptorStore") == "0"
+    _is_gone(machine, before)
+
+
+def test_a_fresh_start_on_a_broken_list_is_not_tried_again(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, _BROKEN)
+    assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+    restarts = service.prop(machine, "NRestarts")
+    time.sleep(_LONGER_THAN_A_RESTART_S)
+    assert service.prop(machine, "ExecMainStatus") == "78"
+    assert service.prop(machine, "SubState") == "failed"
+    assert service.prop(machine, "NRestarts") == restarts
+
+
+def test_a_fresh_start_on_a_broken_list_takes_the_last_good_one(stopped: Machine) -> None:
+    machine = stopped
+    _start(machine)
+    wait_until(lambda: machine.run("ls", f"{STATE}/last-good", check=False).stdout, within_s=5)
+    machine.run("systemctl", "stop", UNIT)
+    machine.write(BLOCKLIST, _BROKEN)
+    _start(machine)
+    status = service.status(machine)
+    assert status["degraded"]
+    assert [problem["line"] for problem in status["reload"]["problems"]] == [2]
+
+
+@pytest.mark.parametrize("broken", [BLOCKLIST, SETTINGS])
+def test_a_broken_file_never_ends_what_took_over_a_running_filter(stopped: Machine, broken: str) -> None:
+    """Not even where no last good version is left."""
+    machine = stopped
+    pid = _start(machine)
+    machine.run("sh", "-c", f"sleep 1; rm -r {STATE}/*")
+    machine.write(broken, _BROKEN)
+    machine.run("kill", "-KILL", str(pid))
+    service.wait_for_another(machine, pid, _RESTARTS_WITHIN_S)
+    assert not wire.answers(machine, VILLAIN)
+    assert wire.answers(machine, NEIGHBOUR)
+    assert service.status(machine)["degraded"]
+
+    machine.write(broken, service.blocklist() if broken == BLOCKLIST else f"interfaces: [{wire.DEVICE}]\n")
+    wait_until(lambda: not service.status(machine)["degraded"], within_s=5)
+    assert wire.answers(machine, VILLAIN) == (broken == BLOCKLIST)
+    assert wire.answers(machine, NEIGHBOUR)
+
+
+def test_a_second_daemon_is_turned_away(stopped: Machine) -> None:
+    machine = stopped
+    pid = _start(machine)
+    second = machine.run("env", "RUNTIME_DIRECTORY=/run/xdropd", "STATE_DIRECTORY=/tmp", "xdropd", check=False)
+    assert second.returncode == 69, second.stderr
+    assert "control.sock" in second.stderr
+    assert service.main_pid(machine) == pid
+    assert service.lookup(machine, VILLAIN)["blocked"]
+    assert not wire.answers(machine, VILLAIN)
+
+
+def test_somebody_elses_program_stays(stopped: Machine) -> None:
+    machine = stopped
+    machine.copy_in(Path(__file__).with_name("occupant.py"), "/root/occupant.py")
+    occupant = machine.start("sh", "-c", f'echo $$; exec python3 /root/occupant.py "{wire.DEVICE}"')
+    assert occupant.stdout is not None
+    pid, number = occupant.stdout.readline().strip(), int(occupant.stdout.readline())
+    try:
+        assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+        assert service.prop(machine, "ExecMainStatus") == "69"
+        assert any(f"id {number}" in str(line["MESSAGE"]) for line in machine.journal(UNIT))
+        time.sleep(_LONGER_THAN_A_RESTART_S)  # a filter does not give up: it has tried again by now
+        assert int(service.prop(machine, "NRestarts")) > 0
+        (link,) = json.loads(machine.run("ip", "-json", "link", "show", wire.DEVICE).stdout)
+        assert link["xdp"]["prog"]["id"] == number
+    finally:
+        machine.run("kill", pid)
+        occupant.communicate(timeout=10)
+    wait_until(lambda: service.is_active(machine), within_s=_RESTARTS_WITHIN_S)
+    assert not wire.answers(machine, VILLAIN)
+
+
+def test_it_runs_as_its_own_user(stopped: Machine) -> None:
+    machine = stopped
+    pid = _start(machine)
+    owner = machine.run("ps", "-o", "user=,group=,supgrp=", "-p", str(pid)).stdout.split()
+    assert set(owner) == {"_xdropd"}
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_what_block_has_confirmed_outlives_a_sudden_death(stopped: Machine, round_: int) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, service.blocklist())
+    machine.run("systemctl", "start", UNIT)
+    pid = service.main_pid(machine)
+    assert wire.answers(machine, VILLAIN)
+    machine.run("sh", "-c", f"xdropctl block {VILLAIN} --reason test && kill -KILL {pid}")
+    assert not wire.answers(machine, VILLAIN)
+    machine.run("xdropctl", "status")  # waits for the next process
+    assert service.main_pid(machine) != pid
+    service.wait_for_another(machine, pid, _RESTARTS_WITHIN_S)
+    assert not wire.answers(machine, VILLAIN)
+    told = service.lookup(machine, VILLAIN)
+    assert (told["blocked"], told["source"], told["reason"]) == (True, "xdropctl", "test")
+
+
+_COMPILERS = """
+import os, re, sys, time
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if b"compile_child" not in open(f"/proc/{pid}/cmdline", "rb").read():
+                continue
+            status = open(f"/proc/{pid}/status").read()
+            if not re.search(r"^CapEff:\\s+0000008000000000$", status, re.MULTILINE):
+                continue  # it has not come to that yet, or never will
+            os.kill(int(pid), 19)
+            print(pid)
+            sys.exit()
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+sys.exit("no compiler with CAP_BPF alone was seen")
+"""
+
+
+def test_the_compiler_has_one_power_inherits_nothing_and_dies_with_the_daemon(stopped: Machine) -> None:
+    machine = stopped
+    pid = _start(machine)
+    original = machine.read(_PROGRAM_TEXT)
+    machine.write("/root/compilers.py", _COMPILERS)
+    watcher = machine.start("python3", "/root/compilers.py")
+    try:
+        machine.write(_PROGRAM_TEXT, original + "/* another build */\n")
+        machine.run("kill", "-KILL", str(pid))  # the next process takes over the link, and compiles
+        said, _ = watcher.communicate(timeout=30)
+        assert watcher.returncode == 0, said
+        compiler = said.strip()
+        status = machine.read(f"/proc/{compiler}/status")
+        for kind, powers in (("Eff", _CAP_BPF), ("Prm", _CAP_BPF), ("Inh", 0), ("Amb", 0)):
+            (held,) = re.findall(rf"^Cap{kind}:\s+([0-9a-f]+)$", status, re.MULTILINE)
+            assert int(held, 16) == powers, (kind, held)
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+        held_open = machine.run("sh", "-c", f"cat /proc/{compiler}/fdinfo/*; readlink /proc/{compiler}/fd/*").stdout
+        assert "link_id" not in held_open, held_open
+        assert "prog_id" not in held_open, held_open
+        assert not wire.answers(machine, VILLAIN)
+
+        parent = service.main_pid(machine)
+        assert parent not in (0, pid)
+        machine.run("kill", "-KILL", str(parent))
+        wait_until(
+            lambda: machine.run("test", "-e", f"/proc/{compiler}", check=False).returncode != 0,
+            within_s=2,
+            what="the compiler is gone although it was stopped",
+        )
+        service.wait_for_another(machine, parent, _RESTARTS_WITHIN_S)
+        assert not wire.answers(machine, VILLAIN)
+    finally:
+        machine.write(_PROGRAM_TEXT, original)

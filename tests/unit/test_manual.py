@@ -1,0 +1,317 @@
+"""The manual tells the truth: man pages, --help, schema, documents and code agree, and every example works."""
+
+import ast
+import functools
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from xdropd import errors
+from xdropd.commands import arguments, exits, exporter, xdropd
+from xdropd.daemon import requests
+from xdropd.host import systemd
+from xdropd.text import blocklist, settings
+from xdropd.text.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCE = REPOSITORY / "src" / "xdropd"
+MANUAL = REPOSITORY / "docs" / "man"
+PAGES = ("xdropd.8", "xdropctl.8", "xdropd.yaml.5", "xdrop-blocklist.5")
+STATUSES = {name: value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+
+
+@functools.cache
+def page(name: str) -> str:
+    """What a reader sees, unfolded and without overstriking."""
+    done = subprocess.run(["mandoc", "-T", "ascii", "-O", "width=1000", MANUAL / name], capture_output=True, check=True)
+    return re.sub(r".\x08", "", done.stdout.decode())
+
+
+def section(name: str, title: str) -> str:
+    """One section of a page."""
+    return re.split(r"^(?=\S)", page(name).partition(f"\n{title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def tags(text: str) -> set[str]:
+    """The words that a list explains: those at the start of an item."""
+    return {match[1] for match in re.finditer(r"^ +([^\s,:]+)", text, re.MULTILINE)}
+
+
+def source_of(name: str) -> str:
+    return (MANUAL / name).read_text(encoding="utf-8")
+
+
+# ---- the pages themselves ----
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_well_formed(name: str) -> None:
+    lint = ("mandoc", "-T", "lint", "-W", "style", MANUAL / name)
+    said = subprocess.run(lint, capture_output=True, text=True, check=False).stdout.splitlines()
+    assert [line for line in said if "referenced manual not found" not in line] == []
+    groff = ("man", "--warnings", "--local-file", MANUAL / name)
+    done = subprocess.run(groff, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_have_the_sections_that_readers_look_for(name: str) -> None:
+    for title in ("NAME", "SYNOPSIS", "DESCRIPTION", "FILES", "EXAMPLES", "SEE ALSO", "BUGS"):
+        assert section(name, title).strip(), title
+
+
+def test_pages_refer_to_each_other() -> None:
+    for name in PAGES:
+        others = {other.rpartition(".") for other in PAGES} - {name.rpartition(".")}
+        assert [title for title, _, number in others if f"{title}({number})" not in page(name)] == []
+
+
+# ---- commands ----
+
+
+def test_every_verb_and_option_of_xdropctl() -> None:
+    synopsis = " ".join(section("xdropctl.8", "SYNOPSIS").split()).replace("ENTRY ...", "ENTRY...")
+    description = section("xdropctl.8", "DESCRIPTION")
+    for verb in arguments.VERBS.values():
+        assert verb.usage in synopsis
+        assert re.search(rf"^ +{verb.name}\b", description, re.MULTILINE), verb.name
+        for option in verb.options.values():
+            assert (
+                re.search(rf"^ +{re.escape(option.usage)}(  |$)", description, re.MULTILINE)
+                or option.must
+                or (
+                    option.name == "source" and verb.name in ("list", "unblock")  # told in the text of the verb
+                )
+            ), (verb.name, option.usage)
+    told = set(re.findall(r"--[a-z]+", page("xdropctl.8"))) - {"--check", "--arg"}  # of xdropd and jq
+    there = {f"--{name}" for verb in arguments.VERBS.values() for name in verb.options}
+    assert told == there | {"--socket", "--json", "--help", "--version"}
+
+
+def test_defaults_of_xdropctl() -> None:
+    for text in (arguments.SOCKET, arguments.LISTEN, "Default: 20", "1 to 1000", "five seconds"):
+        assert text in page("xdropctl.8"), text
+
+
+def test_every_option_of_xdropd() -> None:
+    help_text = xdropd.parser().format_help()
+    there = set(re.findall(r"--[a-z]+", help_text))
+    assert set(re.findall(r"--[a-z]+", section("xdropd.8", "SYNOPSIS"))) == there - {"--help"}
+    assert there <= tags(section("xdropd.8", "DESCRIPTION")) | {"--help"}
+    for default in (xdropd.SETTINGS, xdropd.BLOCKLIST, f"{xdropd.RUNTIME}/control.sock", f"{xdropd.STATE}/"):
+        assert default in page("xdropd.8")
+
+
+def test_every_exit_status() -> None:
+    assert {int(tag) for tag in tags(section("xdropctl.8", "EXIT STATUS")) if tag.isdigit()} == set(STATUSES.values())
+    daemon = {int(tag) for tag in tags(section("xdropd.8", "EXIT STATUS")) if tag.isdigit()}
+    assert daemon == set(STATUSES.values()) - {exits.NO}  # nobody asks the daemon a question
+    assert [status for status in STATUSES.values() if not re.search(rf"\b{status}\b", arguments.help_text())] == []
+
+
+def test_every_kind_of_error_has_an_exit_status_on_purpose() -> None:
+    kinds = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert {kind for kind in exits._CODES if kind != "Bug"} <= kinds
+
+
+# ---- the log ----
+
+
+_EVENT_STANDS_AT = {"info": 0, "notice": 0, "warning": 0, "error": 0, "event": 1, "trouble": 2, "once": 2}
+
+
+def _events() -> Iterator[str]:
+    """Every event that the code logs, read from its syntax trees."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                at = _EVENT_STANDS_AT.get(node.func.attr)
+                if at is None:
+                    continue
+                found = node.args[at] if at < len(node.args) else None
+                if isinstance(found, ast.Constant) and isinstance(found.value, str):
+                    yield found.value
+
+
+def test_every_event_is_explained() -> None:
+    """`trouble` is what `Telling.trouble` says where it is not told otherwise; two are named by a variable."""
+    explained = {event.strip() for line in _event_tags() for event in line.split(",")}
+    assert set(_events()) | {"trouble", "block", "unblock"} == explained
+
+
+def _event_tags() -> list[str]:
+    text = source_of("xdropd.8").partition("The events:")[2].partition(".El")[0]
+    return [line.removeprefix(".It ") for line in text.splitlines() if line.startswith(".It ")]
+
+
+def test_levels_and_fields() -> None:
+    text = section("xdropd.8", "DIAGNOSTICS")
+    for level in ("error", "warning", "notice", "info"):
+        meaning = re.search(rf"{level}, ([^;.]+)", " ".join((systemd.Log.__doc__ or "").split()))
+        assert meaning
+        shown = re.search(rf"^ +{level} +(.*)$", text, re.MULTILINE)
+        assert shown
+        assert shown[1].lower().startswith(meaning[1].lower())
+    fields_logged = {
+        keyword.arg.upper()
+        for file in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("info", "notice", "warning", "error", "once")
+        for keyword in node.keywords
+        if keyword.arg in ("interface", "entry", "source", "file", "line")
+    }
+    assert set(re.findall(r"XDROPD_([A-Z]+)", text)) == fields_logged | {"EVENT"}
+
+
+# ---- files ----
+
+
+def _schema(name: str) -> dict[str, dict[str, object]]:
+    found = json.loads((SOURCE / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def _items(name: str) -> dict[str, str]:
+    """The keys that a page explains, with their source text."""
+    parts = re.split(r"^\.It Ic ([a-z_]+)", source_of(name), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _literal(text: str) -> list[str]:
+    return [match[1].replace("\\e", "\\") for match in re.finditer(r"\.Bd -literal[^\n]*\n(.*?)\.Ed", text, re.DOTALL)]
+
+
+def test_every_setting() -> None:
+    explained = _items("xdropd.yaml.5")
+    assert set(explained) == set(settings._KEYS) == set(_schema("xdropd")["properties"])
+    assert len(explained) == len(fields(Settings))
+    for name, text in explained.items():
+        assert "Default:" in text, name
+        assert "Takes effect when saved" in text, name
+        (example,) = _literal(text)[:1]
+        assert settings.read(example.encode(), "example") is not None
+        assert example.startswith(f"{name}:")
+        for word in settings._WORDS.get(name, ()):
+            assert word in text, (name, word)
+
+
+def test_defaults_of_settings() -> None:
+    (example,) = _literal(source_of("xdropd.yaml.5").partition(".Sh EXAMPLES")[2])[:1]
+    assert settings.read(example.encode(), "example") == Settings()
+    for line in example.splitlines():
+        name, _, default = line.partition(": ")
+        shown = " ".join(page("xdropd.yaml.5").split())
+        assert re.search(rf" {name}: .*?Default: {re.escape(default)}\.", shown), name
+
+
+def test_every_key_of_the_blocklist() -> None:
+    explained = set(_items("xdrop-blocklist.5"))
+    assert explained == {*blocklist._KEYS, *blocklist._ENTRY_KEYS, *blocklist._INCLUDE_KEYS}
+    assert set(blocklist._KEYS) == set(_schema("blocklist")["properties"])
+    for name, text in _items("xdrop-blocklist.5").items():
+        assert "Default:" in text or "Must be there" in text, name
+
+
+def test_every_blocklist_in_the_manual_is_one() -> None:
+    found = [text for text in _literal(source_of("xdrop-blocklist.5")) if text.startswith("block:")]
+    assert len(found) == 3
+    for text in found:
+        blocklist.read(text.encode(), "example")
+
+
+# ---- JSON, metrics, protocol ----
+
+
+def test_every_key_of_json() -> None:
+    text = section("xdropctl.8", "JSON")
+    assert [key for key in _keys_that_are_sent() if not re.search(rf"\b{key}\b", text)] == []
+    protocol = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
+    sent = [*_keys_that_are_sent(), *_keys_that_are_sent("_metrics")]
+    assert [key for key in sent if f"`{key}`" not in protocol and key not in ("ipv4", "ipv6")] == []
+
+
+def _keys_that_are_sent(*methods: str) -> list[str]:
+    """Keys of the objects that requests.py answers with; of the metrics only where asked for."""
+    tree = ast.parse((SOURCE / "daemon" / "requests.py").read_text(encoding="utf-8"))
+    wanted = methods or ("_status", "_lookup", "_block", "_unblock", "_flush", "_reload", "_described", "_counts")
+    return [
+        key.value
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name in wanted
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant) and key.value not in ("result", "row", "progress")
+    ]
+
+
+def test_every_metric() -> None:
+    reply = {
+        "version": "1",
+        "degraded": False,
+        "interfaces": [],
+        "families": {},
+        "reloads": {},
+        "reload_seconds": 1.0,
+        "last_success": 1.0,
+        "sources": [],
+    }
+    served = {family.name + ("_total" if family.type == "counter" else "") for family in exporter.families(reply)}
+    text = section("xdropctl.8", "METRICS")
+    assert set(re.findall(r"xdropd_[a-z_]+", text)) == served
+    dashboard = (REPOSITORY / "docs" / "grafana" / "xdropd.json").read_text(encoding="utf-8")
+    assert set(re.findall(r"xdropd_[a-z_]+", dashboard)) <= served
+
+
+def test_every_verb_of_the_protocol() -> None:
+    protocol = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
+    tree = ast.parse((SOURCE / "daemon" / "requests.py").read_text(encoding="utf-8"))
+    verbs = {
+        key.value: value.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Attribute) and value.attr == f"_{key.value}"
+    }
+    assert {match[1] for match in re.finditer(r"^\| `([a-z]+)` \|", protocol, re.MULTILINE)} == set(verbs)
+    assert set(verbs) == {name for name in arguments.VERBS if name not in ("check", "exporter")} | {"metrics"}
+    assert f"at most {requests._CHARACTERS_AT_MOST} characters" in protocol
+
+
+# ---- every command line that we show ----
+
+
+def _command_lines() -> list[str]:
+    """Every `xdropctl ...` in documents and man pages that is meant to be typed."""
+    found = []
+    for file in (*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md"):
+        text = file.read_text(encoding="utf-8")
+        found += re.findall(r"`(?:sudo )?(xdropctl [^`]+)`", text)
+        found += re.findall(r"^(?:.*\| )?(?:\$ )?(?:sudo )?(?:action\w+ += )?(xdropctl [a-z-].*)$", text, re.MULTILINE)
+    for name in PAGES:
+        for text in _literal(source_of(name)):
+            found += re.findall(r"^(xdropctl .*)$", text, re.MULTILINE)
+    return sorted(set(found))
+
+
+def test_there_are_command_lines_to_look_at() -> None:
+    assert len(_command_lines()) > 15
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_every_command_line_that_we_show_is_one(line: str) -> None:
+    line = re.sub(r"<name>|<ip>", "x", line).replace("<bantime>", "600")
+    words = shlex.split(re.split(r" (?:\||\|\||<)", line)[0].split(" <")[0].rstrip("\\"))
+    if words[1:] in ([verb] for verb in arguments.VERBS):
+        return  # the verb as such, in running text
+    chosen = arguments.read(words[1:])
+    assert chosen.verb or chosen.asks_for

@@ -37,14 +37,13 @@ def _processes_that_mention(text: str) -> list[str]:
 
 def _start(temporary: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [DEMO, *arguments],
+        # A runner that ignores SIGINT hands that down, and a shell cannot trap what it was started ignoring.
+        ["env", "--default-signal=INT", DEMO, *arguments],
         env={**os.environ, "TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # Python's children inherit an ignored SIGINT from a runner that ignores it; a terminal's children do not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no threads here
     )
 
 

@@ -24,9 +24,9 @@ _CHANGE_WITHIN_S = 2.0
 _FREED_WITHIN_S = 5.0
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm"])
 def machine(request: pytest.FixtureRequest, cache: Path, wheel: Path) -> Iterator[Machine]:
-    """One unit for systemd 252 and 257, one program for bcc 0.26 and 0.31, one daemon for Python 3.11 and 3.13."""
+    """Debian 12. On trixie bcc's newer LLVM makes code that the verifier refuses, see docs/support-matrix.md."""
     with Machine(cache, request.param) as made:
         installation.install(made, wheel)
         yield made

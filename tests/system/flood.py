@@ -76,7 +76,17 @@ class Flood:
         machine = self._machine
         ours, theirs = wire.hardware_address(machine), wire.hardware_address(machine, "-n", wire.PEER)
         at_peer = ("ip", "netns", "exec", wire.PEER)
-        sender = ("python3", f"{_FOLDER}/sender.py", "eth0", theirs, ours, wire.VILLAIN, wire.ADDRESS)
+        sender = (
+            "nice",
+            "--adjustment=-15",
+            "python3",
+            f"{_FOLDER}/sender.py",
+            "eth0",
+            theirs,
+            ours,
+            wire.VILLAIN,
+            wire.ADDRESS,
+        )
         ping = ("ping", "-q", "-n", f"-i{_PINGS_EVERY_S}", f"-w{_SECONDS_AT_MOST}", "-I", wire.NEIGHBOUR, wire.ADDRESS)
         self._met_before = self._met()
         try:

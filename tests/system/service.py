@@ -16,6 +16,7 @@ SETTINGS = "/etc/xdrop/xdropd.yaml"
 STATE = "/var/lib/xdropd"
 
 KINDS = ("prog", "map", "link")
+_LOOKS_AT_MOST = 10
 _OURS = "xdrop"  # how the names of all our programs begin, and no map's
 
 
@@ -82,10 +83,18 @@ def addresses(count: int, second: int = 1) -> Iterator[str]:
 
 def in_kernel(machine: Machine) -> dict[str, dict[int, dict[str, Any]]]:
     """Every BPF object there is by its id, as bpftool tells of it."""
-    return {
-        kind: {seen["id"]: seen for seen in json.loads(machine.run("bpftool", "--json", kind, "show").stdout)}
-        for kind in KINDS
-    }
+    return {kind: {seen["id"]: seen for seen in _shown(machine, kind)} for kind in KINDS}
+
+
+def _shown(machine: Machine, kind: str) -> list[dict[str, Any]]:
+    """bpftool gives up with EAGAIN over an object that goes away while it looks: then it looks again."""
+    for _ in range(_LOOKS_AT_MOST):
+        done = machine.run("bpftool", "--json", kind, "show", check=False)
+        if done.returncode == 0:
+            break
+    shown: list[dict[str, Any]] = json.loads(done.stdout)
+    assert isinstance(shown, list), shown
+    return shown
 
 
 def _held_elsewhere(machine: Machine) -> dict[str, set[int]]:
@@ -109,6 +118,9 @@ def _held_elsewhere(machine: Machine) -> dict[str, set[int]]:
 def left_over(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> dict[str, list[dict[str, Any]]]:
     """What is in the kernel, was not before, and is not held by anybody outside the machine."""
     now, elsewhere = in_kernel(machine), _held_elsewhere(machine)
+    for number, program in now["prog"].items():
+        if number in elsewhere["prog"] or number in before["prog"]:
+            elsewhere["map"].update(program.get("map_ids", ()))
     return {
         kind: [
             seen

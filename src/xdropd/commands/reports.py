@@ -56,6 +56,7 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
     yield from _fields(
         {
             "degraded": reply["troubles"],
+            "at work": [reply["progress"]] if reply["ready"] and reply["progress"] else [],
             "interfaces": [
                 f"{each['name']}, {each['mode']} mode, program {each['program_id']}" for each in reply["interfaces"]
             ]

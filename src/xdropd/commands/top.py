@@ -43,7 +43,8 @@ _COLUMNS = (
     Column("SOURCE", cut="start"),
     Column("REASON", cut="end"),
 )
-_ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # xterm: alternate screen, cursor
+# As xterm has them: the alternate screen, no line wrap, no cursor.
+_ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?7l\x1b[?25l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 _KEY = re.compile(rb"\x1b[\[O][0-9;]*[ -~]|.", re.DOTALL)

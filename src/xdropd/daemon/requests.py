@@ -8,6 +8,7 @@ import heapq
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ _SECONDS_AT_MOST = 100 * 365 * 86400
 _CHARACTERS_AT_MOST = 1000
 _NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
 _WORD_EVERY_SECONDS = 1.0
+_STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
 
 
 class Requests:
@@ -164,6 +166,7 @@ class Requests:
         self, number: int, key: Callable[[History], int]
     ) -> Generator[None, None, list[tuple[int, int, Span, int]]]:
         """(what `key` says, packets, span, source number) of the entries where it says the most, descending."""
+        due_s = time.monotonic() + _STRETCH_SECONDS
         while True:
             generation = self._daemon.filter.generation
             assert generation
@@ -174,7 +177,10 @@ class Requests:
                     for version, address, history in batch
                 ]
                 busiest = heapq.nlargest(number, busiest + found)
+                if time.monotonic() < due_s:
+                    continue
                 yield
+                due_s = time.monotonic() + _STRETCH_SECONDS
                 if self._daemon.filter.generation is not generation:
                     break  # its maps are closed
             else:
@@ -517,6 +523,7 @@ def _sentences(each: list[str], count: int = 0) -> str:
     return "\n".join(each[:_NAMED_AT_MOST] + ([f"and {more} more"] if more else []))
 
 
+@lru_cache(maxsize=256)  # most entries of a list came at one moment
 def _moment(seconds: float | None) -> str | None:
     """RFC 3339 in UTC."""
     if seconds is None:

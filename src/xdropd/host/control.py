@@ -34,6 +34,8 @@ _ACCEPTED_A_TURN = 64
 _CHUNK_BYTES = 1 << 16
 _LINES_A_TURN = 256
 
+_TO_JSON = json.JSONEncoder(separators=(",", ":"))
+
 Reply = Mapping[str, Any]
 Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
 
@@ -121,7 +123,7 @@ class ControlServer:
 
 
 def _line_of(reply: Reply) -> bytes:
-    return json.dumps(reply, separators=(",", ":")).encode() + b"\n"
+    return _TO_JSON.encode(reply).encode() + b"\n"
 
 
 def _request_in(line: bytes) -> Mapping[str, Any]:

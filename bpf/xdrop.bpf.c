@@ -115,13 +115,6 @@ struct settings {
 	__u32 pass_malformed;
 };
 
-/* What time it is. Any CPU may find it out for all; two that do so at once agree to within a tick. */
-struct clock {
-	__u64 tick;           /* jiffies when `now_ns` was asked for */
-	__u64 now_ns;         /* CLOCK_MONOTONIC, coarse */
-	__u64 next_sample_ns; /* the moment from which a drop may be sampled */
-};
-
 /* One dropped packet in a sample. IPv4 sources stand in the first four bytes. */
 struct sample {
 	__u8 source[16];
@@ -130,17 +123,6 @@ struct sample {
 	__u32 length_bytes;
 	__u32 cell; /* of the network or range that was hit; 0: an address */
 };
-
-/*
- * A map of one cell, reached by its address (BPF_PSEUDO_MAP_VALUE): no call, no test for NULL. bcc cannot say that, so
- * the instruction carries a number, and the loader puts the map in its place (compiler.py).
- */
-#define ONE_CELL(number, name, type)                                        \
-	BPF_ARRAY(name, type, 1);                                           \
-	static __always_inline type *the_##name(void)                       \
-	{                                                                   \
-		return (type *)bpf_pseudo_fd(BPF_PSEUDO_MAP_VALUE, number); \
-	}
 
 /* ---- Maps of one interface: they live as long as the attachment ---- */
 
@@ -152,11 +134,11 @@ BPF_PERCPU_ARRAY(totals, struct volume, VERDICTS);
 
 /* ---- Maps that all interfaces and generations share ---- */
 
-/* Replaced whole by the daemon at any time. */
-ONE_CELL(1, settings, struct settings);
+/* Settings, one cell. Replaced whole by the daemon at any time. */
+BPF_ARRAY(settings, struct settings, 1);
 
-/* Kept by whoever drops. */
-ONE_CELL(2, clock, struct clock);
+/* The next moment at which a drop may be sampled. */
+BPF_ARRAY(next_sample_ns, __u64, 1);
 
 /* Samples on their way to the log. Full: further ones are lost, which is what a sample is for. */
 BPF_QUEUE(samples, struct sample, 64);
@@ -178,7 +160,7 @@ BPF_ARRAY(cells, struct cell, FITTED);
 BPF_PERCPU_ARRAY(sources, struct volume, FITTED);
 
 /* The rest are hints on where to look. Bits are only ever set; a new generation starts with none. */
-ONE_CELL(3, hints, struct hints);
+BPF_ARRAY(hints, struct hints, 1);
 
 /* Blocked Bloom filters: three bits in one word for each listed address, and for each prefix. */
 BPF_ARRAY(address_filter, __u64, FITTED);
@@ -422,9 +404,8 @@ static __always_inline __u32 *find_network6(const struct hints *known, const str
 	return NULL;
 }
 
-static __always_inline struct hit find4(__be32 source_be)
+static __always_inline struct hit find4(const struct hints *known, __be32 source_be)
 {
-	const struct hints *known = the_hints();
 	struct question question = ask(source_be);
 	__u64 lengths;
 	__u32 *narrow;
@@ -442,9 +423,8 @@ static __always_inline struct hit find4(__be32 source_be)
 	return in_cell(find_network4(known, source_be, lengths));
 }
 
-static __always_inline struct hit find6(struct ipv6_address *source)
+static __always_inline struct hit find6(const struct hints *known, struct ipv6_address *source)
 {
-	const struct hints *known = the_hints();
 	struct question question = ask_address6(source);
 	__u32 top = from_be32(source->words_be[0]);
 	struct lengths6 *near;
@@ -501,27 +481,15 @@ static __always_inline void count(enum verdict verdict, __u64 length_bytes)
 	}
 }
 
-/* The coarse clock moves once a tick, so asking for it once a tick is enough; to read the tick is no call. */
-static __always_inline __u64 now_ns(void)
-{
-	struct clock *clock = the_clock();
-	__u64 tick = bpf_jiffies64();
-
-	if (clock->tick != tick) {
-		clock->now_ns = bpf_ktime_get_coarse_ns();
-		clock->tick = tick;
-	}
-	return clock->now_ns;
-}
-
 /* Whether a drop may be sampled now. Two CPUs may both be told yes; the daemon holds the log to its rate. */
 static __always_inline int sample_is_due(__u64 interval_ns, __u64 now_ns)
 {
-	struct clock *clock = the_clock();
+	__u32 zero = 0;
+	__u64 *next_ns = next_sample_ns.lookup(&zero);
 
-	if (!interval_ns || now_ns < clock->next_sample_ns)
+	if (!next_ns || !interval_ns || now_ns < *next_ns)
 		return 0;
-	clock->next_sample_ns = now_ns + interval_ns;
+	*next_ns = now_ns + interval_ns;
 	return 1;
 }
 
@@ -533,19 +501,6 @@ int xdrop_root(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-/*
- * `data_end` does not reach the fragments of a jumbo frame. They follow only behind a first buffer that is full, and no
- * driver's holds less than this; so small frames, which come in floods, are spared the call.
- */
-#define FIRST_BUFFER_BYTES 512
-
-static __always_inline __u32 length_of(struct xdp_md *context)
-{
-	__u32 length_bytes = context->data_end - context->data;
-
-	return length_bytes < FIRST_BUFFER_BYTES ? length_bytes : bpf_xdp_get_buff_len(context);
-}
-
 static __always_inline int pass(__u64 length_bytes)
 {
 	count(PASSED, length_bytes);
@@ -554,22 +509,26 @@ static __always_inline int pass(__u64 length_bytes)
 
 static __always_inline int malformed(__u64 length_bytes)
 {
-	const struct settings *chosen = the_settings();
+	__u32 zero = 0;
+	struct settings *chosen = settings.lookup(&zero);
 
 	count(MALFORMED, length_bytes);
-	return chosen->monitor || chosen->pass_malformed ? XDP_PASS : XDP_DROP;
+	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
 }
 
 /* `source` is of 4 or 16 bytes, as `version` says. */
 static __always_inline int drop(struct xdp_md *context, const struct hit *hit, __u32 version, const void *source,
 				__u32 length_bytes)
 {
-	const struct settings *chosen = the_settings();
-	__u64 now = now_ns();
+	__u32 zero = 0;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	struct settings *chosen = settings.lookup(&zero);
 
-	credit(hit->history, length_bytes, now);
+	credit(hit->history, length_bytes, now_ns);
 	count(DROPPED, length_bytes);
-	if (sample_is_due(chosen->log_interval_ns, now)) {
+	if (!chosen)
+		return XDP_DROP;
+	if (sample_is_due(chosen->log_interval_ns, now_ns)) {
 		struct sample sample = {
 			.version = version,
 			.ifindex = context->ingress_ifindex,
@@ -586,10 +545,15 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, _
 int xdrop_verdict(struct xdp_md *context)
 {
 	struct cursor cursor = at_start_of(context);
-	__u32 length_bytes = length_of(context);
+	__u32 length_bytes = bpf_xdp_get_buff_len(context); /* with the fragments, which `data_end` does not reach */
 	int type = take_ethernet(&cursor);
+	__u32 zero = 0;
+	struct hints *known = hints.lookup(&zero);
 
-	if (type == ETHERTYPE_IPV4) {
+	if (type == TRUNCATED)
+		return malformed(length_bytes);
+
+	if (type == ETHERTYPE_IPV4 && known) {
 		struct ipv4_header *ip = take(&cursor, sizeof(*ip));
 		__be32 source_be;
 		struct hit hit;
@@ -597,10 +561,12 @@ int xdrop_verdict(struct xdp_md *context)
 		if (!ip)
 			return malformed(length_bytes);
 		source_be = ip->source_be;
-		hit = find4(source_be);
+		hit = find4(known, source_be);
 		if (hit.history)
 			return drop(context, &hit, 4, &source_be, length_bytes);
-	} else if (type == ETHERTYPE_IPV6) {
+	}
+
+	if (type == ETHERTYPE_IPV6 && known) {
 		struct ipv6_header *ip = take(&cursor, sizeof(*ip));
 		struct ipv6_address source;
 		struct hit hit;
@@ -608,12 +574,11 @@ int xdrop_verdict(struct xdp_md *context)
 		if (!ip)
 			return malformed(length_bytes);
 		source = ip->source;
-		hit = find6(&source);
+		hit = find6(known, &source);
 		if (hit.history)
 			return drop(context, &hit, 6, &source, length_bytes);
-	} else if (type == TRUNCATED) {
-		return malformed(length_bytes);
 	}
+
 	return pass(length_bytes);
 }
 
@@ -722,9 +687,10 @@ int xdrop_mark(struct xdp_md *context)
 {
 	struct cursor cursor = at_start_of(context);
 	struct order *order = take(&cursor, sizeof(*order));
-	struct hints *known = the_hints();
+	__u32 zero = 0;
+	struct hints *known = hints.lookup(&zero);
 
-	if (!order)
+	if (!order || !known)
 		return XDP_ABORTED;
 	if (order->kind == MARK_ADDRESSES4) {
 		for (int i = 0; i < ADDRESSES_AT_MOST; i++) {

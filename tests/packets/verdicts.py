@@ -1,6 +1,7 @@
 """The verdict program in the kernel, fed with frames by BPF_PROG_TEST_RUN: no interface, no packets on any wire."""
 
 import os
+import struct
 from array import array
 from collections.abc import Iterable
 
@@ -121,7 +122,7 @@ class Verdicts:
 
     def allow_sample_now(self) -> None:
         """As if the interval since the last sample were over."""
-        libbpf.update(self.shared["clock"], shapes.number(0), bytes(24))
+        libbpf.update(self.shared["next_sample_ns"], shapes.number(0), struct.pack("=Q", 0))
 
     def close(self) -> None:
         self.generation.close()

@@ -6,8 +6,7 @@ It keeps CAP_BPF, for bcc creates the maps that it compiles against, and nothing
 
 Usage: python -m xdropd.kernel.compile_child SOCKET PARENT SOURCE [CFLAG]...
 SOCKET is the number of an inherited stream socket. Answer, to the end of the stream, with the descriptors: JSON,
-{"programs": {name: base64 of struct bpf_insn}, "maps": [descriptor numbers as in the instructions],
-"cells": {number of a ONE_CELL map: its descriptor number}}.
+{"programs": {name: base64 of struct bpf_insn}, "maps": [descriptor numbers as in the instructions]}.
 """
 
 import base64
@@ -22,7 +21,6 @@ from xdropd.host import libc
 from xdropd.kernel.libbpf import map_references
 
 _PROGRAM = re.compile(r"^int (\w+)\(struct xdp_md \*\w+\)", re.MULTILINE)
-_ONE_CELL = re.compile(r"^ONE_CELL\((\d+), (\w+),", re.MULTILINE)
 
 
 def main(arguments: list[str]) -> None:
@@ -39,10 +37,10 @@ def main(arguments: list[str]) -> None:
     except Exception as problem:  # noqa: BLE001  # bcc raises bare Exception; clang's own lines are on standard error already
         sys.exit(str(problem))
     programs = {name: module.dump_func(name.encode()) for name in _PROGRAM.findall(text)}
-    cells = {number: module[name].map_fd for number, name in _ONE_CELL.findall(text)}
-    maps = sorted({number for body in programs.values() for _, number in map_references(body)} | {*cells.values()})
-    encoded = {name: base64.b64encode(body).decode() for name, body in programs.items()}
-    body = json.dumps({"programs": encoded, "maps": maps, "cells": cells}).encode()
+    maps = sorted({number for body in programs.values() for _, number in map_references(body)})
+    body = json.dumps(
+        {"programs": {name: base64.b64encode(body).decode() for name, body in programs.items()}, "maps": maps}
+    ).encode()
     socket.send_fds(answer, [body[:1]], maps)
     answer.sendall(body[1:])
     answer.close()

@@ -29,7 +29,7 @@ _DESCRIPTORS_AT_MOST = 64
 class Blueprint:
     """Programs as instructions with the places where they refer to maps, and the shapes of those maps.
 
-    `references[program]` lists (offset of a 4-byte immediate, map name): a descriptor of the map is to be written there.
+    `references[program]` lists (offset of a 4-byte immediate, map name).
     """
 
     programs: dict[str, bytes]
@@ -127,10 +127,8 @@ class Compilation:
             number: libbpf.map_shape(descriptor) for number, descriptor in zip(answer["maps"], descriptors, strict=True)
         }
         programs = {name: base64.b64decode(text) for name, text in answer["programs"].items()}
-        cells = {int(number): shapes[descriptor].name for number, descriptor in answer["cells"].items()}
         references = {
             name: [(at, shapes[number].name) for at, number in libbpf.map_references(body)]
-            + [(at, cells[number]) for at, number in libbpf.map_references(body, libbpf.PSEUDO_MAP_VALUE)]
             for name, body in programs.items()
         }
         return Blueprint(programs, references, {shape.name: shape for shape in shapes.values()})

@@ -30,7 +30,7 @@ VERDICT_PROGRAM = "xdrop_verdict"
 ROOT_PROGRAM = "xdrop_root"
 
 INTERFACE_MAPS = frozenset({"in_force", "totals"})
-SHARED_MAPS = frozenset({"settings", "clock", "samples"})
+SHARED_MAPS = frozenset({"settings", "next_sample_ns", "samples"})
 
 _ADDRESSES = {4: "addresses4", 6: "addresses6"}
 _NETWORKS = {4: "networks4", 6: "networks6"}

@@ -48,7 +48,6 @@ XDP_FLAGS_DRV_MODE = 1 << 2
 INSN_BYTES = 8
 LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
-PSEUDO_MAP_VALUE = 2
 
 _KEYS_A_BATCH = 4096
 _TRIES = 4
@@ -440,12 +439,12 @@ def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch
     return TestRun(options.retval, options.duration)
 
 
-def map_references(instructions: bytes, kind: int = PSEUDO_MAP_FD) -> list[tuple[int, int]]:
-    """Where a program refers to maps, or to their only values: (offset of the 4-byte immediate, number in it)."""
+def map_references(instructions: bytes) -> list[tuple[int, int]]:
+    """Where a program refers to maps: (offset of the 4-byte immediate, descriptor number in it)."""
     found = []
     for at in range(0, len(instructions), INSN_BYTES):
         source_register = instructions[at + 1] >> 4 if sys.byteorder == "little" else instructions[at + 1] & 15
-        if instructions[at] == LD_IMM64 and source_register == kind:
+        if instructions[at] == LD_IMM64 and source_register == PSEUDO_MAP_FD:
             number = int.from_bytes(instructions[at + 4 : at + 8], sys.byteorder)
             found.append((at + 4, number))
     return found

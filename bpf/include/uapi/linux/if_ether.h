@@ -7,13 +7,13 @@ struct ethhdr {
 	__u8 destination[6];
 	__u8 source[6];
 	__be16 type_be;
-};
+} __attribute__((packed));
 
 /* What follows an EtherType of 802.1Q or 802.1ad. */
 struct vlan_tag {
 	__be16 control_be;
 	__be16 type_be;
-};
+} __attribute__((packed));
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_IPV6 0x86dd

@@ -7,6 +7,6 @@ struct ipv4_header {
 	__u8 before_source[12];
 	__be32 source_be;
 	__be32 destination_be;
-};
+} __attribute__((packed));
 
 #endif

@@ -170,6 +170,16 @@ BPF_ARRAY(prefix_filter, __u64, FITTED);
 BPF_ARRAY(lengths4, __u32, GRANULES);
 BPF_ARRAY(lengths6, struct lengths6, GRANULES);
 
+/*
+ * A value that the compiler knows nothing of. What it can prove it leaves out, and what it counts it counts anew (LLVM 19
+ * up to an overflow); the verifier, which has to see the same bounds in what comes of it, then does not.
+ */
+static __always_inline __u64 opaque(__u64 value)
+{
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
 /* ---- The cursor: every read checks its own bounds ---- */
 
 struct cursor {
@@ -293,20 +303,18 @@ static __always_inline int yes(const struct question *question, const __u64 *wor
 	return word && (*word & question->bits) == question->bits;
 }
 
-static __always_inline int is_set(const __u64 *bits, __u32 index)
+/* An index that the verifier can see to be in bounds, where the compiler would leave the mask out as needless. */
+static __always_inline __u32 below(__u32 power_of_two, __u32 index)
 {
-	return bits[index >> 6] >> (index & 63) & 1;
-}
-
-static __always_inline void set(__u64 *bits, __u32 index)
-{
-	bits[index >> 6] |= 1ULL << (index & 63);
+	return opaque(index) & (power_of_two - 1);
 }
 
 /* The lengths of the wide prefixes that may hold an address, by its first 32 bits; 0 for most addresses. */
 static __always_inline __u64 wide_lengths(const struct overview *overview, __u32 top)
 {
-	return is_set(overview->slash12s, top >> 20) ? overview->wide_lengths : 0;
+	__u32 slash12 = below(SLASH12S, top >> 20);
+
+	return overview->slash12s[slash12 >> 6] >> (slash12 & 63) & 1 ? overview->wide_lengths : 0;
 }
 
 static __always_inline __u32 granule4(__be32 address_be)
@@ -320,15 +328,22 @@ static __always_inline __u32 granule6(__u32 top)
 	return top * (__u32)(HASH_FOR_WORD >> 32) >> 16;
 }
 
+static __always_inline int has_networks(const struct overview *overview, __u32 granule)
+{
+	__u32 index = below(GRANULES, granule);
+
+	return overview->granules[index >> 6] >> (index & 63) & 1;
+}
+
 /* The lengths in a granule, or NULL for most granules. */
 static __always_inline __u32 *lengths_near4(const struct overview *overview, __u32 granule)
 {
-	return is_set(overview->granules, granule) ? lengths4.lookup(&granule) : NULL;
+	return has_networks(overview, granule) ? lengths4.lookup(&granule) : NULL;
 }
 
 static __always_inline struct lengths6 *lengths_near6(const struct overview *overview, __u32 granule)
 {
-	return is_set(overview->granules, granule) ? lengths6.lookup(&granule) : NULL;
+	return has_networks(overview, granule) ? lengths6.lookup(&granule) : NULL;
 }
 
 /* ---- The decision ---- */
@@ -629,8 +644,17 @@ static __always_inline void mark_address6(const struct hints *known, const struc
 
 static __always_inline void mark_wide(struct overview *overview, __u32 top, __u32 mask)
 {
-	set(overview->slash12s, top >> 20);
+	__u32 slash12 = below(SLASH12S, top >> 20);
+
+	overview->slash12s[slash12 >> 6] |= 1ULL << (slash12 & 63);
 	overview->wide_lengths |= lowest_bit(mask);
+}
+
+static __always_inline void mark_granule(struct overview *overview, __u32 granule)
+{
+	__u32 index = below(GRANULES, granule);
+
+	overview->granules[index >> 6] |= 1ULL << (index & 63);
 }
 
 static __always_inline void mark_network4(struct hints *known, const struct prefix4 *place)
@@ -645,7 +669,7 @@ static __always_inline void mark_network4(struct hints *known, const struct pref
 		mark_wide(&known->ipv4, from_be32(place->address_be), mask);
 		return;
 	}
-	set(known->ipv4.granules, granule);
+	mark_granule(&known->ipv4, granule);
 	narrow = lengths4.lookup(&granule);
 	if (narrow)
 		*narrow |= lowest_bit(mask);
@@ -670,7 +694,7 @@ static __always_inline void mark_network6(struct hints *known, const struct pref
 		mark_wide(&known->ipv6, top, mask);
 		return;
 	}
-	set(known->ipv6.granules, granule);
+	mark_granule(&known->ipv6, granule);
 	lengths = lengths6.lookup(&granule);
 	if (!lengths)
 		return;
@@ -693,7 +717,7 @@ int xdrop_mark(struct xdp_md *context)
 	if (!order || !known)
 		return XDP_ABORTED;
 	if (order->kind == MARK_ADDRESSES4) {
-		for (int i = 0; i < ADDRESSES_AT_MOST; i++) {
+		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
 			__be32 *address_be = take(&cursor, sizeof(*address_be));
 
 			if (!address_be)
@@ -701,7 +725,7 @@ int xdrop_mark(struct xdp_md *context)
 			mark_address4(known, address_be);
 		}
 	} else if (order->kind == MARK_ADDRESSES6) {
-		for (int i = 0; i < ADDRESSES_AT_MOST; i++) {
+		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
 			struct ipv6_address *address = take(&cursor, sizeof(*address));
 
 			if (!address)
@@ -709,7 +733,7 @@ int xdrop_mark(struct xdp_md *context)
 			mark_address6(known, address);
 		}
 	} else if (order->kind == MARK_NETWORKS4) {
-		for (int i = 0; i < NETWORKS_AT_MOST; i++) {
+		for (__u64 i = 0; i < NETWORKS_AT_MOST; i = opaque(i + 1)) {
 			struct prefix4 *place = take(&cursor, sizeof(*place));
 
 			if (!place)
@@ -717,7 +741,7 @@ int xdrop_mark(struct xdp_md *context)
 			mark_network4(known, place);
 		}
 	} else {
-		for (int i = 0; i < NETWORKS_AT_MOST; i++) {
+		for (__u64 i = 0; i < NETWORKS_AT_MOST; i = opaque(i + 1)) {
 			struct prefix6 *place = take(&cursor, sizeof(*place));
 
 			if (!place)
@@ -758,7 +782,7 @@ int xdrop_carry(struct xdp_md *context)
 	if (!order)
 		return XDP_ABORTED;
 	kind = order->kind;
-	for (int i = 0; i < CARRIES_AT_MOST; i++) {
+	for (__u64 i = 0; i < CARRIES_AT_MOST; i = opaque(i + 1)) {
 		struct carry *carry = take(&cursor, sizeof(*carry));
 		struct ipv6_address key;
 		__u32 number;

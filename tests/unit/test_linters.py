@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PYTHON_PLACES = ("src", "tests")
+PYTHON_PLACES = ("src", "bench", "tests")
 
 
 def _must_be_content(*command: str) -> None:
@@ -26,7 +26,7 @@ def test_ruff_would_format_nothing() -> None:
 
 
 def test_mypy_finds_nothing(cache: Path) -> None:
-    _must_be_content("mypy", "--strict", f"--cache-dir={cache / 'mypy'}", "src")
+    _must_be_content("mypy", "--strict", f"--cache-dir={cache / 'mypy'}", "src", "bench")
 
 
 def _shell_scripts() -> list[Path]:

@@ -21,6 +21,8 @@ from xdropd.errors import CompileError
 from xdropd.kernel import libbpf
 from xdropd.kernel.libbpf import MapShape
 
+PROGRAM = "xdrop.bpf.c"
+
 _SECONDS_AT_MOST = 300  # half a second on a machine of today, a minute on an emulated one
 _DESCRIPTORS_AT_MOST = 64
 
@@ -60,9 +62,9 @@ def source_folder() -> Path:
     """
     package = Path(xdropd.__file__).parent
     for folder in (package / "bpf", package.parent / "bpf", package.parent.parent / "bpf"):
-        if (folder / "xdrop.bpf.c").is_file():
+        if (folder / PROGRAM).is_file():
             return folder
-    raise CompileError(f"xdrop.bpf.c is not beside {package}", "the installation is incomplete; install xdropd again")
+    raise CompileError(f"{PROGRAM} is not beside {package}", "the installation is incomplete; install xdropd again")
 
 
 def stamp(folder: Path) -> str:
@@ -76,15 +78,16 @@ def stamp(folder: Path) -> str:
 class Compilation:
     """A compile child at work. Start it, do something else, then `result`.
 
+    `folder` has the headers, and `source` unless that is an absolute path.
     When this process dies the child dies; when the child dies `result` raises.
     """
 
-    def __init__(self, folder: Path, cflags: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, cflags: tuple[str, ...] = (), source: str | Path = PROGRAM) -> None:
         self._ours, theirs = socket.socketpair()
         self._complaints = os.fdopen(os.memfd_create("clang", os.MFD_CLOEXEC), "w+b")  # no folder needs to be writable
         package_root = str(Path(xdropd.__file__).parent.parent)
         command = [sys.executable, "-s", "-m", "xdropd.kernel.compile_child"]
-        command += [str(theirs.fileno()), str(os.getpid()), str(folder / "xdrop.bpf.c"), *cflags]
+        command += [str(theirs.fileno()), str(os.getpid()), str(folder / source), *cflags]
         self._child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -141,6 +144,6 @@ class Compilation:
         return f"the BPF program does not compile ({how})\n{lines}"
 
 
-def compile_blueprint(folder: Path, cflags: tuple[str, ...] = ()) -> Blueprint:
+def compile_blueprint(folder: Path, cflags: tuple[str, ...] = (), source: str | Path = PROGRAM) -> Blueprint:
     """Compile and wait."""
-    return Compilation(folder, cflags).result()
+    return Compilation(folder, cflags, source).result()

@@ -1,0 +1,174 @@
+"""Programs against each other in BPF_PROG_TEST_RUN: one driver writes the next source address and calls a contender.
+
+The contenders hold the same list. xdropd takes part as the driver of a card would meet it: by its root program, which
+calls the one in force. No interface is involved.
+"""
+
+import os
+import time
+from array import array
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from bench.figures import XDROPD
+from xdropd.errors import KernelError
+from xdropd.kernel import libbpf, shapes
+from xdropd.kernel.compiler import Blueprint, compile_blueprint, source_folder
+from xdropd.kernel.generation import (
+    INTERFACE_MAPS,
+    ROOT_PROGRAM,
+    SHARED_MAPS,
+    Generation,
+    Sizes,
+    create,
+    load,
+    pack_keys,
+)
+from xdropd.rules.plan import difference
+from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Region, Ruleset, source_of
+from xdropd.text.addresses import Span
+from xdropd.text.entries import Column, Entry, Listing
+
+EMPTY = "empty program"
+PLAIN = "plain hash"
+TRIE = "LPM trie"
+
+POOL_ADDRESSES = 1 << 20  # POOL in peers.bpf.c
+
+_PEERS = Path(__file__).with_name("peers.bpf.c")
+_COUNTERS_BYTES = 32  # struct counters
+_CHUNK = 4096
+_REPEATS_AT_MOST = 1 << 18
+
+_MACS = bytes.fromhex("020000000002020000000001")
+_IPV4 = bytes.fromhex("0800 45000030000040004011 0000 c0000201 c6336401 00090009001c0000").ljust(50, b"\0")
+_IPV6 = (bytes.fromhex("86dd 6000000000081140") + bytes(32) + bytes.fromhex("0009000900080000")).ljust(50, b"\0")
+FRAMES = {4: _MACS + _IPV4, 6: _MACS + _IPV6}  # UDP in 62 bytes; only the source address matters
+
+
+def compiled() -> tuple[Blueprint, Blueprint]:
+    """xdropd's programs and the peers'. Raises CompileError."""
+    folder = source_folder()
+    return compile_blueprint(folder), compile_blueprint(folder, source=_PEERS)
+
+
+class Owned:
+    """Descriptors that are closed on the way out."""
+
+    def __init__(self) -> None:
+        self._exit = ExitStack()
+
+    def own(self, descriptor: int) -> int:
+        """Close it in the end."""
+        self._exit.callback(os.close, descriptor)
+        return descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+
+class Xdropd(Owned):
+    """A list in force on an interface that is only made believe. `root` is what its driver would call."""
+
+    def __init__(self, blueprint: Blueprint, keys: dict[int, Collection[int]], networks: Collection[Span] = ()) -> None:
+        super().__init__()
+        shared = {name: self.own(create(blueprint, name)) for name in SHARED_MAPS}
+        interface = {name: self.own(create(blueprint, name)) for name in INTERFACE_MAPS}
+        entries = tuple(Entry(span, line) for line, span in enumerate(networks, start=1))
+        listing = Listing(Column(array("I"), array("I")), Column([], array("I")), entries)
+        everything = Region(windows=set(EVERYTHING.values()))
+        wide = difference(Layout(), Ruleset([source_of("bench", 1, listing, 0)]).layout(everything))
+        counts = {"cells": len(wide.cells_added)}
+        for version in VERSIONS:
+            counts[f"addresses{version}"] = len(keys.get(version, ()))
+            counts[f"networks{version}"] = wide.new_prefixes[version]
+        generation = Generation.build(blueprint, 1, Sizes.to_hold(counts, 1), shared)
+        self._exit.callback(generation.close)
+        for version in VERSIONS:
+            if version in keys:
+                for _ in generation.fill(version, 1, keys[version], since_s=1):
+                    pass
+        generation.apply(wide, since_s=1)
+        libbpf.update(shared["settings"], shapes.number(0), shapes.settings(1_000_000_000, False, False))
+        self.root = self.own(load(blueprint, ROOT_PROGRAM, interface))
+        libbpf.set_program(interface["in_force"], 0, generation.verdict_program("bench", shared, interface))
+
+
+class Peers(Owned):
+    """The driver, and the simple programs with the same list. IPv4 networks go into the trie only."""
+
+    def __init__(
+        self, blueprint: Blueprint, version: int, keys: Collection[int], networks: Collection[Span] = ()
+    ) -> None:
+        super().__init__()
+        self._version = version
+        sizes = {
+            f"plain{version}": max(1024, len(keys)),
+            f"trie{version}": max(1024, len(keys) + len(networks)),
+        }
+        maps = {name: self.own(create(blueprint, name, sizes.get(name))) for name in blueprint.maps}
+        self._contender, self._pool, self._position = maps["contender"], maps[f"pool{version}"], maps["position"]
+        programs = {
+            XDROPD: "",
+            EMPTY: "contend_pass",
+            PLAIN: "contend_plain" if version == 4 else "contend_plain6",
+            TRIE: "contend_trie" if version == 4 else "contend_trie6",
+        }
+        self.programs = {name: self.own(load(blueprint, found, maps)) for name, found in programs.items() if found}
+        self._driver = self.own(load(blueprint, f"drive{version}", maps))
+        packed = pack_keys(version, keys)
+        _fill(maps[f"plain{version}"], packed, len(keys))
+        bits = 8 * shapes.ADDRESS_BYTES[version]
+        _fill(maps[f"trie{version}"], _trie_keys(packed, bits), len(keys))
+        if networks:
+            prefixes = b"".join(
+                shapes.number(33 - span.size.bit_length()) + span.first.to_bytes(4, "big") for span in networks
+            )
+            _fill(maps[f"trie{version}"], prefixes, len(networks))
+
+    def sources(self, keys: Sequence[int]) -> None:
+        """What the driver writes from now on, in this order and over and over."""
+        whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
+        packed, size = pack_keys(self._version, whole), shapes.ADDRESS_BYTES[self._version]
+        for at in range(0, POOL_ADDRESSES, _CHUNK):
+            numbers = array("I", range(at, at + _CHUNK)).tobytes()
+            libbpf.update_batch(self._pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
+
+    def runner(self, program: int, answer: int) -> Callable[[], float]:
+        """Something that gives the mean nanoseconds of a packet in driver and program, which must answer so."""
+
+        def measure() -> float:
+            libbpf.set_program(self._contender, 0, program)
+            begun = time.thread_time_ns()
+            run = libbpf.test_run(self._driver, FRAMES[self._version], _REPEATS_AT_MOST)
+            taken = time.thread_time_ns() - begun
+            if run.value != answer:
+                raise KernelError("run a contender", 0, f"it answered {run.value} and not {answer}")
+            return taken / _REPEATS_AT_MOST
+
+        return measure
+
+
+def _fill(map_fd: int, keys: bytes, count: int) -> None:
+    """Chunk by chunk; what the kernel refuses as a batch (it does, for a trie), key by key."""
+    if not count:
+        return
+    size = len(keys) // count
+    for at in range(0, count, _CHUNK):
+        chunk = keys[at * size : (at + _CHUNK) * size]
+        number = len(chunk) // size
+        try:
+            libbpf.update_batch(map_fd, chunk, bytes(_COUNTERS_BYTES * number), number)
+        except KernelError:
+            for start in range(0, len(chunk), size):
+                libbpf.update(map_fd, chunk[start : start + size], bytes(_COUNTERS_BYTES))
+
+
+def _trie_keys(packed: bytes, bits: int) -> bytes:
+    size, length = bits // 8, shapes.number(bits)
+    return b"".join(length + packed[at : at + size] for at in range(0, len(packed), size))

@@ -363,6 +363,14 @@ def test_unblock_of_what_a_file_holds_says_where(daemon: Daemon) -> None:
     assert f"203.0.113.0/24 of {daemon.blocklist}:2" in within.stderr
 
 
+def test_unblock_names_what_stays_in_a_large_batch_as_well(daemon: Daemon) -> None:
+    many = "".join(f"100.64.0.{at}\n" for at in range(150)) + "192.0.2.7\n"
+    assert daemon.ctl("block", "-", stdin=many).returncode == 0
+    done = daemon.ctl("unblock", "-", stdin=many)
+    assert (done.returncode, done.stdout) == (0, "151 entries taken back\n")
+    assert done.stderr == f"xdropctl: warning: 192.0.2.7 stays blocked, it is held by {daemon.blocklist}:3\n"
+
+
 # ---- check and reload ----
 
 
@@ -441,6 +449,8 @@ def test_top_once_is_the_busiest_first(daemon: Daemon, net: Net) -> None:
     assert VILLAIN in daemon.ctl("top", "--once", "--by", "bytes").stdout
     rates = rows(daemon.ctl("--json", "top", "--once", "--by", "rate"))
     assert {row["entry"] for row in rates} >= {VILLAIN, NEIGHBOUR}
+    assert [list(row) for row in rates] == [[*LIST_KEYS, "rate"]] * len(rates)
+    assert "PACKETS/S" in daemon.ctl("top", "--once", "--by", "rate").stdout
 
 
 # ---- the socket ----

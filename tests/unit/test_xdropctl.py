@@ -82,18 +82,25 @@ def test_two_dashes_end_the_options() -> None:
     ("line", "says"),
     [
         ("", "a verb is missing"),
-        ("blcok 192.0.2.1", "no verb 'blcok'"),
+        ("blcok 192.0.2.1", "no verb 'blcok', did you mean block?"),
+        ("conquer", "no verb 'conquer', there are status, list, "),
         ("block", "block wants ENTRY..."),
         ("lookup", "lookup wants ADDRESS"),
         ("lookup 192.0.2.1 192.0.2.2", "lookup does not take '192.0.2.2'"),
+        ("lookup 192.0.2.0/24", "lookup takes a single address"),
+        ("lookup example.org", "names are not looked up"),
         ("status now", "status does not take 'now'"),
         ("flush", "flush wants --source NAME"),
         ("list --for 2h", "list has no option '--for'"),
+        ("list --sourc x", "list has no option '--sourc', did you mean --source?"),
         ("--verbose status", "no option '--verbose'"),
         ("status -x", "status has no option '-x'"),
         ("block 192.0.2.1 --for", "--for wants a value"),
         ("block 192.0.2.1 --for soon", "'soon' is no duration"),
         ("block 192.0.2.1 --source a/b", "a word without a slash"),
+        (f"block 192.0.2.1 --source {'a' * 1001}", "a word without a slash"),
+        (f"block 192.0.2.1 --reason {'a' * 1001}", "at most 1000 printable characters"),
+        ("block 192.0.2.1 --reason \x1b[2J", "'\\x1b[2J' is no reason"),
         ("top --once=yes", "--once takes no value"),
         ("top --by name", "packets, bytes or rate"),
         ("top --count 0", "1 to 1000"),
@@ -304,9 +311,13 @@ def test_a_bug_of_the_daemon_is_a_bug(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_makes_no_sense_is_a_bug_as_well(daemon: Spoken) -> None:
-    daemon.answers["status"] = {"result": {"state": "enforcing"}}
+    daemon.answers = {"status": {"result": {"state": "enforcing"}}, "block": {"result": None}}
     done = run(daemon.path, "status")
+    assert (done.returncode, done.stdout) == (exits.BUG, "")
+    assert "Traceback" in done.stderr
+    done = run(daemon.path, "--json", "block", "192.0.2.1")
     assert done.returncode == exits.BUG
+    assert json.loads(done.stdout)["error"].startswith("a bug in xdropctl")
     assert "Traceback" in done.stderr
 
 
@@ -442,8 +453,22 @@ def test_a_full_disk_is_an_error(daemon: Spoken) -> None:
             env=environment(),
             check=False,
         )
-    assert done.returncode == exits.NO
+    assert done.returncode == exits.UNAVAILABLE, "and not a plain no: nothing was answered"
     assert b"No space left" in done.stderr
+
+
+def test_an_input_that_cannot_be_read_is_an_error(daemon: Spoken, tmp_path: Path) -> None:
+    with (tmp_path / "write-only").open("wb") as file:
+        done = subprocess.run(
+            [*XDROPCTL, "--socket", daemon.path, "--json", "block", "-"],
+            stdin=file,
+            capture_output=True,
+            env=environment(),
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (exits.UNAVAILABLE, b"")
+    assert "standard input cannot be read" in json.loads(done.stdout)["error"]
+    assert daemon.requests == []
 
 
 def test_closed_streams_are_borne(daemon: Spoken) -> None:
@@ -575,6 +600,41 @@ def test_a_table_fits_the_terminal(width: int) -> None:
         assert "2001:db8:1234:5678::/64  12  \u2026" in lines[1] or width == 200
 
 
+def test_what_a_narrow_terminal_shows_of_list_and_top() -> None:
+    """By which line of which list comes before the reason and before how long ago."""
+    row = {**ROW, "source": "/etc/xdrop/lists.d/firehol_level1.netset", "line": 12345, "entry": "198.51.100.128/29"}
+    for width, has_reason in ((80, False), (120, True)):
+        screen = Screen(width, has_colours=False, has_unicode=True)
+        head, line = reports.entries([row], screen, NOW, with_rates=True)
+        assert ("REASON" in head, "ssh brute force" in line) == (has_reason, has_reason)
+        assert re.search(r"…?\S*t:12345", line)
+        board = top.Board()
+        for at in range(20):
+            board.learn([{**row, "packets": 1000 * at}], float(at))
+        head, line = board.lines("packets", 2, None, screen, NOW)
+        assert ("REASON" in head, "LAST SEEN" in head) == (has_reason, has_reason)
+        assert "█" * 16 in line
+        assert re.search(r"…?\S*l1\.netset", line)
+        assert max(map(tables.width_of, (head, line))) <= width
+
+
+def test_long_texts_are_wrapped_between_words_on_a_terminal() -> None:
+    said = "198.51.100.0/26 of /etc/xdrop/blocklist.yaml is narrowed by the guard: it is us"
+    lines = list(reports.status({**STATUS, "narrowed": [said]}, Screen(60, has_colours=False, has_unicode=True), NOW))
+    assert max(map(len, lines)) <= 60
+    (at,) = (at for at, line in enumerate(lines) if line.startswith("  guard "))
+    assert [line[15:] for line in lines[at : at + 2]] == [
+        "198.51.100.0/26 of",
+        "  /etc/xdrop/blocklist.yaml is narrowed by",
+    ]
+    reply = {"address": "203.0.113.9", "blocked": True, "kept_by": None, **ROW}
+    first, second, *_ = reports.lookup(reply, "monitoring", Screen(40, has_colours=True, has_unicode=True), NOW)
+    assert [first, second] == [
+        "\x1b[33m203.0.113.9 is listed, and would be\x1b[0m",
+        "\x1b[33mblocked: xdropd is monitoring and drops\x1b[0m",
+    ]
+
+
 def test_a_table_in_a_file_is_not_cut() -> None:
     head, line = tables.table(COLUMNS, [LONG], WIDE)
     assert all(cell.strip() in line for cell in LONG.cells)
@@ -623,6 +683,7 @@ def test_sizes(number: int, text: str) -> None:
 def test_until() -> None:
     assert tables.until(None, NOW) == "-"
     assert tables.until((NOW + timedelta(hours=2)).isoformat(), NOW) == "in 2h"
+    assert tables.until((NOW + timedelta(days=100)).isoformat(), NOW) == "2027-03-11"
     assert tables.until((NOW - timedelta(hours=2)).isoformat(), NOW) == "over"
 
 

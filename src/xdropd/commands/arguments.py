@@ -1,14 +1,15 @@
 """The command line of xdropctl(8): every verb and option as data, how they are read, and the help made from them.
 
 Not argparse, because a script runs `xdropctl block` for every ban: a Python that loads nothing starts in 12 ms, with
-argparse, json and socket in 25. So this file imports nothing either, not even for its annotations.
+argparse, json and socket in 25. So this file imports nothing either, not even for its annotations, until something is
+wrong.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 SOCKET = "/run/xdropd/control.sock"
 LISTEN = "127.0.0.1:9792"
@@ -16,6 +17,7 @@ LISTEN = "127.0.0.1:9792"
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DAYS_AT_MOST = 36500
 _ROWS_AT_MOST = 1000
+_CHARACTERS_AT_MOST = 1000  # of a source or reason; the daemon insists on it
 _HELP_COLUMN = 26
 
 
@@ -25,30 +27,47 @@ def duration(text: str) -> int | None:
         return None
     number, unit = (text[:-1], _DURATION_UNITS[text[-1]]) if text[-1:] in _DURATION_UNITS else (text, 1)
     if not (number.isascii() and number.isdecimal()) or int(number[:20]) == 0:
-        raise ValueError(f"'{text}' is no duration, write 90s, 15m, 2h, 7d, plain seconds, or none for good")
+        raise ValueError(f"{_quoted(text)} is no duration, write 90s, 15m, 2h, 7d, plain seconds, or none for good")
     if int(number[:20]) * unit > _DAYS_AT_MOST * 86400:
-        raise ValueError(f"'{text}' is over {_DAYS_AT_MOST} days, write none for good")
+        raise ValueError(f"{_quoted(text)} is over {_DAYS_AT_MOST} days, write none for good")
     return int(number) * unit
 
 
 def source(text: str) -> str:
     """The name of a caller of `block`. Raises ValueError."""
-    if not text or "/" in text or not text.isprintable():
-        raise ValueError(f"'{text}' cannot be the name of a source, write a word without a slash")
+    if not text or "/" in text or not _is_plain(text):
+        raise ValueError(f"{_quoted(text)} cannot be the name of a source, write a word without a slash")
     return text
+
+
+def reason(text: str) -> str:
+    """Why something is blocked. Raises ValueError."""
+    if not _is_plain(text):
+        raise ValueError(f"{_quoted(text)} is no reason, write at most {_CHARACTERS_AT_MOST} printable characters")
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and len(text) <= _CHARACTERS_AT_MOST
+
+
+def _quoted(text: str) -> str:
+    from xdropd.text import wording
+
+    return wording.quoted(text)
 
 
 def rows(text: str) -> int:
     """How many rows of a table. Raises ValueError."""
     if not (text.isascii() and text.isdecimal()) or not 0 < int(text[:9]) <= _ROWS_AT_MOST:
-        raise ValueError(f"'{text}' is no number of rows, write 1 to {_ROWS_AT_MOST}")
+        raise ValueError(f"{_quoted(text)} is no number of rows, write 1 to {_ROWS_AT_MOST}")
     return int(text)
 
 
 def order(text: str) -> str:
     """What `top` sorts by. Raises ValueError."""
     if text not in ("packets", "bytes", "rate"):
-        raise ValueError(f"'{text}' is nothing to sort by, write packets, bytes or rate")
+        raise ValueError(f"{_quoted(text)} is nothing to sort by, write packets, bytes or rate")
     return text
 
 
@@ -117,7 +136,7 @@ VERBS = {
                 Option(
                     "for", "DURATION", "90s, 15m, 2h, 7d or seconds; none or -1: for good (default: none)", duration
                 ),
-                Option("reason", "TEXT", "why, shown by list and lookup"),
+                Option("reason", "TEXT", "why, shown by list and lookup", reason),
                 _BY_WHOM,
             ],
         ),
@@ -210,11 +229,19 @@ def _take_word(chosen: Chosen, word: str) -> None:
     if chosen.verb:
         chosen.operands.append(word)
         if len(chosen.operands) > VERBS[chosen.verb].most:
-            raise WrongLine(f"{chosen.verb} does not take '{word}'", chosen.verb)
+            raise WrongLine(f"{chosen.verb} does not take {_quoted(word)}", chosen.verb)
     elif word in VERBS:
         chosen.verb = word
     else:
-        raise WrongLine(f"there is no verb '{word}', there are {', '.join(VERBS)}")
+        raise WrongLine(_no_such("there is no verb", word, VERBS))
+
+
+def _no_such(what: str, word: str, known: Iterable[str]) -> str:
+    from xdropd.text import wording
+
+    meant = wording.did_you_mean(word, known)
+    better = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+    return f"{what} {wording.quoted(word)}, {better}"
 
 
 def _take_option(chosen: Chosen, word: str, waiting: list[str]) -> None:
@@ -223,7 +250,8 @@ def _take_option(chosen: Chosen, word: str, waiting: list[str]) -> None:
     option = own.get(name) or _COMMON.get(name)
     if option is None or not word.startswith("--"):
         whose = f"{chosen.verb} has no option" if chosen.verb else "there is no option"
-        raise WrongLine(f"{whose} '{word.partition('=')[0]}'", chosen.verb)
+        known = [f"--{each}" for each in (*own, *_COMMON, "help")]
+        raise WrongLine(_no_such(whose, word.partition("=")[0], known), chosen.verb)
     if not option.value:
         if has_value:
             raise WrongLine(f"--{name} takes no value", chosen.verb)

@@ -1,4 +1,4 @@
-"""The entries that `block` and `unblock` are given: on the command line, and on standard input with "-".
+"""What `block`, `unblock` and `lookup` are given: on the command line, and on standard input with "-".
 
 A mistake on the command line is wrong usage; one on standard input refuses the batch and has a line and a column.
 Loads as little as it can: see arguments.py.
@@ -21,16 +21,36 @@ NAME = "standard input"
 
 
 def entries(operands: Sequence[str], verb: str, standard_input: BinaryIO) -> list[str]:
-    """All of them, in order. Raises WrongLine, or RefusedFile with every line that does not parse."""
+    """All of them, in order. Raises WrongLine, Unavailable, or RefusedFile with every line that does not parse."""
     found: list[str] = []
     for operand in operands:
         if operand == "-":
-            found += _read(standard_input.read())
+            found += _read(_all_of(standard_input))
         elif why := _why_not(operand):
             raise WrongLine(why, verb)
         else:
             found.append(operand)
     return found
+
+
+def address(text: str, verb: str) -> str:
+    """An address as it was written. Raises WrongLine."""
+    if why := _why_not(text):
+        raise WrongLine(why, verb)
+    from xdropd.text.addresses import parse_span
+
+    if not parse_span(text).is_address:
+        raise WrongLine(f"{verb} takes a single address, not '{text}'", verb)
+    return text
+
+
+def _all_of(standard_input: BinaryIO) -> bytes:
+    try:
+        return standard_input.read()
+    except OSError as problem:
+        from xdropd.errors import Unavailable
+
+        raise Unavailable(f"{NAME} cannot be read: {problem.strerror or problem}") from problem
 
 
 def _read(data: bytes) -> list[str]:

@@ -13,23 +13,31 @@ from xdropd.commands.tables import Column, Row, Screen, ago, count, printable, s
 
 _JUST_NOW_SECONDS = 60
 
-LIST = (
+_RATE = Column("PACKETS/S", is_number=True)
+_LIST = (
     Column("ENTRY"),
     Column("PACKETS", is_number=True),
-    Column("BYTES", is_number=True),
+    Column("BYTES", is_number=True, goes=2),
     Column("LAST SEEN", is_number=True),
-    Column("UNTIL", is_number=True),
+    Column("UNTIL", is_number=True, goes=3),
     Column("SOURCE", cut="start"),
-    Column("REASON", cut="end"),
+    Column("REASON", cut="end", goes=1),
 )
 
 
-def list_row(row: Mapping[str, Any], now: datetime) -> Row:
-    """One entry of `list` and `top --once`; strong where it was hit in the last minute."""
+def entries(rows: Iterable[Mapping[str, Any]], screen: Screen, now: datetime, *, with_rates: bool) -> Iterator[str]:
+    """The table of `list` and `top --once`. `with_rates`: rows have `rate`, too."""
+    columns = (_LIST[0], _RATE, *_LIST[1:]) if with_rates else _LIST
+    return tables.table(columns, (_entry(row, now, with_rate=with_rates) for row in rows), screen)
+
+
+def _entry(row: Mapping[str, Any], now: datetime, *, with_rate: bool) -> Row:
+    """Strong where it was hit in the last minute."""
     seen = tables.moment(row["last_seen"])
     is_hot = seen is not None and (now - seen).total_seconds() < _JUST_NOW_SECONDS
     cells = (
         row["entry"],
+        *([count(row["rate"])] if with_rate else []),
         count(row["packets"]),
         size(row["bytes"]),
         ago(row["last_seen"], now),
@@ -50,7 +58,7 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
     else:
         doing = "is enforcing"
     degraded = ", degraded: not all that was asked for is in force" if reply["degraded"] else ""
-    yield screen.styled(f"xdropd {reply['version']} {doing}{degraded}", style)
+    yield from _headline(f"xdropd {reply['version']} {doing}{degraded}", style, screen)
     verb = "dropped" if reply["state"] == "enforcing" else "would drop"
     entries, packets, total = reply["entries"], reply["packets"], reply["bytes"]
     yield from _fields(
@@ -95,15 +103,14 @@ def lookup(reply: Mapping[str, Any], state: str, screen: Screen, now: datetime) 
     """The whole story of an address. `state` is that of `status`."""
     address, keeper = reply["address"], reply["kept_by"]
     if reply["blocked"] and state == "monitoring":
-        yield screen.styled(
-            f"{address} is listed, and would be blocked: xdropd is monitoring and drops nothing", "warn"
-        )
+        said, style = "is listed, and would be blocked: xdropd is monitoring and drops nothing", "warn"
     elif reply["blocked"]:
-        yield screen.styled(f"{address} is blocked", "bad")
+        said, style = "is blocked", "bad"
     elif keeper:
-        yield screen.styled(f"{address} is not blocked, {_kept_by(keeper)}", "good")
+        said, style = f"is not blocked, {_kept_by(keeper)}", "good"
     else:
-        yield screen.styled(f"{address} is not blocked: no entry lists it", "good")
+        said, style = "is not blocked: no entry lists it", "good"
+    yield from _headline(f"{address} {said}", style, screen)
     if reply["entry"] is not None:
         yield from story(reply, screen, now, "by" if reply["blocked"] else "listed as")
 
@@ -134,18 +141,24 @@ def story(row: Mapping[str, Any], screen: Screen, now: datetime, what: str = "en
     )
 
 
+def _headline(text: str, style: str, screen: Screen) -> Iterator[str]:
+    return (screen.styled(line, style) for line in tables.wrapped(printable(text), screen, 0))
+
+
 def _fields(fields: Mapping[str, Sequence[str]], screen: Screen) -> Iterator[str]:
     """Labels with lines beside them; those without lines are left out."""
     width = max(map(len, fields)) + 2
-    for label, lines in fields.items():
-        for at, line in enumerate(_on_lines(lines)):
+    for label, texts in fields.items():
+        lines = (line for text in texts for said in text.splitlines() for line in _lines(said, screen, width + 2))
+        for at, line in enumerate(lines):
             shown = screen.styled((label if at == 0 else "").ljust(width), "head")
             yield f"  {shown}{line}".rstrip()
 
 
-def _on_lines(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        yield from map(printable, text.splitlines())
+def _lines(text: str, screen: Screen, indent: int) -> Iterator[str]:
+    """What belongs to the first line stands two columns further in."""
+    for at, line in enumerate(tables.wrapped(printable(text), screen, indent + 2)):
+        yield f"  {line}" if at else line
 
 
 def _counted(number: int, thing: str, plural_end: str, plural: str = "") -> str:

@@ -6,6 +6,7 @@ Knows no verb and no socket; whether there is a terminal, how wide it is and whe
 
 import math
 import os
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple, TextIO
 
 _SAMPLE_ROWS = 1000
 _GAP = "  "
-_LEAST_WIDTH = 8  # to which a column that can be cut is cut
+_LEAST_WIDTH = 12  # to which a column that can be cut is cut: "…ist.yaml:123"
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 _TIME_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 _STYLES = {"good": "32", "bad": "31", "warn": "33", "head": "2", "strong": "1"}  # ECMA-48, SGR
 _ELLIPSIS = "…"
+_FAR_DAYS = 100  # from then on a date says more than a number of days
 
 
 class Screen(NamedTuple):
@@ -47,11 +49,15 @@ class Screen(NamedTuple):
 
 
 class Column(NamedTuple):
-    """`cut` says which end is left out where a terminal is too narrow: "end", "start", or "" for never."""
+    """Where a terminal is too narrow cells are cut, and then whole columns left out.
+
+    `cut` says which end of a cell goes, "end", "start", or "" for none; `goes` which column: the lowest first, 0 stays.
+    """
 
     title: str
     is_number: bool = False
     cut: str = ""
+    goes: int = 0
 
 
 class Row(NamedTuple):
@@ -67,35 +73,48 @@ def table(columns: Sequence[Column], rows: Iterable[Row], screen: Screen) -> Ite
     sample = list(islice(waiting, _SAMPLE_ROWS))
     titles = [column.title for column in columns]
     cells_of = zip(titles, *(row.cells for row in sample), strict=True)
-    widths = [max(map(width_of, cells)) for cells in cells_of]
+    widths = dict(enumerate(max(map(width_of, cells)) for cells in cells_of))
     if screen.width is not None:
         widths = _fitted(widths, columns, screen.width)
     for row in chain([Row(titles, "head")], sample, waiting):
         yield screen.styled(_line(row.cells, columns, widths, screen), row.style)
 
 
-def _fitted(widths: list[int], columns: Sequence[Column], available: int) -> list[int]:
-    """Take from the widest column that can be cut until all fit, or none can give more."""
-    fitted = list(widths)
-    over = sum(fitted) + len(_GAP) * (len(fitted) - 1) - available
-    flexible = [at for at, column in enumerate(columns) if column.cut]
+def _fitted(widths: Mapping[int, int], columns: Sequence[Column], available: int) -> dict[int, int]:
+    """Widths by column that fit: cells are cut, then columns left out; no more can be done for what is wider still."""
+    fitted = dict(widths)
+    over = sum(fitted.values()) + len(_GAP) * (len(fitted) - 1) - available
+    flexible = [at for at in fitted if columns[at].cut]
     while over > 0 and flexible:
         widest = max(flexible, key=lambda at: fitted[at])
         if fitted[widest] <= _LEAST_WIDTH:
             break
         fitted[widest] -= 1
         over -= 1
+    if over > 0 and (expendable := [at for at in fitted if columns[at].goes]):
+        first = min(expendable, key=lambda at: columns[at].goes)
+        return _fitted({at: width for at, width in widths.items() if at != first}, columns, available)
     return fitted
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], screen: Screen) -> str:
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Mapping[int, int], screen: Screen) -> str:
     shown = []
-    for cell, column, width in zip(cells, columns, widths, strict=True):
+    for at, width in widths.items():
+        cell, column = cells[at], columns[at]
         text = cut(cell, width, column.cut) if screen.width is not None and column.cut else cell
         fill = " " * (width - width_of(text))
         shown.append(fill + text if column.is_number else text + fill)
     line = _GAP.join(shown).rstrip()
     return cut(line, screen.width, "end") if screen.width is not None else line
+
+
+def wrapped(text: str, screen: Screen, indent: int) -> Iterator[str]:
+    """A text on as many lines as the terminal needs if so many columns stand before it, broken between words."""
+    if screen.width is None or width_of(text) <= screen.width - indent:
+        yield text
+        return
+    room = max(_LEAST_WIDTH, screen.width - indent)
+    yield from textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def width_of(text: str) -> int:
@@ -170,7 +189,9 @@ def until(text: str | None, now: datetime) -> str:
     then = moment(text)
     if then is None:
         return "-"
-    return f"in {span_of_time((then - now).total_seconds())}" if then > now else "over"
+    if then <= now:
+        return "over"
+    return f"in {span_of_time((then - now).total_seconds())}" if (then - now).days < _FAR_DAYS else f"{then:%Y-%m-%d}"
 
 
 def now() -> datetime:

@@ -37,11 +37,11 @@ _COLUMNS = (
     Column("ENTRY"),
     Column("PACKETS/S", is_number=True),
     Column("PACKETS", is_number=True),
-    Column("BYTES", is_number=True),
-    Column("LAST SEEN", is_number=True),
-    Column("HISTORY"),
+    Column("BYTES", is_number=True, goes=4),
+    Column("LAST SEEN", is_number=True, goes=2),
+    Column("HISTORY", goes=3),
     Column("SOURCE", cut="start"),
-    Column("REASON", cut="end"),
+    Column("REASON", cut="end", goes=1),
 )
 # As xterm has them: the alternate screen, no line wrap, no cursor.
 _ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?7l\x1b[?25l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -53,7 +53,7 @@ Identity = tuple[str, str]  # entry and source
 
 
 def once(path: str, by: str, count: int) -> Iterator[Mapping[str, Any]]:
-    """The busiest entries now, as the daemon describes them. For "rate", two looks a second apart."""
+    """The busiest entries now, as the daemon describes them. For "rate", with that, from two looks a second apart."""
     if by != "rate":
         yield from client.rows(path, {"verb": "top", "by": by, "count": count})
         return
@@ -62,7 +62,8 @@ def once(path: str, by: str, count: int) -> Iterator[Mapping[str, Any]]:
         board.learn(list(client.rows(path, _request(by))), time.monotonic())
         time.sleep(wait)
     for tracked in board.ordered(by)[:count]:
-        yield from client.rows(path, {"verb": "list", "entry": tracked.row["entry"], "source": tracked.row["source"]})
+        for row in client.rows(path, {"verb": "list", "entry": tracked.row["entry"], "source": tracked.row["source"]}):
+            yield {**row, "rate": round(tracked.rate, 1)}
 
 
 def _request(by: str) -> dict[str, object]:
@@ -251,7 +252,7 @@ class _Live:
         state = totals["state"] + (", degraded" if totals["degraded"] else "")
         rate = "" if self._dropped_rate is None else f", {tables.count(self._dropped_rate)}/s"
         dropped = f"{tables.count(totals['packets']['dropped'])} packets dropped{rate}"
-        said = f"xdropd {state} · {dropped} · by {self._by}"
+        said = f"xdropd {state}; {dropped}; sorted by {self._by}"
         yield screen.styled(tables.cut(said, screen.width or 80, "end"), "warn" if totals["degraded"] else "strong")
 
 

@@ -36,8 +36,8 @@ def main(line: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as problem:
-        sys.stderr.write(f"xdropctl: error: {problem.strerror or problem}\n")
-        return exits.NO
+        sys.stderr.write(f"xdropctl: error: the output cannot be written: {problem.strerror or problem}\n")
+        return exits.UNAVAILABLE
     return status
 
 
@@ -75,6 +75,8 @@ def _failed(problem: Exception, *, as_json: bool) -> int:
         import traceback
 
         sys.stderr.write("".join(traceback.format_exception(problem)))
+        if as_json:
+            _print_json({"error": f"a bug in xdropctl: {type(problem).__name__}: {problem}"})
         return exits.BUG
     problems: list[Problem] = getattr(problem, "problems", [])
     if as_json:
@@ -119,7 +121,10 @@ def _list(chosen: Chosen) -> int:
 
 
 def _lookup(chosen: Chosen) -> int:
-    reply = client.ask(chosen.socket, {"verb": "lookup", "address": chosen.operands[0]})
+    from xdropd.commands import batch
+
+    address = batch.address(chosen.operands[0], chosen.verb)
+    reply = client.ask(chosen.socket, {"verb": "lookup", "address": address})
     if chosen.json:
         _print_json(reply)
     else:
@@ -137,18 +142,17 @@ def _top(chosen: Chosen) -> int:
     assert isinstance(count, int)
     if not chosen.json and "once" not in chosen.options and sys.stdout.isatty():
         return top.live(chosen.socket, by, count if "count" in chosen.options else None, _screen())
-    return _print_rows(chosen, top.once(chosen.socket, by, count))
+    return _print_rows(chosen, top.once(chosen.socket, by, count), with_rates=by == "rate")
 
 
-def _print_rows(chosen: Chosen, rows: Iterable[Mapping[str, Any]]) -> int:
+def _print_rows(chosen: Chosen, rows: Iterable[Mapping[str, Any]], *, with_rates: bool = False) -> int:
     if chosen.json:
         for row in rows:
             _print_json(row)
         return exits.DONE
     from xdropd.commands import reports, tables
 
-    now, screen = tables.now(), _screen()
-    return _print_lines(tables.table(reports.LIST, (reports.list_row(row, now) for row in rows), screen))
+    return _print_lines(reports.entries(rows, _screen(), tables.now(), with_rates=with_rates))
 
 
 # ---- changing ----

@@ -24,8 +24,8 @@ class Attaching:
         """An interface's name, also of one that is gone."""
         return self.names.get(ifindex, f"index {ifindex}")
 
-    def sync(self, wanted_names: tuple[str, ...] | None, mode: str) -> list[str]:
-        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed."""
+    def sync(self, wanted_names: tuple[str, ...] | None, mode: str) -> dict[str, str]:
+        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed, by name."""
         there = self._netlink.interfaces()
         routes = self._netlink.default_route_interfaces() if wanted_names is None else set()
         choice = interfaces.choose(wanted_names, there, routes, self._filter.attachments.keys())
@@ -42,7 +42,7 @@ class Attaching:
             if failure:
                 failures[there[ifindex].name] = f"{there[ifindex].name}: {failure}"
         self._say(choice.absent, failures, is_auto=wanted_names is None)
-        return list(failures.values())
+        return failures
 
     def _say(self, absent: tuple[str, ...], failures: dict[str, str], *, is_auto: bool) -> None:
         for name in absent:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from xdropd.daemon.attaching import Attaching
@@ -34,6 +35,7 @@ from xdropd.rules.ruleset import (
     Change,
     Exemption,
     Exemptions,
+    Listed,
     Region,
     Ruleset,
     Source,
@@ -204,7 +206,7 @@ class Daemon:
 
     def distrust_kernel(self, refusal: KernelError) -> None:
         """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
-        self.telling.trouble("kernel", (f"the kernel refuses a change, it will be tried again: {refusal}",), "kernel")
+        self.telling.trouble("kernel", f"the kernel refuses a change, it will be tried again: {refusal}", "kernel")
         self.last_reload = ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self._retry_seconds
@@ -318,7 +320,7 @@ class Daemon:
         self._choose()
         failures = self._sync_interfaces()
         if failures and not adopted and not self.filter.attachments and len(failures) == 1:
-            raise NotAttachable(failures[0])
+            raise NotAttachable(*failures.values())
         self.is_ready = True
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
@@ -367,7 +369,7 @@ class Daemon:
                 self.settings = settings_text.read(saved, self.places.settings)
             elif not adopted:
                 raise
-            self.telling.trouble("settings", ("the settings file is refused, the last good ones are in force",))
+            self.telling.trouble("settings", "the settings file is refused, the last good ones are in force")
             return refusal.problems
         return []
 
@@ -380,7 +382,7 @@ class Daemon:
             if reading is None and not adopted:
                 raise
             what = "the last good one" if reading else "what was in force before"
-            self.telling.trouble("blocklist", (f"the blocklist is refused, {what} is in force",))
+            self.telling.trouble("blocklist", f"the blocklist is refused, {what} is in force")
             return reading, refusal.problems
 
     def _load_blocks(self) -> None:
@@ -416,10 +418,10 @@ class Daemon:
         reading = None
         try:
             reading = self.catalogue.read(accept)
-            self.telling.trouble("blocklist", ())
+            self.telling.trouble("blocklist")
         except RefusedFile as refusal:
             refusals += self._tell_refusal(refusal)
-            self.telling.trouble("blocklist", ("the blocklist is refused, the list before stays in force",))
+            self.telling.trouble("blocklist", "the blocklist is refused, the list before stays in force")
         yield
         self._choose()
         if reading is not None:
@@ -437,9 +439,9 @@ class Daemon:
         try:
             settings = self._read_settings()
         except RefusedFile as refusal:
-            self.telling.trouble("settings", ("the settings file is refused, those before stay in force",))
+            self.telling.trouble("settings", "the settings file is refused, those before stay in force")
             return self._tell_refusal(refusal)
-        self.telling.trouble("settings", ())
+        self.telling.trouble("settings")
         for name in Settings.__dataclass_fields__:
             old, new = getattr(self.settings, name), getattr(settings, name)
             if old != new:
@@ -459,7 +461,7 @@ class Daemon:
             yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
         self.ruleset = ruleset
         self._retry_seconds = _RETRY_SECONDS
-        self.telling.trouble("kernel", ())
+        self.telling.trouble("kernel")
         return change
 
     def _renew_exemptions(self, now_s: float) -> Iterator[None]:
@@ -519,7 +521,7 @@ class Daemon:
         )
         for warning in reading.warnings:
             self.telling.once(f"warning {warning}", WARNING, "list", str(warning), file=warning.file, line=warning.line)
-        self.telling.trouble("lists", tuple(map(str, reading.troubles)), "list")
+        self.telling.trouble("lists", {each.file: str(each) for each in reading.troubles}, "list", "file")
         self.note_ends()
 
     def _tell_refusal(self, refusal: RefusedFile) -> list[Problem]:
@@ -555,9 +557,9 @@ class Daemon:
             self.catalogue.save()
             if self._state and "settings" not in self.telling.troubles:
                 self._save_settings(self._state)
-            self.telling.trouble("state", ())
+            self.telling.trouble("state")
         except OSError as problem:
-            self.telling.trouble("state", (f"the last good lists cannot be kept: {problem}",))
+            self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
         if self.ruleset:
             for source in self.ruleset.sources:
                 for members in source.members.values():
@@ -575,12 +577,10 @@ class Daemon:
 
     def _name_narrowed(self, ruleset: Ruleset) -> None:
         found = []
-        for source, span, guard in ruleset.narrowed_by_guard():
-            found.append(f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}")
-            if len(found) >= _TOLD_AT_MOST:
-                break
-        for sentence in found:
-            self.telling.once(f"guard {sentence}", WARNING, "guard", sentence)
+        for source, span, guard in islice(ruleset.narrowed_by_guard(), _TOLD_AT_MOST):
+            said = f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}"
+            self.telling.once(f"guard {said}", WARNING, "guard", said, entry=str(span), source=source.name)
+            found.append(said)
         self.narrowed = found
 
     def _reconcile(self) -> Iterator[None]:
@@ -668,9 +668,9 @@ class Daemon:
 
     # ---- interfaces ----
 
-    def _sync_interfaces(self) -> list[str]:
+    def _sync_interfaces(self) -> dict[str, str]:
         failures = self.attaching.sync(self.places.interfaces or self.settings.interfaces, self.settings.xdp_mode)
-        self.telling.trouble("interfaces", tuple(failures), "interface")
+        self.telling.trouble("interfaces", failures, "interface", "interface")
         return failures
 
     # ---- telling ----
@@ -703,7 +703,18 @@ class Daemon:
         name = self.attaching.name_of(sample.ifindex)
         verb = "would drop" if self.settings.action == "monitor" else "dropped"
         message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
-        self._log.info("drop", message, interface=name, entry=entry)
+        fields = {"interface": name, "entry": entry}
+        if lister := self._lister_of(listed, source):
+            message += f" by {lister.name}"
+            fields["source"] = lister.name
+        self._log.info("drop", message, **fields)
+
+    def _lister_of(self, listed: Listed | None, address: Span) -> Source | None:
+        if self.ruleset is None:
+            return None
+        if listed is None:
+            return self.ruleset.owner(address.version, address.first)
+        return next((source for source in self.ruleset.sources if source.number == listed.source), None)
 
     def status_line(self) -> str:
         """One line for an operator."""

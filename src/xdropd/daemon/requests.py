@@ -269,12 +269,7 @@ class Requests:
             raise Refused(_sentences(refused, len(missing)))
         now_s = time.time()
         self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans], now_s)
-        remarks = [
-            f"{span} stays blocked, it is held by {', '.join(holders)}"
-            for span in spans[:_NAMED_AT_MOST]
-            if (holders := _holders(self._ruleset(), span) or _wider_holder(self._ruleset(), span))
-        ]
-        yield {"result": {"unblocked": len(spans), "remarks": remarks}}
+        yield {"result": {"unblocked": len(spans), "remarks": _remarks(self._ruleset(), spans)}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         source_name = _source_name(request)
@@ -406,6 +401,18 @@ def _without_line(source: Source, span: Span) -> Entry | None:
     if own is None and span.is_address and source.has_address(span.version, span.first):
         return Entry(span, 0)
     return own
+
+
+def _remarks(ruleset: Ruleset, spans: list[Span]) -> list[str]:
+    """Which of these stay blocked, and why. A wider holder is looked for in all networks: not for a large batch."""
+    held = [
+        (span, holders)
+        for at, span in enumerate(spans)
+        if (holders := _holders(ruleset, span) or (at < _NAMED_AT_MOST and _wider_holder(ruleset, span)))
+    ]
+    remarks = [f"{span} stays blocked, it is held by {', '.join(holders)}" for span, holders in held[:_NAMED_AT_MOST]]
+    more = len(held) - len(remarks)
+    return [*remarks, f"{more} more stay blocked as well"] if more else remarks
 
 
 def _holders(ruleset: Ruleset, span: Span) -> list[str]:

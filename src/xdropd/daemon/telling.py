@@ -3,6 +3,8 @@
 `troubles` are the reasons for being degraded, by what they concern. Knows the log; decides nothing.
 """
 
+from collections.abc import Mapping
+
 from xdropd.host.systemd import ERROR, Log
 
 
@@ -11,7 +13,7 @@ class Telling:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.troubles: dict[str, tuple[str, ...]] = {}
+        self.troubles: dict[str, dict[str, str]] = {}
         self._said: dict[str, str] = {}
 
     @property
@@ -29,16 +31,23 @@ class Telling:
         """What was said under this key is over: say it anew when it comes back."""
         self._said.pop(key, None)
 
-    def trouble(self, what: str, sentences: tuple[str, ...], event: str = "trouble") -> None:
-        """Be degraded for these reasons, or no longer where there are none. Each new one is logged as an error."""
-        for sentence in sentences:
-            if sentence not in self.troubles.get(what, ()):
-                self.log.event(ERROR, event, sentence)
-        if sentences:
-            self.troubles[what] = sentences
-        elif self.troubles.pop(what, None):
-            self.log.notice(event, f"{what}: well again")
+    def trouble(
+        self, what: str, reasons: str | Mapping[str, str] = "", event: str = "trouble", field: str = ""
+    ) -> None:
+        """Be degraded for a reason, or for one for each of several things; or no longer where there is none.
+
+        Each is told when it comes and when it is over. `field` is the journal field for the names of these things.
+        """
+        now = ({"": reasons} if reasons else {}) if isinstance(reasons, str) else dict(reasons)
+        before = self.troubles.pop(what, {})
+        if now:
+            self.troubles[what] = now
+        for thing, sentence in now.items():
+            if before.get(thing) != sentence:
+                self.log.event(ERROR, event, sentence, **({field: thing} if field else {}))
+        for thing in before.keys() - now.keys():
+            self.log.notice(event, f"{thing or what}: no longer a problem", **({field: thing} if field else {}))
 
     def all_troubles(self) -> list[str]:
         """Every reason for being degraded."""
-        return [sentence for sentences in self.troubles.values() for sentence in sentences]
+        return [sentence for reasons in self.troubles.values() for sentence in reasons.values()]

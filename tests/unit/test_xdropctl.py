@@ -605,7 +605,7 @@ def test_what_a_narrow_terminal_shows_of_list_and_top() -> None:
     row = {**ROW, "source": "/etc/xdrop/lists.d/firehol_level1.netset", "line": 12345, "entry": "198.51.100.128/29"}
     for width, has_reason in ((80, False), (120, True)):
         screen = Screen(width, has_colours=False, has_unicode=True)
-        head, line = reports.entries([row], screen, NOW, with_rates=True)
+        head, line = reports.entries([{**row, "rate": 5.0}], screen, NOW, with_rates=True)
         assert ("REASON" in head, "ssh brute force" in line) == (has_reason, has_reason)
         assert re.search(r"…?\S*t:12345", line)
         board = top.Board()

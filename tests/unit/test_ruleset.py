@@ -20,6 +20,8 @@ from xdropd.rules.ruleset import (
     Region,
     Ruleset,
     Source,
+    nothing,
+    rearranged,
     source_of,
     successor,
     whole,
@@ -178,6 +180,44 @@ def test_the_region_of_a_change_holds_all_of_it(old: Ruleset, texts: list[Listin
     assert reached.addresses == expected.addresses
     assert reached.prefixes == expected.prefixes
     assert plan == difference(old.layout(region), new.layout(region))
+
+
+@given(st.data(), st.lists(st.tuples(spans(), st.booleans()), max_size=12), st.lists(listings, max_size=3))
+def test_the_region_of_another_order_holds_all_of_it(
+    data: st.DataObject, texts: list[tuple[Span, bool]], others: list[Listing]
+) -> None:
+    """The lines of a file in another order, and the files: who comes first among equals changes, and nothing else."""
+    first = source_of("s0", 7, listing(texts), 0)
+    old = [first, *(source_of(f"s{number}", number, text, 0) for number, text in enumerate(others, start=1))]
+    shuffled, change = successor(first, listing(data.draw(st.permutations(texts))), 0, "")
+    new = data.draw(st.permutations([shuffled, *old[1:]]))
+    region = change.region
+    region.update(rearranged(old, new))
+    before, after = Ruleset(old), Ruleset(new)
+    reached = apply(before.whole_layout(), difference(before.layout(region), after.layout(region)))
+    assert reached.addresses == after.whole_layout().addresses
+    assert reached.prefixes == after.whole_layout().prefixes
+
+
+@given(st.lists(st.tuples(spans(), st.one_of(st.none(), st.integers(1, 5))), max_size=12), st.integers(0, 6))
+def test_what_ends_leaves_what_a_fresh_reading_would_find(texts: list[tuple[Span, int | None]], now_s: int) -> None:
+    """A span that is mentioned twice does not end with its first mention."""
+    entries = tuple(
+        Entry(span, line, until=None if until is None else float(until))
+        for line, (span, until) in enumerate(texts, start=1)
+    )
+    text = Listing(Column(array("I"), array("I")), Column([], array("I")), entries)
+    source = source_of("list", 1, text, 0)
+    over = [entry.span for entry in source.entries.values() if entry.until is not None and entry.until <= now_s]
+    source.end(over, now_s)
+    assert list(source.entries.items()) == list(source_of("list", 1, text, now_s).entries.items())
+
+
+def test_a_block_that_ends_is_gone() -> None:
+    span = Span(4, 1, 1)
+    source = Source("caller", 1, nothing(), {span: Entry(span, 0, until=5.0)}, is_file=False)
+    source.end([span], 5)
+    assert source.entries == {}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

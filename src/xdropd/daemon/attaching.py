@@ -8,7 +8,8 @@ from xdropd.daemon.filter import Filter
 from xdropd.daemon.telling import Telling
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.host.netlink import Interface, Netlink
-from xdropd.host.systemd import ERROR, WARNING
+from xdropd.host.systemd import WARNING
+from xdropd.kernel.attachment import GENERIC, Attachment
 
 
 class Attaching:
@@ -18,6 +19,8 @@ class Attaching:
         self._filter = kernel
         self._netlink = netlink
         self._telling = telling
+        self._wanted: tuple[tuple[str, ...] | None, str] | None = None
+        self._stuck: dict[int, tuple[str, str]] = {}  # by index: the mode that was refused, and a sentence on it
         self.names: dict[int, str] = {}
 
     def name_of(self, ifindex: int) -> str:
@@ -28,12 +31,16 @@ class Attaching:
         """Make the filter's interfaces those that are wanted. Sentences on the ones that failed, by name."""
         there = self._netlink.interfaces()
         routes = self._netlink.default_route_interfaces() if wanted_names is None else set()
-        choice = interfaces.choose(wanted_names, there, routes, self._filter.attachments.keys())
+        names_before, mode_before = self._wanted or (wanted_names, mode)
+        self._wanted = wanted_names, mode
+        self._stuck = {ifindex: stuck for ifindex, stuck in self._stuck.items() if stuck[0] == mode}
+        held_on_to = self._filter.attachments.keys() if names_before == wanted_names else ()
+        choice = interfaces.choose(wanted_names, there, routes, held_on_to)
         self.names.update({index: interface.name for index, interface in there.items()})
         for ifindex, kept in list(self._filter.attachments.items()):
-            if ifindex not in choice.wanted or not kept.is_attached:
+            if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept):
                 self._let_go(ifindex)
-            elif mode not in ("auto", kept.mode):
+            elif mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode == GENERIC):
                 self._change_mode(there[ifindex], kept.mode, mode)
         self.names = {index: interface.name for index, interface in there.items()}
         failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
@@ -41,6 +48,7 @@ class Attaching:
             failure = self._attach(there[ifindex], mode)
             if failure:
                 failures[there[ifindex].name] = f"{there[ifindex].name}: {failure}"
+        failures |= {there[ifindex].name: sentence for ifindex, (_, sentence) in self._stuck.items()}
         self._say(choice.absent, failures, is_auto=wanted_names is None)
         return failures
 
@@ -58,16 +66,20 @@ class Attaching:
 
     def _let_go(self, ifindex: int) -> None:
         self._filter.release(ifindex)
+        self._stuck.pop(ifindex, None)
         self._telling.log.notice("detach", f"{self.name_of(ifindex)}: let go", interface=self.name_of(ifindex))
 
     def _change_mode(self, interface: Interface, old: str, new: str) -> None:
-        """An interface cannot be in two modes at once, so this is the one change with a gap. What fails is undone."""
+        """An interface cannot be in two modes at once, so this is the one change with a gap.
+
+        What fails is undone, and not tried again until another mode is asked for: each try is a gap.
+        """
+        if interface.index in self._stuck:
+            return
         self._let_go(interface.index)
         failure = self._attach(interface, new)
-        if failure:
-            self._attach(interface, old)
-            message = f"{interface.name}: stays in {old} mode: {failure}"
-            self._telling.once(f"mode {interface.name}", ERROR, "attach", message, interface=interface.name)
+        if failure and not self._attach(interface, old):
+            self._stuck[interface.index] = new, f"{interface.name}: stays in {old} mode: {failure}"
 
     def _attach(self, interface: Interface, mode: str) -> str:
         """Why it failed; "" if it did not."""
@@ -84,3 +96,8 @@ class Attaching:
             message = f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})"
             self._telling.log.warning("attach", message, interface=interface.name)
         return ""
+
+
+def _is_filtered(interface: Interface, kept: Attachment) -> bool:
+    """Whether the link is on this interface: its own may have moved away and left its index to it."""
+    return kept.is_attached and interface.xdp_program == kept.root_id

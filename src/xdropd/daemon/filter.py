@@ -14,10 +14,11 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from xdropd.daemon.repair import repair
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.host.systemd import Log, Systemd
 from xdropd.kernel import attachment, libbpf, shapes
@@ -397,20 +398,19 @@ class Filter:
                 self._shared[name] = insist(create, blueprint, name)
                 self._systemd.store({f"shared.{name}": self._shared[name]})
 
-    def repair(self, wanted: Layout, now_s: float) -> Plan:
-        """Compare the maps with what should be in them, and mend the difference. The plan tells what was wrong."""
-        generation = self.generation
-        assert generation
-        self.agree()
-        plan = difference(generation.layout(), wanted)
-        if plan:
-            generation.apply(plan, int(now_s), self._parked)
-        return plan
+    def repair(self, ruleset: Ruleset, now_s: float) -> Generator[None, None, int]:
+        """Compare all that packets meet with what it should be, and mend it; in how many places it differed."""
+        assert self.generation
+        differing = self.agree()
+        return differing + (yield from repair(self.generation, ruleset, self._parked, int(now_s)))
 
-    def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> None:
-        """Put settings in force."""
+    def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bool:
+        """Put settings in force; whether that made a difference."""
         value = shapes.settings(log_interval_ns, monitor, pass_malformed)
+        if libbpf.lookup(self._shared["settings"], shapes.number(0), len(value)) == value:
+            return False
         libbpf.update(self._shared["settings"], shapes.number(0), value)
+        return True
 
     # ---- interfaces ----
 
@@ -458,11 +458,14 @@ class Filter:
                 self._systemd.forget([_name(generation, f"{VERDICT_PROGRAM}.{ifindex}")])
                 generation.forget_interface(str(ifindex))
 
-    def agree(self) -> None:
-        """See that every interface has the generation in force, as an interrupted swap may have left them apart."""
-        generation = self.generation
+    def agree(self) -> int:
+        """See that every interface has the generation in force, as an interrupted swap may have left them apart.
+
+        Returns how many did not.
+        """
+        generation, apart = self.generation, 0
         if generation is None:
-            return
+            return apart
         for ifindex, kept in self.attachments.items():
             name = f"{VERDICT_PROGRAM}.{ifindex}"
             if name not in generation.programs:
@@ -474,6 +477,8 @@ class Filter:
                 self._systemd.settle()
             if kept.in_force != libbpf.program_shape(generation.programs[name]).id:
                 kept.put_in_force(generation.programs[name])
+                apart += 1
+        return apart
 
     def problems(self) -> list[str]:
         """What is wrong with the filter, by looking at it: for the watchdog. Cheap."""

@@ -8,6 +8,9 @@ from xdropd.host.netlink import Interface
 
 ARPHRD_ETHER = 1  # uapi/linux/if_arp.h
 
+# Frames of these masters' ports pass through the master as Ethernet frames. A VRF's do not: it is no place to filter.
+_KINDS_WITH_PORTS = frozenset({"bond", "bridge", "team"})
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -74,5 +77,6 @@ def _without_ports(
     refused: dict[str, str],
     absent: tuple[str, ...],
 ) -> Choice:
-    wanted = {index for index in picked if index in named or interfaces[index].master not in picked}
+    covering = {index for index in picked if interfaces[index].kind in _KINDS_WITH_PORTS}
+    wanted = {index for index in picked if index in named or interfaces[index].master not in covering}
     return Choice(frozenset(wanted), refused, absent)

@@ -6,6 +6,7 @@ answers and the watchdog is fed while a million entries load. Everything that ca
 """
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -40,6 +41,7 @@ from xdropd.rules.ruleset import (
     Ruleset,
     Source,
     nothing,
+    rearranged,
     source_of,
     successor,
     whole,
@@ -112,6 +114,7 @@ class Daemon:
         self._state = StateFolder(places.state) if places.state else None
         self._settings_path = Path(places.settings).absolute()
         self._settings_signature: Signature | None = None
+        self._unsaved_settings: bytes | None = None
         self.catalogue = Catalogue(places.blocklist, self._state)
         self.blocks = Blocks(BlockLog(self._state) if self._state else None)
         self._program = Program(self._state)
@@ -158,6 +161,11 @@ class Daemon:
         self._watcher.close()
         server.close()
 
+    def ask_for_reload(self, accept: str | None = None) -> int:
+        """Have a reload done for somebody who asks for one, who may have a doubt: reconcile as well, behind it."""
+        self._wants_reconciliation = True
+        return self.request_reload(accept)
+
     def request_reload(self, accept: str | None = None) -> int:
         """Have a reload done; `reloads_done` is at least the number returned once it is."""
         self._wanted_reloads.append(accept)
@@ -197,12 +205,12 @@ class Daemon:
             next(self._job)
         except StopIteration:
             self._job = None
-        except KernelError:
+        except (KernelError, MemoryError) as problem:
             self._job = None
             self.tally.reloads_failed += 1
             if self.is_ready and reloads == self.reloads_done < self._reloads_asked - len(self._wanted_reloads):
                 self.reloads_done += 1  # whoever waits for this reload is told that it failed
-            raise
+            raise _refusal(problem) from problem
 
     def distrust_kernel(self, refusal: KernelError) -> None:
         """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
@@ -249,6 +257,7 @@ class Daemon:
         problems: list[str] = []
         if self.is_ready and self.filter.problems():
             self._sync_interfaces()  # an interface that vanished a moment ago is no reason to be restarted
+            self.filter.agree()
             problems = self.filter.problems()
         if not self._watcher.is_alive():
             problems.append("the watcher of files has died")
@@ -260,7 +269,7 @@ class Daemon:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
-            self.request_reload()
+            self.ask_for_reload()
         else:
             self._stop = True
 
@@ -301,22 +310,20 @@ class Daemon:
         refusals += refused
         self._load_blocks()
         yield
-        now_s = time.time()
         change = Change()
-        if reading is not None:
-            ruleset, change = self._compose(reading, now_s, fresh=True)
-            total = _count(ruleset)
-            self._show_progress(f"putting {total} entries in force")
-            yield
-            yield from self._patiently(self._await_program())
-            for _ in self._patiently(self._begin_with(ruleset, now_s)):
-                self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
-                yield
-            self.ruleset = ruleset
-        elif self.filter.generation is not None and not self.filter.is_current:
-            yield from self._patiently(self._await_program())
-            layout = self.filter.generation.layout()
-            yield from self._patiently(self.filter.change(difference(layout, layout), lambda *_: False, now_s))
+        refusal: KernelError | None = None
+        try:
+            if reading is not None:
+                change = yield from self._begin(reading)
+            elif self.filter.generation is not None and not self.filter.is_current:
+                yield from self._patiently(self._await_program())
+                layout = self.filter.generation.layout()
+                unchanged = difference(layout, layout)
+                yield from self._patiently(self.filter.change(unchanged, lambda *_: False, time.time()))
+        except (KernelError, MemoryError) as problem:
+            if not adopted:
+                raise
+            refusal = _refusal(problem)  # what is in force is looked after, whatever becomes of what should be
         self._choose()
         failures = self._sync_interfaces()
         if failures and not adopted and not self.filter.attachments and len(failures) == 1:
@@ -325,10 +332,25 @@ class Daemon:
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
         self._systemd.ready(self.status_line())
-        if reading is not None:
+        if reading is not None and self.ruleset is not None:
             self._report(reading, change)
         self._conclude(refusals)
+        if refusal is not None:
+            self.distrust_kernel(refusal)
         self._log.notice("ready", self.status_line())
+
+    def _begin(self, reading: Reading) -> Generator[None, None, Change]:
+        now_s = time.time()
+        ruleset, change = self._compose(reading, now_s, fresh=True)
+        total = _count(ruleset)
+        self._show_progress(f"putting {total} entries in force")
+        yield
+        yield from self._patiently(self._await_program())
+        for _ in self._patiently(self._begin_with(ruleset, now_s)):
+            self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
+            yield
+        self.ruleset = ruleset
+        return change
 
     def _await_program(self) -> Iterator[None]:
         while self._program.waits(0.05):
@@ -364,12 +386,12 @@ class Daemon:
             self.settings = self._read_settings()
         except RefusedFile as refusal:
             self._tell_refusal(refusal)
-            saved = self._saved(_GOOD_SETTINGS)
-            if saved is not None:
-                self.settings = settings_text.read(saved, self.places.settings)
-            elif not adopted:
+            saved = self._saved_settings()
+            if saved is None and not adopted:
                 raise
-            self.telling.trouble("settings", "the settings file is refused, the last good ones are in force")
+            self.settings = saved or Settings()
+            what = "the last good ones" if saved else "the defaults"
+            self.telling.trouble("settings", f"the settings file is refused, {what} are in force")
             return refusal.problems
         return []
 
@@ -393,9 +415,10 @@ class Daemon:
         for sentence in damage:
             self._log.error("blocks", sentence)
 
-    def _saved(self, name: str) -> bytes | None:
-        with contextlib.suppress(OSError):  # as good as never saved
-            return self._state.load(name) if self._state else None
+    def _saved_settings(self) -> Settings | None:
+        with contextlib.suppress(OSError, RefusedFile):  # as good as never saved
+            data = self._state.load(_GOOD_SETTINGS) if self._state else None
+            return None if data is None else settings_text.read(data, self.places.settings)
         return None
 
     # ---- reloading ----
@@ -408,7 +431,9 @@ class Daemon:
             return Settings()
         except OSError as problem:
             raise RefusedFile([Problem(self.places.settings, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
-        return settings_text.read(data, self.places.settings)
+        settings = settings_text.read(data, self.places.settings)
+        self._unsaved_settings = data
+        return settings
 
     def _reload(self, accept: str | None) -> Iterator[None]:
         begun = time.monotonic()
@@ -498,6 +523,8 @@ class Daemon:
         for gone in known.values():
             change.removed += gone.count
             change.region.update(whole(gone))
+        if self.ruleset:
+            change.region.update(rearranged(self.ruleset.sources, sources))
         sources += [self._block_source(name) for name in self.blocks.by_source]
         lasting = [entry for entry in reading.blocklist.allow if entry.until is None or entry.until > now_s]
         self._allow_ends_s = min((entry.until for entry in lasting if entry.until is not None), default=float("inf"))
@@ -555,8 +582,9 @@ class Daemon:
         """What can wait until packets are dropped: keep the good versions, sort, name what the guard narrowed."""
         try:
             self.catalogue.save()
-            if self._state and "settings" not in self.telling.troubles:
-                self._save_settings(self._state)
+            if self._state and self._unsaved_settings is not None:
+                self._state.save(_GOOD_SETTINGS, self._unsaved_settings)
+                self._unsaved_settings = None
             self.telling.trouble("state")
         except OSError as problem:
             self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
@@ -569,12 +597,6 @@ class Daemon:
             self.telling.once("watch", WARNING, "watch", self._watcher.problem)
         libc.give_back_memory()
 
-    def _save_settings(self, state: StateFolder) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            data, _ = read_file(self._settings_path)
-            if data != self._saved(_GOOD_SETTINGS):
-                state.save(_GOOD_SETTINGS, data)
-
     def _name_narrowed(self, ruleset: Ruleset) -> None:
         found = []
         for source, span, guard in islice(ruleset.narrowed_by_guard(), _TOLD_AT_MOST):
@@ -584,17 +606,13 @@ class Daemon:
         self.narrowed = found
 
     def _reconcile(self) -> Iterator[None]:
-        """Now and then: what is in the maps must be what should be in them."""
-        if self.ruleset is None:
+        """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""
+        if self.ruleset is None or self.filter.generation is None or not self.filter.is_current:
             return
-        wanted = self.ruleset.whole_layout()
-        yield
-        plan = self.filter.repair(wanted, time.time())
-        yield
-        if plan:
-            message = f"the maps differed from the list in {plan.steps} places and were repaired"
+        differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
+        if differing:
+            message = f"the kernel differed from the list and the settings in {differing} places, which were repaired"
             self._log.warning("reconcile", message)
-        del wanted
         libc.give_back_memory()
 
     # ---- blocks, and what ends ----
@@ -626,6 +644,20 @@ class Daemon:
         for _ in self.filter.change(plan, _lister(self.ruleset), time.time()):
             pass
 
+    def _load_blocks_again(self) -> None:
+        """Blocks that have ended by one clock may not have by another."""
+        self._load_blocks()
+        if self.ruleset is None:
+            return
+        files = [source for source in self.ruleset.sources if source.is_file]
+        blocks = [self._block_source(name) for name in self.blocks.by_source]
+        region = Region()
+        for source in (*self.ruleset.sources, *blocks):
+            if not source.is_file:
+                region.update(whole(source))
+        with self.changing(region):
+            self.ruleset = Ruleset((*files, *blocks), self.ruleset.exemptions)
+
     def note_ends(self) -> None:
         """Find out when the next entry ends."""
         assert self.ruleset
@@ -643,9 +675,10 @@ class Daemon:
         self._clock_s = now_s
         if jumped_back:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
-            self._load_blocks()
+            self._load_blocks_again()
             self.catalogue.forget_read()
             self.request_reload()
+            return
         if self.ruleset is None or now_s < self._next_end_s:
             return
         if now_s >= self._allow_ends_s:
@@ -660,8 +693,8 @@ class Daemon:
         region = Region()
         region.add(span for _, span in over)
         with self.changing(region):
-            for source, span in over:
-                source.entries.pop(span)
+            for source in {id(source): source for source, _ in over}.values():
+                source.end([span for owner, span in over if owner is source], now_s)
         self.note_ends()
         for source, span in over[:_TOLD_AT_MOST]:
             self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
@@ -675,11 +708,12 @@ class Daemon:
 
     # ---- telling ----
 
-    def _choose(self) -> None:
+    def _choose(self) -> bool:
+        """Put settings in force; whether that made a difference."""
         if self.filter.generation is None:
-            return
+            return False
         per_minute = self.settings.log_drops_per_minute
-        self.filter.choose(
+        return self.filter.choose(
             log_interval_ns=60_000_000_000 // per_minute if per_minute else 0,
             monitor=self.settings.action == "monitor",
             pass_malformed=self.settings.malformed == "pass",
@@ -729,6 +763,13 @@ class Daemon:
 
 def _count(ruleset: Ruleset | None) -> int:
     return sum(source.count for source in ruleset.sources) if ruleset else 0
+
+
+def _refusal(problem: KernelError | MemoryError) -> KernelError:
+    """Both mean that the list before stays in force, and that the next try may succeed."""
+    if isinstance(problem, KernelError):
+        return problem
+    return KernelError("hold the lists in memory", errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:

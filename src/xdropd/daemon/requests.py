@@ -329,7 +329,7 @@ class Requests:
         if accept is not None and not Path(accept).is_absolute():
             raise BadRequest('"accept" is an absolute path')
         yield from self._until(lambda: self._daemon.is_ready)
-        target = self._daemon.request_reload(accept)
+        target = self._daemon.ask_for_reload(accept)
         yield from self._until(lambda: self._daemon.reloads_done >= target)
         last = self._daemon.last_reload
         catalogue = self._daemon.catalogue

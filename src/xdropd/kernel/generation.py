@@ -13,7 +13,7 @@ import sys
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
@@ -366,24 +366,52 @@ class Generation:
 
     def layout(self) -> Layout:
         """Everything that is in the maps, for comparing with what should be. Learns the cells of an adopted one."""
-        self._learn_cells()
-        by_number = {number: listed for listed, number in self.cells.items()}
         addresses: dict[int, dict[int, int]] = {}
-        prefixes: dict[Prefix, Listed | None] = {}
         for version in VERSIONS:
             addresses[version] = {}
-            for keys, values, _ in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
-                sources = memoryview(values).cast("I")[shapes.SOURCE_AT :: shapes.HISTORY_BYTES // 4]
-                addresses[version].update(zip(unpack_keys(version, keys), sources.tolist(), strict=True))
+            for keys, sources in self.address_batches(version):
+                addresses[version].update(zip(keys, sources, strict=True))
+            self.used[_ADDRESSES[version]] = len(addresses[version])
+        return replace(self.networks(), addresses=addresses)
+
+    def address_batches(self, version: int) -> Iterator[tuple[list[int], list[int]]]:
+        """Every address in the maps and the number of its source, as two lists a batch."""
+        for keys, values, _ in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
+            sources = memoryview(values).cast("I")[shapes.SOURCE_AT :: shapes.HISTORY_BYTES // 4]
+            yield unpack_keys(version, keys), sources.tolist()
+
+    def networks(self) -> Layout:
+        """The prefixes and cells that are in the maps, as `layout`."""
+        self._learn_cells()
+        by_number = {number: listed for listed, number in self.cells.items()}
+        prefixes: dict[Prefix, Listed | None] = {}
+        for version in VERSIONS:
             for keys, values, _ in self._batches(_NETWORKS[version], shapes.NUMBER_BYTES):
                 for (first, length_bits), number in zip(
                     shapes.read_prefixes(version, keys), shapes.read_numbers(values), strict=True
                 ):
                     lost = Listed(Span(version, first, first), -1)  # a cell that is gone: differs from anything wanted
                     prefixes[Prefix(version, first, length_bits)] = by_number.get(number, lost) if number else None
-            self.used[_ADDRESSES[version]] = len(addresses[version])
             self.used[_NETWORKS[version]] = sum(prefix.version == version for prefix in prefixes)
-        return Layout(addresses, prefixes, frozenset(self.cells))
+        return Layout(prefixes=prefixes, cells=frozenset(self.cells))
+
+    def mark(self, layout: Layout) -> None:
+        """Set every hint that leads to what is in a layout, as it should be already."""
+        for version, keys in layout.addresses.items():
+            self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], pack_keys(version, keys))
+        self._mark_prefixes(layout.prefixes)
+
+    def hint_bits(self) -> int:
+        """How many bits of all hints are set: only ever more of them, unless somebody else writes there."""
+        return sum(
+            int.from_bytes(values, "little").bit_count()
+            for name, value_bytes in shapes.HINT_MAPS.items()
+            for _, values, _ in libbpf.batches(self.maps[name], shapes.NUMBER_BYTES, value_bytes)
+        )
+
+    def count_addresses(self, version: int, count: int) -> None:
+        """How many addresses there turned out to be."""
+        self.used[_ADDRESSES[version]] = count
 
     def _learn_cells(self) -> None:
         self.cells, self._free_cells, self._next_cell = {}, [], 1

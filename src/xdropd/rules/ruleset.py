@@ -12,15 +12,17 @@ costs no more than itself, and nothing has to be cut out of anything.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from itertools import chain, filterfalse
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from xdropd.text.addresses import WIDTH, Span, prefixes
 from xdropd.text.entries import Column, Entry, Listing
 
 VERSIONS = (4, 6)
+
+_Item = TypeVar("_Item")
 
 EVERYTHING = {version: Span(version, 0, (1 << bits) - 1) for version, bits in WIDTH.items()}
 
@@ -145,7 +147,7 @@ class Source:
     """What one text or one caller of `block` lists now.
 
     `number` is the kernel's name for it. `entries` is everything but plain addresses, by span, without what has
-    ended; of several entries with one span in a text the first counts.
+    ended; of several entries with one span in a text the first counts. `written` is all of that text's, in its order.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Source:
     entries: MutableMapping[Span, Entry] = field(default_factory=dict)
     reason: str = ""
     is_file: bool = True
+    written: tuple[Entry, ...] = ()
 
     @property
     def count(self) -> int:
@@ -172,6 +175,14 @@ class Source:
             plain = Entry(span, members.line_of(span.first), self.reason)
             return plain if own is None or plain.line < own.line else own
         return own
+
+    def end(self, spans: Collection[Span], now_s: float) -> None:
+        """Take out entries that are over; where a text mentions a span again, the next mention counts from now on."""
+        if self.is_file:
+            self.entries = _lasting(self.written, now_s)
+        else:  # the caller's own entries, one a span
+            for span in spans:
+                del self.entries[span]
 
     def wide(self) -> Iterator[Entry]:
         """Networks and ranges."""
@@ -209,7 +220,7 @@ class Change:
 def source_of(name: str, number: int, listing: Listing, now_s: float, reason: str = "") -> Source:
     """A source made from a text; entries that have ended are left out."""
     members = {4: Members(listing.plain4), 6: Members(listing.plain6)}
-    return Source(name, number, members, _lasting(listing.entries, now_s), reason)
+    return Source(name, number, members, _lasting(listing.entries, now_s), reason, written=listing.entries)
 
 
 def successor(before: Source, listing: Listing, now_s: float, reason: str) -> tuple[Source, Change]:
@@ -228,7 +239,18 @@ def successor(before: Source, listing: Listing, now_s: float, reason: str) -> tu
     change.region.add(before.entries.keys() ^ entries.keys())
     change.added += len(entries.keys() - before.entries.keys())
     change.removed += len(before.entries.keys() - entries.keys())
-    return Source(before.name, before.number, members, entries, reason, before.is_file), change
+    both = _wide_in_both(before.entries, entries), _wide_in_both(entries, before.entries)
+    change.region.windows.update(_moved(*both))
+    return Source(before.name, before.number, members, entries, reason, before.is_file, listing.entries), change
+
+
+def _wide_in_both(ordered: Iterable[Span], others: Container[Span]) -> list[Span]:
+    return [span for span in ordered if not span.is_address and span in others]
+
+
+def _moved(before: list[_Item], after: list[_Item]) -> Iterator[_Item]:
+    """Of two orders of the same items, at least one of any two that changed places: among equals, order decides."""
+    return (item for old, new in zip(before, after, strict=True) if old != new for item in (old, new))
 
 
 def whole(source: Source) -> "Region":
@@ -237,6 +259,16 @@ def whole(source: Source) -> "Region":
     for version in VERSIONS:
         region.keys[version].update(source.members[version].column.keys)
     region.add(source.entries)
+    return region
+
+
+def rearranged(before: Iterable[Source], after: Iterable[Source]) -> "Region":
+    """The region of what may be credited to another source because their order changed."""
+    now, then = {source.name: source for source in after}, [source.name for source in before]
+    both = [name for name in then if name in now], [name for name in now if name in then]
+    region = Region()
+    for name in set(_moved(*both)):
+        region.update(whole(now[name]))
     return region
 
 
@@ -429,6 +461,26 @@ class Ruleset:
                 left = keys if not exempt else _like(keys, filterfalse(exempt.__contains__, keys))
                 if left:
                     yield source.number, left
+
+    def addresses_by_window(self, windows: Iterable[Span]) -> Iterator[dict[int, int]]:
+        """The same a window at a time, as keys with the number of the source that each is credited to."""
+        annotated = {
+            source.number: {
+                version: sorted(span.first for span in source.entries if span.version == version and span.is_address)
+                for version in VERSIONS
+            }
+            for source in self.sources
+        }
+        for version, first, last in windows:
+            found: dict[int, int] = {}
+            for source in reversed(self.sources):
+                own = annotated[source.number][version]
+                own = own[bisect_left(own, first) : bisect_right(own, last)]
+                for keys in (source.members[version].within(first, last), own):
+                    found.update(dict.fromkeys(keys, source.number))
+            for key in self.exemptions.held(version, found):
+                del found[key]
+            yield found
 
     def prefixes(self, windows: Iterable[Span]) -> dict[Prefix, Listed | None]:
         """The prefixes that lie within windows, each with the entry that wins there (None: exempt)."""

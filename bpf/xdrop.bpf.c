@@ -471,18 +471,19 @@ static __always_inline struct hit find6(const struct hints *known, struct ipv6_a
 
 /* ---- Counting ---- */
 
+/* What is shared comes last: a locked addition holds up whatever follows, while the entry is still on its way here. */
 static __always_inline void credit(struct history *history, __u64 length_bytes, __u64 now_ns)
 {
 	__u32 number = history->source;
 	struct volume *source = sources.lookup(&number);
 
-	__sync_fetch_and_add(&history->packets, 1);
-	__sync_fetch_and_add(&history->bytes, length_bytes);
-	history->last_seen_ns = now_ns;
 	if (source) {
 		source->packets++;
 		source->bytes += length_bytes;
 	}
+	history->last_seen_ns = now_ns;
+	__sync_fetch_and_add(&history->packets, 1);
+	__sync_fetch_and_add(&history->bytes, length_bytes);
 }
 
 static __always_inline void count(enum verdict verdict, __u64 length_bytes)
@@ -500,9 +501,12 @@ static __always_inline void count(enum verdict verdict, __u64 length_bytes)
 static __always_inline int sample_is_due(__u64 interval_ns, __u64 now_ns)
 {
 	__u32 zero = 0;
-	__u64 *next_ns = next_sample_ns.lookup(&zero);
+	__u64 *next_ns;
 
-	if (!next_ns || !interval_ns || now_ns < *next_ns)
+	if (!interval_ns)
+		return 0;
+	next_ns = next_sample_ns.lookup(&zero);
+	if (!next_ns || now_ns < *next_ns)
 		return 0;
 	*next_ns = now_ns + interval_ns;
 	return 1;
@@ -539,8 +543,8 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, _
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct settings *chosen = settings.lookup(&zero);
 
-	credit(hit->history, length_bytes, now_ns);
 	count(DROPPED, length_bytes);
+	credit(hit->history, length_bytes, now_ns);
 	if (!chosen)
 		return XDP_DROP;
 	if (sample_is_due(chosen->log_interval_ns, now_ns)) {

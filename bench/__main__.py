@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import cost, picture, telling
+from bench import cost, drop_rate, hot_packet, picture, telling
 from bench.figures import RELOADS, Effort, Report
 from xdropd.errors import XdropdError
 
 _GROUPS: dict[str, Callable[[Report, Effort], None]] = {
     "cost": cost.measure,
+    "hot-packet": hot_packet.measure,
+    "drop-rate": drop_rate.measure,
 }
 
 

@@ -1,0 +1,100 @@
+"""The peers as an operator sets them up, each with the same listed addresses, in a namespace of its own."""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
+
+from netns import Net
+from xdropd.errors import Unavailable
+from xdropd.text.addresses import format_address
+
+_PACKAGES = {
+    "xdp-filter": "xdp-tools",
+    "nft": "nftables",
+    "ipset": "ipset",
+    "iptables": "iptables",
+    "ethtool": "ethtool",
+}
+
+NFT_SET = "add table netdev bench\nadd set netdev bench listed {{ type ipv4_addr; {elements}}}\n"
+NFT_RULE = (
+    "add chain netdev bench ingress {{ type filter hook ingress device {device} priority 0; }}\n"
+    "add rule netdev bench ingress ip saddr @listed drop\n"
+)
+IPSET = "create listed hash:ip hashsize {buckets} maxelem {most}\n"
+
+
+def require(*programs: str) -> None:
+    """Raises Unavailable if one is not there: a comparison that cannot be made is a failure."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise Unavailable(f"{program} is not there, it is in the Debian package {_PACKAGES[program]}")
+
+
+def nft_script(keys: Sequence[int], device: str) -> str:
+    """For `nft -f`: the set, and the rule that drops what is in it at ingress."""
+    listed = ", ".join(format_address(4, key) for key in keys)
+    return NFT_SET.format(elements=f"elements = {{ {listed} }}; " if keys else "") + NFT_RULE.format(device=device)
+
+
+def ipset_script(keys: Sequence[int]) -> str:
+    """For `ipset restore`: the set, large enough."""
+    count = max(len(keys), 1024)
+    head = IPSET.format(buckets=1 << (count - 1).bit_length(), most=2 * count)
+    return head + "".join(f"add listed {format_address(4, key)}\n" for key in keys)
+
+
+IPSET_RULE = ("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "set", "--match-set", "listed", "src", "-j", "DROP")
+
+
+class XdpFilter:
+    """xdp-filter in a namespace, with a bpffs of its own: it pins there, and takes it all along when it ends."""
+
+    def __init__(self, namespace: str, device: str) -> None:
+        self._device = device
+        script = "mount -t bpf bench-bpffs /sys/fs/bpf && echo ready && read -r _"
+        self._keeper = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{namespace}", "unshare", "--mount", "sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        require("xdp-filter")
+        assert self._keeper.stdout
+        if self._keeper.stdout.readline() != "ready\n":
+            raise Unavailable("xdp-filter got no bpffs of its own")
+        self.run("load", "--mode", "native", "--features", "ipv4", "--policy", "allow", self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run("unload", "--all")
+        self._keeper.communicate("\n")
+
+    @property
+    def command(self) -> list[str]:
+        """How to run it there."""
+        return ["nsenter", f"--target={self._keeper.pid}", "--mount", "--net", "xdp-filter"]
+
+    def run(self, *arguments: str) -> None:
+        """Run it and wait. Raises CalledProcessError."""
+        subprocess.run([*self.command, *arguments], check=True, capture_output=True, text=True)
+
+    def list_addresses(self, keys: Iterable[int]) -> None:
+        """Add sources to be dropped, one process each: there is no other way."""
+        for key in keys:
+            self.run("ip", "--mode", "src", format_address(4, key))
+
+
+@contextlib.contextmanager
+def host(**options: bool) -> Iterator[Net]:
+    """Two namespaces and a cable whose ends take frames as XDP transmits them."""
+    require("ethtool")
+    with Net(**options) as net:
+        for end in (net.host, net.peer):
+            net.run(end, "ethtool", "--features", net.device, "gro", "on")
+        yield net

@@ -17,12 +17,13 @@ from typing import NamedTuple, NoReturn
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from places import cache_folder
+
 TESTS = Path(__file__).parent
 
 # Written, and not yet seen to pass as a whole on a new machine: not collected, and named at the head of every run.
 UNFINISHED = (
     "system/test_endurance.py",
-    "system/test_life.py",
     "system/test_package.py",
 )
 collect_ignore = list(UNFINISHED)
@@ -100,11 +101,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    """Where downloads and whatever is slow to make are kept between runs; the folder that scripts/test uses."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = (Path("/var/cache") if os.geteuid() == 0 else users) / "xdropd-tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Where downloads and whatever is slow to make are kept."""
+    return cache_folder()
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,10 @@ class NotPermitted(KernelError):
     """The kernel refused a call for want of a capability."""
 
 
+class ProgramRefused(KernelError):
+    """The kernel's verifier does not accept a program. The reason holds its last lines; no capability would help."""
+
+
 class CompileError(XdropdError):
     """bcc could not compile the BPF program. The message holds clang's own lines."""
 

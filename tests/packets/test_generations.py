@@ -2,13 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from frames import from_source
 from verdicts import Verdicts, ruleset
 
-from xdropd.errors import KernelError
+from xdropd.commands.exits import UNAVAILABLE, code_for
+from xdropd.errors import KernelError, ProgramRefused
 from xdropd.kernel import libbpf
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import Generation, Sizes, insist
@@ -343,3 +346,30 @@ def test_a_batch_that_is_deleted_in_part_is_deleted_in_the_end(verdicts: Verdict
         assert libbpf.delete(verdicts.generation.maps["addresses4"], bytes([10, 0, 0, at]))
     verdicts.generation.apply(plan, since_s=1)
     assert verdicts.generation.layout().addresses[4] == {}
+
+
+def test_what_the_verifier_refuses_is_no_missing_capability() -> None:
+    """A write through a null pointer: EACCES, as for a file that may not be read, and another remedy altogether."""
+    null_write = bytes.fromhex("b701000000000000" "7b11000000000000" "b700000002000000" "9500000000000000")
+    with pytest.raises(ProgramRefused) as refused:
+        libbpf.load_xdp_program("null_write", null_write)
+    assert refused.value.errno == errno.EACCES
+    assert code_for(refused.value) == UNAVAILABLE
+    first, *lines = str(refused.value).splitlines()
+    assert first == "load program null_write: the verifier of this kernel refuses it"
+    assert any("R1 invalid mem access" in line for line in lines), lines
+
+
+def test_a_missing_capability_is_told_as_one() -> None:
+    say = (
+        "from xdropd.commands import exits\n"
+        "from xdropd.errors import NotPermitted\n"
+        "from xdropd.kernel import libbpf\n"
+        "try:\n"
+        "    libbpf.load_xdp_program('pass', bytes.fromhex('b7000000020000009500000000000000'))\n"
+        "except NotPermitted as refusal:\n"
+        "    print(exits.code_for(refusal), refusal)\n"
+    )
+    powerless = ("setpriv", "--reuid=65534", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", say)
+    said = subprocess.run(powerless, capture_output=True, text=True, check=True).stdout
+    assert said == ("77 load program pass: Operation not permitted (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)\n")

@@ -1,24 +1,42 @@
 """Machines for the system room: a real systemd, thrown away after the tests of one file."""
 
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import installation
 import pytest
-from machine import Machine
+from machine import SUITES, Machine, make_root
+
+from places import cache_folder
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where machines are wanted, begin to make their roots; who needs one that is not there yet waits for it."""
+    if session.config.option.collectonly:
+        return
+    if any("machine" in getattr(item, "fixturenames", ()) for item in session.items):
+        for suite in SUITES:
+            threading.Thread(target=make_root, args=(cache_folder(), suite)).start()
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """xdropd as it is in the tree now."""
-    return installation.build_wheel(tmp_path_factory.mktemp("wheel"))
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this tree."""
+    return installation.copy_of_the_tree(tmp_path_factory.mktemp("package"))
 
 
-@pytest.fixture(scope="module")
-def machine(cache: Path, wheel: Path) -> Iterator[Machine]:
-    """A Debian 12 with xdropd installed and not started."""
-    with Machine(cache, "bookworm") as made:
-        installation.install(made, wheel)
+@pytest.fixture(scope="session")
+def package(tree: Path) -> Path:
+    """The Debian package of this tree."""
+    return installation.build(tree, tree.parent / "current")
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
+    """A Debian with xdropd installed and not started."""
+    with Machine(cache, request.param) as made:
+        installation.install(made, package)
         yield made
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import installation
 import wire
 from machine import Machine
 
@@ -57,7 +58,7 @@ def prepare(machine: Machine) -> None:
     for script in ("sender.py", "bystander.py"):
         machine.copy_in(_HERE / script, f"{_FOLDER}/{script}")
     # The sender's own copy of the package: tests replace the installed one under its feet.
-    machine.run("cp", "--archive", "/usr/lib/python3/dist-packages/xdropd", _FOLDER)
+    machine.run("cp", "--archive", installation.MODULES, _FOLDER)
 
 
 class Flood:

@@ -1,48 +1,55 @@
-"""Putting xdropd on a machine. The one place that knows how; everything else uses what the contract names."""
+"""xdropd on a machine: built from this tree as a Debian package, and installed as everybody installs it.
 
+The one place that knows where the package puts things; everything else uses what the contract names.
+"""
+
+import re
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
+import pytest
+import service
 from machine import Machine
 
 REPOSITORY = Path(__file__).parents[2]
 
-_PYTHON_FOLDER = "/usr/lib/python3/dist-packages"
-_PROGRAM = "#!/usr/bin/python3\nimport sys\n\nfrom xdropd.commands.{name} import main\n\nsys.exit(main())\n"
+SHARE = "/usr/share/xdropd"
+MODULES = f"{SHARE}/xdropd"
+PROGRAM_TEXT = f"{SHARE}/bpf/xdrop.bpf.c"
+
+_BUILD_SECONDS_AT_MOST = 120
 
 
 def copy_of_the_tree(to: Path) -> Path:
-    """What building the package needs, in a folder that may be littered."""
+    """What building needs, in a folder that may be littered."""
     leave_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
     return Path(shutil.copytree(REPOSITORY, to / "tree", ignore=leave_out))
 
 
-def build_wheel(to: Path) -> Path:
-    """The wheel, made with the setuptools of the interpreter that runs the tests."""
-    tree = copy_of_the_tree(to)
-    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", to, tree]
-    subprocess.run([sys.executable, *command], check=True)
-    (wheel,) = to.glob("*.whl")
-    return wheel
+def build(tree: Path, to: Path, *prefix: str) -> Path:
+    """The package that scripts/build-deb makes of a tree; `prefix` is a command that runs it in other circumstances."""
+    command = [*prefix, str(tree / "scripts" / "build-deb"), str(to)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS_AT_MOST, check=False)
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+    (said,) = done.stdout.splitlines()
+    return Path(said)
 
 
-def install(machine: Machine, wheel: Path) -> None:
-    """As the package does it: programs, unit, user and configuration are there, and nothing runs yet."""
-    unpacked = wheel.parent / "unpacked"
-    if not unpacked.is_dir():
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked)
-    machine.copy_in(unpacked, _PYTHON_FOLDER)
-    for name in ("xdropd", "xdropctl"):
-        machine.write(f"/usr/bin/{name}", _PROGRAM.format(name=name))
-        machine.run("chmod", "755", f"/usr/bin/{name}")
-    for unit in ("xdropd.service", "xdropd-exporter.service"):
-        machine.copy_in(REPOSITORY / "systemd" / unit, f"/usr/lib/systemd/system/{unit}")
-    machine.copy_in(REPOSITORY / "systemd" / "xdropd.sysusers", "/usr/lib/sysusers.d/xdropd.conf")
-    machine.run("systemd-sysusers")
-    machine.copy_in(REPOSITORY / "etc", "/etc/xdrop")
-    machine.run("mkdir", "--parents", "/etc/xdrop/lists.d")
-    machine.run("systemctl", "daemon-reload")
+def build_previous(tree: Path, to: Path) -> Path:
+    """The package of an older version, whose program cannot be handed over as it is: an upgrade has to swap it."""
+    older = Path(shutil.copytree(tree, to / "older"))
+    changelog = older / "debian" / "changelog"
+    changelog.write_text(re.sub(r"\((.+)\)", r"(\1~previous)", changelog.read_text(), count=1))
+    with (older / "bpf" / "xdrop.bpf.c").open("a") as source:
+        source.write("// as of the previous version\n")
+    return build(older, to / "previous")
+
+
+def install(machine: Machine, package: Path) -> None:
+    """Install it. Unlike on other machines nothing runs afterwards, and nothing starts at boot."""
+    machine.copy_in(package, "/root/xdropd.deb")
+    machine.run("dpkg", "--install", "/root/xdropd.deb")
+    machine.run("systemctl", "disable", "--now", "--quiet", service.UNIT)
+    machine.run("rm", "--recursive", "--force", service.STATE)

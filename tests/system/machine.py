@@ -26,6 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+# The oldest and the newest Debian that is supported, with their systemd, bcc and Python.
+SUITES = ("bookworm", "trixie")
+
 PACKAGES = Path(__file__).parents[2] / "scripts" / "packages"
 
 _BOOT_SECONDS_AT_MOST = 60
@@ -89,7 +92,7 @@ def make_root(cache: Path, suite: str) -> Path:
             return folder
         partial = cache / f"{suite}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
+        command = ["nice", "debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{shlex.join(command)}\n{done.stdout[-4000:]}")
@@ -221,10 +224,15 @@ class Machine:
                 "install", "-D", mode, "--no-target-directory", "/dev/stdin", destination, stdin=source.read_bytes()
             )
 
-    def journal(self, unit: str) -> list[dict[str, str]]:
+    def now(self) -> str:
+        """This moment, for `journal`."""
+        return self.run("date", "+%F %T.%6N").stdout.strip()
+
+    def journal(self, unit: str, since: str = "") -> list[dict[str, str]]:
         """What the journal holds of a unit, oldest first, with all fields."""
         self.run("journalctl", "--sync")
-        lines = self.run("journalctl", "--unit", unit, "--output=json", "--all").stdout.splitlines()
+        later = (f"--since={since}",) if since else ()
+        lines = self.run("journalctl", "--unit", unit, "--output=json", "--all", *later).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
     def reboot(self) -> None:

@@ -14,14 +14,14 @@ import pytest
 import service
 import wire
 from flood import AT_LEAST_A_SECOND, Flood, Outcome, prepare
+from installation import MODULES, PROGRAM_TEXT
 from machine import Machine
 from service import BLOCKLIST, SETTINGS, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
 from waiting import wait_until
 
-_PROGRAM_TEXT = "/usr/lib/python3/dist-packages/xdropd/bpf/xdrop.bpf.c"
-_FILTER = "/usr/lib/python3/dist-packages/xdropd/daemon/filter.py"
+_FILTER = f"{MODULES}/daemon/filter.py"
 _QUIET = "log_drops: 0\n"
 
 # Larger than what a small list's maps hold, so that the change from one to the other needs other maps.
@@ -213,13 +213,13 @@ def test_upgrades(running: Machine, control: Outcome, full: bool) -> None:
     """To a build with another program text, with a list that needs other maps, and back."""
     machine, rounds = running, 20 if full else 2
     counters = Counters(machine)
-    original = machine.read(_PROGRAM_TEXT)
+    original = machine.read(PROGRAM_TEXT)
     other = original.replace("#define MAX_VLAN_TAGS 4", "#define MAX_VLAN_TAGS 3")
     assert other != original
     with Flood(machine) as flood:
         for _ in range(rounds):
             for text, blocked in ((other, LARGE), (original, SMALL)):
-                machine.write(_PROGRAM_TEXT, text)
+                machine.write(PROGRAM_TEXT, text)
                 machine.write(BLOCKLIST, blocked)
                 _restart(machine)
                 counters.look()

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 import service
 import wire
+from installation import PROGRAM_TEXT, SHARE
 from machine import Machine
 from service import BLOCKLIST, SETTINGS, STATE, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
 from waiting import wait_until
 
-_PROGRAM_TEXT = "/usr/lib/python3/dist-packages/xdropd/bpf/xdrop.bpf.c"
 _BROKEN = "block:\n  - 10.0.0.1/8\n"
 _CAP_BPF = 1 << 39  # uapi/linux/capability.h
 
 # Longer than the unit's RestartSec, so that what is going to be started again has been.
 _RESTARTS_WITHIN_S = 10
 _LONGER_THAN_A_RESTART_S = 3.5
+_SIX_TRIES_S = 13
 
 
 @pytest.fixture
@@ -134,7 +135,8 @@ def test_a_second_daemon_is_turned_away(stopped: Machine) -> None:
 def test_somebody_elses_program_stays(stopped: Machine) -> None:
     machine = stopped
     machine.copy_in(Path(__file__).with_name("occupant.py"), "/root/occupant.py")
-    occupant = machine.start("sh", "-c", f'echo $$; exec python3 /root/occupant.py "{wire.DEVICE}"')
+    program = f"PYTHONPATH={SHARE} python3 /root/occupant.py {wire.DEVICE}"
+    occupant = machine.start("sh", "-c", f"echo $$; exec env {program}")
     assert occupant.stdout is not None
     pid, number = occupant.stdout.readline().strip(), int(occupant.stdout.readline())
     try:
@@ -150,6 +152,43 @@ def test_somebody_elses_program_stays(stopped: Machine) -> None:
         occupant.communicate(timeout=10)
     wait_until(lambda: service.is_active(machine), within_s=_RESTARTS_WITHIN_S)
     assert not wire.answers(machine, VILLAIN)
+
+
+def test_a_kernel_that_refuses_the_program_is_told_once_and_tried_more_and_more_rarely(stopped: Machine) -> None:
+    machine = stopped
+    since = machine.now()
+    original = machine.read(PROGRAM_TEXT)
+    machine.write(PROGRAM_TEXT, _without_a_bounds_check(original))
+    try:
+        assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+        assert service.prop(machine, "ExecMainStatus") == "69"
+        told = [line for line in machine.journal(UNIT, since) if line.get("SYSLOG_IDENTIFIER") == "xdropd"]
+        assert {line["PRIORITY"] for line in told} == {"3"}
+        refusal = f"{wire.DEVICE}: load program xdrop_root: the verifier of this kernel refuses it"
+        assert [line["MESSAGE"] for line in told].count(refusal) == 1
+        assert any("invalid access to packet" in str(line["MESSAGE"]) for line in told), told
+
+        time.sleep(_SIX_TRIES_S)
+        tries = int(service.prop(machine, "NRestarts"))
+        assert 1 <= tries <= 3, "a filter does not give up, and this one has reason to be slow"
+        assert service.prop(machine, "StatusText").startswith("Cannot start, tried again in")
+
+        machine.write(PROGRAM_TEXT, original)
+        machine.run("systemctl", "restart", UNIT)  # need not wait for the next try
+        assert not wire.answers(machine, VILLAIN)
+    finally:
+        machine.write(PROGRAM_TEXT, original)
+
+
+def _without_a_bounds_check(text: str) -> str:
+    """A program that compiles, and reads a packet without having looked at its end."""
+    changed = re.sub(
+        r"(int xdrop_root\(struct xdp_md \*context\)\n\{\n)",
+        r"\1\tif (*(volatile __u8 *)(long)context->data == 1)\n\t\treturn XDP_DROP;\n",
+        text,
+    )
+    assert changed != text
+    return changed
 
 
 def test_it_runs_as_its_own_user(stopped: Machine) -> None:
@@ -199,11 +238,11 @@ sys.exit("no compiler with CAP_BPF alone was seen")
 def test_the_compiler_has_one_power_inherits_nothing_and_dies_with_the_daemon(stopped: Machine) -> None:
     machine = stopped
     pid = _start(machine)
-    original = machine.read(_PROGRAM_TEXT)
+    original = machine.read(PROGRAM_TEXT)
     machine.write("/root/compilers.py", _COMPILERS)
     watcher = machine.start("python3", "/root/compilers.py")
     try:
-        machine.write(_PROGRAM_TEXT, original + "/* another build */\n")
+        machine.write(PROGRAM_TEXT, original + "/* another build */\n")
         machine.run("kill", "-KILL", str(pid))  # the next process takes over the link, and compiles
         said, _ = watcher.communicate(timeout=30)
         assert watcher.returncode == 0, said
@@ -229,4 +268,4 @@ def test_the_compiler_has_one_power_inherits_nothing_and_dies_with_the_daemon(st
         service.wait_for_another(machine, parent, _RESTARTS_WITHIN_S)
         assert not wire.answers(machine, VILLAIN)
     finally:
-        machine.write(_PROGRAM_TEXT, original)
+        machine.write(PROGRAM_TEXT, original)

@@ -8,12 +8,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+import installation
 import pytest
 import wire
-from installation import REPOSITORY, copy_of_the_tree
-from machine import Machine
+from installation import REPOSITORY
+from machine import SUITES, Machine
 from wire import NEIGHBOUR, VILLAIN
 
 from waiting import wait_until
@@ -25,48 +25,21 @@ STATE = "/var/lib/xdropd"
 
 # A route, a saved file: the contract's second to be in force, and one for the ping that finds out.
 _CHANGE_WITHIN_S = 2.0
-_BUILD_SECONDS_AT_MOST = 120
 _KNOCKING_SECONDS_AT_MOST = 180
 
 
-class Packages(NamedTuple):
-    """A copy of this tree, the package of it, and one of an older version whose program differs."""
-
-    tree: Path
-    current: Path
-    previous: Path
-
-
-def _build(tree: Path, to: Path, *prefix: str) -> Path:
-    """scripts/build-deb of a tree; `prefix` is a command that runs it under other circumstances."""
-    command = [*prefix, str(tree / "scripts" / "build-deb"), str(to)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS_AT_MOST, check=False)
-    if done.returncode:
-        pytest.fail(done.stdout + done.stderr, pytrace=False)
-    (said,) = done.stdout.splitlines()
-    return Path(said)
-
-
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """Both packages; the older one cannot hand its program over as it is, so an upgrade has to swap it."""
-    folder = tmp_path_factory.mktemp("package")
-    tree = copy_of_the_tree(folder)
-    current = _build(tree, folder / "current")
-    older = Path(shutil.copytree(tree, folder / "older"))
-    changelog = older / "debian" / "changelog"
-    changelog.write_text(re.sub(r"\((.+)\)", r"(\1~previous)", changelog.read_text(), count=1))
-    with (older / "bpf" / "xdrop.bpf.c").open("a") as source:
-        source.write("// as of the previous version\n")
-    return Packages(tree, current, _build(older, folder / "previous"))
+def previous(tree: Path) -> Path:
+    """The package of an older version."""
+    return installation.build_previous(tree, tree.parent)
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
-def machine(cache: Path, packages: Packages, request: pytest.FixtureRequest) -> Iterator[Machine]:
+@pytest.fixture(scope="module", params=SUITES)
+def machine(cache: Path, package: Path, previous: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A minimal Debian that has what the package depends on, both packages in /root, a cable, and no default route."""
     with Machine(cache, request.param) as made:
-        made.copy_in(packages.current, "/root/current.deb")
-        made.copy_in(packages.previous, "/root/previous.deb")
+        made.copy_in(package, "/root/current.deb")
+        made.copy_in(previous, "/root/previous.deb")
         wire.lay(made)
         made.run("ip", "route", "delete", "default")
         yield made
@@ -162,24 +135,25 @@ def _version(machine: Machine) -> tuple[str, str]:
     return state, version
 
 
-def test_lintian_finds_nothing(packages: Packages) -> None:
-    (changes,) = packages.current.parent.glob("*.changes")
+def test_lintian_finds_nothing(package: Path) -> None:
+    (changes,) = package.parent.glob("*.changes")
     command = ("lintian", "--allow-root", "--fail-on=warning,info,pedantic", "-EviIL", "+pedantic", str(changes))
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     found = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
     assert (found, done.returncode) == ([], 0), done.stderr
 
 
-def test_two_builds_are_equal(packages: Packages, tmp_path: Path) -> None:
+def test_two_builds_are_equal(tree: Path, package: Path, tmp_path: Path) -> None:
     """Another folder, other file times and modes, another zone, language and umask; the same bytes."""
-    tree = Path(shutil.copytree(packages.tree, tmp_path / "elsewhere"))
-    for file in tree.rglob("*"):
+    elsewhere = Path(shutil.copytree(tree, tmp_path / "elsewhere"))
+    for file in elsewhere.rglob("*"):
         os.utime(file, (1, 1))
         file.chmod(file.stat().st_mode & 0o700)
     circumstances = ("TZ=Asia/Kathmandu", "LC_ALL=C", "SOURCE_DATE_EPOCH=1")
-    again = _build(tree, tmp_path / "again", "env", *circumstances, "sh", "-c", 'umask 077; exec "$@"', "sh")
+    shell = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    again = installation.build(elsewhere, tmp_path / "again", "env", *circumstances, *shell)
     for suffix in ("_all.deb", ".tar.xz", ".dsc"):
-        (ours,) = packages.current.parent.glob(f"*{suffix}")
+        (ours,) = package.parent.glob(f"*{suffix}")
         assert (again.parent / ours.name).read_bytes() == ours.read_bytes(), ours.name
 
 

@@ -3,9 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import installation
 import pytest
 import service
 import wire
@@ -22,14 +20,6 @@ _CHANGE_WITHIN_S = 2.0
 
 # The kernel frees a map some time after its last user is gone.
 _FREED_WITHIN_S = 5.0
-
-
-@pytest.fixture(scope="module", params=["bookworm"])
-def machine(request: pytest.FixtureRequest, cache: Path, wheel: Path) -> Iterator[Machine]:
-    """Debian 12. On trixie bcc's newer LLVM makes code that the verifier refuses, see docs/support-matrix.md."""
-    with Machine(cache, request.param) as made:
-        installation.install(made, wheel)
-        yield made
 
 
 @pytest.fixture

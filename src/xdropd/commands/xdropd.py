@@ -81,6 +81,7 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
 def serve(chosen: argparse.Namespace) -> int:
     """Be the daemon until told to stop."""
     from xdropd.daemon.loop import Daemon, Places
+    from xdropd.daemon.pace import Pace
     from xdropd.daemon.requests import Requests
     from xdropd.host.control import ControlServer
     from xdropd.host.systemd import Log, Systemd
@@ -96,21 +97,29 @@ def serve(chosen: argparse.Namespace) -> int:
         Path(os.environ.get("STATE_DIRECTORY", STATE)),
         tuple(chosen.interface) if chosen.interface else None,
     )
+    systemd = Systemd()
+    pace = Pace(systemd, runtime)
+    daemon: Daemon | None = None
     try:
-        systemd = Systemd()
         daemon = Daemon(places, systemd, log)
-        server = ControlServer(socket, Requests(daemon), log.bug)
-        daemon.run(server)
+        daemon.run(ControlServer(socket, Requests(daemon), log.bug))
     except XdropdError as problem:
         log.error("exit", str(problem))
-        return exits.code_for(problem)
+        why, status = str(problem), exits.code_for(problem)
     except OSError as problem:
-        log.error("exit", f"{problem.filename or socket}: {problem.strerror}")
-        return exits.NOT_PERMITTED if isinstance(problem, PermissionError) else exits.UNAVAILABLE
+        why = f"{problem.filename or socket}: {problem.strerror}"
+        log.error("exit", why)
+        status = exits.NOT_PERMITTED if isinstance(problem, PermissionError) else exits.UNAVAILABLE
     except Exception as bug:  # noqa: BLE001  # whatever it is, the log tells all of it and the exit status says "bug"
         log.bug(bug)
-        return exits.BUG
-    return exits.DONE
+        why, status = repr(bug), exits.BUG
+    else:
+        why, status = "", exits.DONE
+    if daemon is not None and daemon.is_ready:
+        pace.succeeded()
+    elif status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
+        pace.failed(why)
+    return status
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ file that turned bad keeps its last good version. Knows the state folder; knows 
 
 import glob
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -205,8 +206,18 @@ def _cannot_read(path: str, problem: OSError) -> str:
     if isinstance(problem, FileNotFoundError):
         return "there is no such file"
     if isinstance(problem, PermissionError):
-        return f"cannot be read by this service, mend it with: chgrp _xdropd {path} && chmod 640 {path}"
+        return f"cannot be read by this service, {_how_to_let_in(os.path.abspath(path))}"
     return f"cannot be read: {problem.strerror or problem}"
+
+
+def _how_to_let_in(path: str) -> str:
+    folders = reversed(Path(path).parents)
+    closed = next((str(folder) for folder in folders if not os.access(folder, os.X_OK)), None)
+    if closed in ("/home", "/root", "/run/user"):  # ProtectHome= in the unit, whatever their modes are
+        return "which sees no home folders; keep it in /etc/xdrop/lists.d"
+    if closed:
+        return f"mend it with: chmod o+x {shlex.quote(closed)}"
+    return f"mend it with: chgrp _xdropd {shlex.quote(path)} && chmod 640 {shlex.quote(path)}"
 
 
 def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
@@ -217,6 +228,6 @@ def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
         except OSError:
             continue  # told when it is read
         if mode & stat.S_IWOTH:
-            message = f"everybody on this machine may write it, mend it with: chmod o-w {path}"
+            message = f"everybody on this machine may write it, mend it with: chmod o-w {shlex.quote(path)}"
             found.append(Problem(path, 0, 0, message, "warning"))
     return found

@@ -56,6 +56,7 @@ _RETRY_SECONDS_AT_MOST = 60.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
+_LINES_A_SECOND = 20_000  # read by a slow machine
 _TOLD_AT_MOST = 100
 _GOOD_SETTINGS = "last-good/xdropd.yaml"
 
@@ -149,17 +150,22 @@ class Daemon:
         self._selector.register(self._netlink, selectors.EVENT_READ, self._on_netlink)
         server.register(self._selector)
         self._job = self._start()
-        while not self._stop:
-            try:
-                self._turn(server)
-            except KernelError as refusal:
-                if not self.is_ready:
-                    raise
-                self.distrust_kernel(refusal)
-        self._log.info("stop", "stopping")
-        self._systemd.stopping()
-        self._watcher.close()
-        server.close()
+        try:
+            while not self._stop:
+                self._turn_or_recover(server)
+            self._log.info("stop", "stopping")
+            self._systemd.stopping()
+        finally:
+            self._watcher.close()
+            server.close()
+
+    def _turn_or_recover(self, server: ControlServer) -> None:
+        try:
+            self._turn(server)
+        except KernelError as refusal:
+            if not self.is_ready:
+                raise
+            self.distrust_kernel(refusal)
 
     def ask_for_reload(self, accept: str | None = None) -> int:
         """Have a reload done for somebody who asks for one, who may have a doubt: reconcile as well, behind it."""
@@ -302,8 +308,11 @@ class Daemon:
             self._log.notice("adopt", "took over the running filter")
         if not adopted or not self.filter.is_current:
             self._program.prepare()
+        lines = self.catalogue.lines_at_most()
+        if lines > _LINES_A_SECOND:  # nothing is said while they are read
+            self._systemd.patience(_PATIENCE_SECONDS + lines // _LINES_A_SECOND)
         if self.filter.generation is None:
-            self.filter.expect(self.catalogue.lines_at_most())
+            self.filter.expect(lines)
         yield
         refusals = self._load_settings_at_start(adopted)
         reading, refused = self._read_lists_at_start(adopted)
@@ -325,9 +334,10 @@ class Daemon:
                 raise
             refusal = _refusal(problem)  # what is in force is looked after, whatever becomes of what should be
         self._choose()
-        failures = self._sync_interfaces()
+        failures = self._attach_interfaces()
         if failures and not adopted and not self.filter.attachments and len(failures) == 1:
             raise NotAttachable(*failures.values())
+        self._tell_interfaces(failures)
         self.is_ready = True
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
@@ -701,10 +711,14 @@ class Daemon:
 
     # ---- interfaces ----
 
-    def _sync_interfaces(self) -> dict[str, str]:
-        failures = self.attaching.sync(self.places.interfaces or self.settings.interfaces, self.settings.xdp_mode)
+    def _sync_interfaces(self) -> None:
+        self._tell_interfaces(self._attach_interfaces())
+
+    def _attach_interfaces(self) -> dict[str, str]:
+        return self.attaching.sync(self.places.interfaces or self.settings.interfaces, self.settings.xdp_mode)
+
+    def _tell_interfaces(self, failures: dict[str, str]) -> None:
         self.telling.trouble("interfaces", failures, "interface", "interface")
-        return failures
 
     # ---- telling ----
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdropd.errors import KernelError, NotPermitted
+from xdropd.errors import KernelError, NotPermitted, ProgramRefused
 
 # enum bpf_map_type (uapi/linux/bpf.h)
 MAP_HASH = 1
@@ -50,6 +50,8 @@ LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
 
 _KEYS_A_BATCH = 4096
+_VERIFIER_LOG_BYTES = 1 << 22  # kernels before 6.4 keep the beginning of a log that does not fit; the end tells
+_VERIFIER_LINES_TOLD = 6
 _TRIES = 4
 
 
@@ -262,21 +264,28 @@ def create_map(shape: MapShape) -> int:
 
 
 def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:
-    """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. A refusal carries the verifier's last lines."""
+    """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. Raises ProgramRefused where the verifier gives a reason.
+
+    EACCES is then the verifier's word for an access that the program must not make, not ours for a missing capability;
+    for that it has EPERM.
+    """
     options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), expected_attach_type=ATTACH_TYPE_XDP, prog_flags=flags)
     count = len(instructions) // INSN_BYTES
     descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
     if descriptor >= 0:
         return int(descriptor)
     refusal = ct.get_errno()
-    log = ct.create_string_buffer(1 << 16)
+    log = ct.create_string_buffer(_VERIFIER_LOG_BYTES)
     options.log_level, options.log_size, options.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
     descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
     if descriptor >= 0:
         return int(descriptor)
-    said = log.value.decode(errors="replace").strip().splitlines()[-4:]
+    said = log.value.decode(errors="replace").strip().splitlines()[-_VERIFIER_LINES_TOLD:]
+    if said and refusal != errno.EPERM:
+        lines = "".join(f"\n  verifier: {line}" for line in said)
+        raise ProgramRefused(f"load program {name}", refusal, f"the verifier of this kernel refuses it{lines}")
     ct.set_errno(refusal)
-    return _check(-1, f"load program {name}" + "".join(f"\n  verifier: {line}" for line in said))
+    return _check(-1, f"load program {name}")
 
 
 def attach_xdp(program: int, ifindex: int, flags: int) -> int:

@@ -247,3 +247,23 @@ def test_an_end_in_the_past_is_not_in_force_and_gives_way_to_the_next_mention() 
         Column(array("I"), array("I")), Column([], array("I")), (Entry(span, 1, until=5.0), Entry(span, 2, until=50.0))
     )
     assert source_of("list", 1, text, now_s=10).entries[span].line == 2
+
+
+def test_a_large_region_is_laid_out_as_a_small_one_is() -> None:
+    """By going through the lists instead of asking for each address."""
+    keys = {version: [base(version) - 3 * at for at in range(60_000)] for version in VERSIONS}
+    texts = [
+        listing([(Span(version, key, key), False) for version in VERSIONS for key in keys[version][part::2]])
+        for part in (0, 1)
+    ]
+    texts[1] = listing([(Span(4, keys[4][0], keys[4][0]), False), (Span(4, keys[4][1], keys[4][1]), True)])
+    exempt = Exemptions([Exemption(Span(4, keys[4][100], keys[4][0]), "allow", "f", 1)])
+    ruleset = Ruleset([source_of(f"s{number}", number, text, 0) for number, text in enumerate(texts, start=1)], exempt)
+    large = Region({version: {*keys[version], base(version) + 1} for version in VERSIONS})
+    few = [Region({4: set(keys[4][at : at + 600]), 6: set(keys[6][at : at + 600])}) for at in range(0, 60_000, 600)]
+    found = ruleset.layout(large)
+    assert found.addresses == {
+        version: {key: number for region in few for key, number in ruleset.layout(region).addresses[version].items()}
+        for version in VERSIONS
+    }
+    assert len(found.addresses[4]) == 30_000 - 51

@@ -491,7 +491,12 @@ class Daemon:
             yield from self._patiently(self._begin_with(ruleset, now_s))
         else:
             change.region.update(self.ruleset.exempt_changes(ruleset))
-            plan = difference(self.ruleset.layout(change.region), ruleset.layout(change.region))
+            before = self.ruleset.layout(change.region)
+            yield
+            after = ruleset.layout(change.region)
+            yield
+            plan = difference(before, after)
+            del before, after
             yield
             yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
         self.ruleset = ruleset

@@ -84,7 +84,12 @@ def difference(before: Layout, after: Layout) -> Plan:
         exempt_set=tuple(exempt_set),
         listed_set=tuple(listed_set),
         addresses_set={
-            version: dict(after.addresses[version].items() - before.addresses[version].items()) for version in VERSIONS
+            version: {
+                key: number
+                for key, number in after.addresses[version].items()
+                if before.addresses[version].get(key) != number
+            }
+            for version in VERSIONS
         },
         addresses_removed={
             version: {

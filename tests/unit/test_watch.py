@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from watchdog.observers.inotify_c import InotifyEvent
 
-from xdropd.host import watch
-from xdropd.host.watch import Signature, StillBeingWritten, Watcher, matching, read_file
+from xdropd.host.files import Signature, StillBeingWritten, matching, read_file
+from xdropd.host.followed import FollowedFile, Hint
+from xdropd.host.watch import Watcher
 
 AT_ONCE_S = 0.9  # by events alone, less than the pause that bare writes have to make
 SOON_S = 1.5  # by stat alone: the second of the contract, and room for a machine that does other things as well
@@ -859,9 +860,9 @@ def looks(content: int, inode: int = 1, size: int | None = None) -> Signature:
     return Signature(device=1, inode=inode, size=size, mtime_ns=content, ctime_ns=content)
 
 
-def judged(*steps: tuple[float, Signature | None, "watch._Hint | None"]) -> list[float]:
+def judged(*steps: tuple[float, Signature | None, Hint | None]) -> list[float]:
     """Times at which a file of content 1 that goes through these steps may be read, looked at every 0.05 s besides."""
-    file = watch._File("/f", read=looks(1), told=looks(1), seen=looks(1))
+    file = FollowedFile("/f", read=looks(1), told=looks(1), seen=looks(1))
     ready = []
     now_s, current = 0.0, file.read
     for at_s, then, hint in (*steps, (steps[-1][0] + 5, None, "end")):
@@ -877,7 +878,7 @@ def judged(*steps: tuple[float, Signature | None, "watch._Hint | None"]) -> list
     return ready
 
 
-TOUCHED, DONE = watch._Hint.TOUCHED, watch._Hint.DONE
+TOUCHED, DONE = Hint.TOUCHED, Hint.DONE
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xdropd.errors import Problem, RefusedFile
+from xdropd.host.files import Signature, matching, read_file
 from xdropd.host.statefolder import StateFolder, name_for
-from xdropd.host.watch import Signature, matching, read_file
 from xdropd.text import blocklist, listfiles
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile

@@ -26,10 +26,11 @@ from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
+from xdropd.host.files import Signature, read_file
 from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
-from xdropd.host.watch import Signature, Watcher, read_file
+from xdropd.host.watch import Watcher
 from xdropd.kernel.shapes import Sample
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import (

@@ -126,3 +126,84 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path, full: bool, nam
         told = json.loads(daemon.ctl("--json", "status").stdout)
         assert told["packets"] == {"passed": neither, "dropped": both, "malformed": 0}
         assert not told["degraded"], daemon.log
+
+
+def history(daemon: Daemon, source: str, entry: str) -> tuple[int, int]:
+    """Packets and bytes of an entry of a source."""
+    rows = [json.loads(line) for line in daemon.ctl("--json", "list", "--source", source).stdout.splitlines()]
+    (found,) = [row for row in rows if row["entry"] == entry]
+    return found["packets"], found["bytes"]
+
+
+def test_counts_stay_with_their_entries_through_every_change(net: Net, tmp_path: Path, full: bool) -> None:
+    """Grown tenfold, shrunk, surrounded by networks and by addresses: what stays listed counts on."""
+    entries = ["192.0.2.7", "198.51.100.0/24", "203.0.113.7-203.0.113.99", "2001:db8::7", "2001:db8:1::/48"]
+    around = [
+        addresses(1000),
+        addresses(10_000),
+        ["192.0.2.0/24", "198.51.100.9", "203.0.113.0/24", "2001:db8::/32"],
+        [f"192.0.2.{at}" for at in range(8, 256)] + ["203.0.113.128/25", "2001:db8:1:1::1"],
+        [f"10.{at >> 8}.{at & 255}.0/24" for at in range(5000)],
+        [],
+    ]
+    sources = ["192.0.2.7", "198.51.100.8", "203.0.113.99", "2001:db8::7", "2001:db8:1::ffff"]
+    rounds = 10 if full else 1
+    with Daemon(net, tmp_path, listed(*entries)) as daemon:
+        with Traffic(net, dict(zip(entries, ([source] for source in sources), strict=True))) as traffic:
+            for more in around * rounds:
+                change(daemon, listed(*entries, *more))
+                traffic.wait_for(1000)
+        assert traffic.dropped == traffic.met == sum(traffic.sent.values())
+        counted = {entry: history(daemon, str(daemon.blocklist), entry) for entry in entries}
+        missing = {entry: traffic.sent[entry] - packets for entry, (packets, _) in counted.items()}
+        print(f"\n{sum(traffic.sent.values())} frames, missing after {len(around) * rounds} changes: {missing}")
+        assert all(0 <= count <= IN_FLIGHT * len(around) * rounds for count in missing.values())
+        for packets, total_bytes in counted.values():
+            assert total_bytes % packets == 0, "packets and bytes go together"
+
+
+def test_an_entry_that_is_exempt_or_preceded_for_a_while_keeps_its_count(net: Net, tmp_path: Path) -> None:
+    """And whoever precedes it begins with none of it, also where the change needs other maps."""
+    many = addresses(3000)
+    first, second = tmp_path / "etc" / "lists" / "1.txt", tmp_path / "etc" / "lists" / "2.txt"
+    first.parent.mkdir(parents=True)
+    first.write_text("100.64.0.1\n")
+    second.write_text("192.0.2.7\n192.0.2.8\n2001:db8::7\n")
+    include = "include:\n  - lists/*.txt\n"
+    with Daemon(net, tmp_path, "block: []\n" + include) as daemon:
+
+        def fire(groups: dict[str, list[str]]) -> dict[str, int]:
+            with Traffic(net, groups) as traffic:
+                traffic.wait_for(200)
+            assert traffic.passed == {group: 0 if group != "allowed" else traffic.sent[group] for group in groups}
+            return traffic.sent
+
+        def put(file: Path, text: str) -> None:
+            before = changes(daemon)
+            replace(file, text)
+            wait_until(lambda: changes(daemon) > before, within_s=10, what=daemon.log)
+
+        sent = fire({"7": ["192.0.2.7"], "8": ["192.0.2.8"], "six": ["2001:db8::7"]})
+        put(first, "\n".join(["192.0.2.7", "2001:db8::7", *many]))  # precedes, and needs other maps
+        assert history(daemon, str(first), "192.0.2.7") == (0, 0)
+        assert history(daemon, str(second), "192.0.2.7")[0] == sent["7"]
+        ahead = fire({"7": ["192.0.2.7"], "six": ["2001:db8::7"]})
+        assert history(daemon, str(first), "192.0.2.7")[0] == ahead["7"]
+        assert history(daemon, str(second), "192.0.2.7")[0] == sent["7"]
+
+        put(daemon.blocklist, "block: []\nallow: [192.0.2.0/28]\n" + include)
+        fire({"allowed": ["192.0.2.7"]})
+        assert history(daemon, str(first), "192.0.2.7")[0] == ahead["7"]
+        put(daemon.blocklist, "block: []\n" + include)
+        put(first, "\n".join(["100.64.0.1", *many]))
+        again = fire({"7": ["192.0.2.7"], "8": ["192.0.2.8"], "six": ["2001:db8::7"]})
+        for entry, name in (("192.0.2.7", "7"), ("192.0.2.8", "8"), ("2001:db8::7", "six")):
+            assert history(daemon, str(second), entry)[0] == sent[name] + again[name]
+
+        # What left the list meanwhile begins anew.
+        put(daemon.blocklist, "block: []\nallow: [192.0.2.7]\n" + include)
+        put(second, "192.0.2.8\n2001:db8::7\n")
+        put(daemon.blocklist, "block: []\n" + include)
+        put(second, "192.0.2.7\n192.0.2.8\n2001:db8::7\n")
+        assert history(daemon, str(second), "192.0.2.7") == (0, 0)
+        assert history(daemon, str(second), "192.0.2.8")[0] == sent["8"] + again["8"]

@@ -71,6 +71,28 @@ def test_the_story_of_a_service(stopped: Machine) -> None:
     assert machine.run("ls", "/run/xdropd", check=False).returncode != 0
 
 
+def test_the_count_of_an_entry_that_is_exempt_outlives_a_restart(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, service.blocklist(VILLAIN))
+    machine.run("systemctl", "start", UNIT)
+    assert not wire.answers(machine, VILLAIN)
+    counted = service.lookup(machine, VILLAIN)["packets"]
+    assert counted
+    for how in ("restart", "kill"):
+        machine.write(BLOCKLIST, service.blocklist(VILLAIN) + f"allow: [{VILLAIN}]\n")
+        machine.run("systemctl", "reload", UNIT)
+        assert wire.answers(machine, VILLAIN)
+        before = service.main_pid(machine)
+        machine.run(*(("systemctl", "restart", UNIT) if how == "restart" else ("kill", "-KILL", str(before))))
+        service.wait_for_another(machine, before)
+        assert service.lookup(machine, VILLAIN)["packets"] == counted
+        machine.write(BLOCKLIST, service.blocklist(VILLAIN))
+        machine.run("systemctl", "reload", UNIT)
+        assert service.lookup(machine, VILLAIN)["packets"] == counted
+    assert not wire.answers(machine, VILLAIN)
+    assert service.lookup(machine, VILLAIN)["packets"] > counted
+
+
 def test_reload_waits_and_tells_of_a_refused_list(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))

@@ -6,7 +6,8 @@ have been carried over. So at any instant a process that starts finds everything
 can tell what is in force: the highest generation that an interface runs, and below it what is yet to be carried over.
 Whatever else it finds is left from an end between two steps, and goes.
 
-Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources.
+Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources,
+parked.NUMBER.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from xdropd.daemon.parked import Parked
 from xdropd.daemon.repair import repair
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.host.systemd import Log, Systemd
@@ -90,6 +92,7 @@ class _Found:
     interfaces: dict[int, dict[str, int]] = field(default_factory=dict)
     generations: dict[tuple[int, str, int], dict[str, int]] = field(default_factory=dict)
     sources: int | None = None
+    parked: dict[int, int] = field(default_factory=dict)
     useless: list[tuple[str, int]] = field(default_factory=list)
 
     @classmethod
@@ -112,6 +115,8 @@ class _Found:
                 self.generations.setdefault((int(number), stamp, int(maps)), {})[".".join(part)] = descriptor
             case ["sources"]:
                 self.sources = descriptor
+            case ["parked", number] if number.isdigit():
+                self.parked[int(number)] = descriptor
             case _:
                 self.useless.append((name, descriptor))
 
@@ -135,7 +140,8 @@ class Filter:
         self._next_number = 1
         self._room: Future[int] | None = None
         self.filled = 0
-        self._parked: dict[tuple[int, int, int], History] = {}
+        self._parked = Parked()
+        self._parked_file: tuple[int, int] | None = None  # its number and descriptor
         self.generation: Generation | None = None
         self.attachments: dict[int, Attachment] = {}
         self.sources = SourceNumbers(None)
@@ -155,11 +161,21 @@ class Filter:
         self._shared = found.shared
         if found.sources is not None:
             self.sources = SourceNumbers(found.sources)
+            self._adopt_parked(found.parked)
+        else:
+            self._drop({f"parked.{number}": descriptor for number, descriptor in found.parked.items()})
         self._adopt_interfaces(found)
         self._adopt_generations(found)
         if found.sources is None:
             self._systemd.store({"sources": self.sources.descriptor})
         return bool(self.attachments)
+
+    def _adopt_parked(self, files: dict[int, int]) -> None:
+        if files:
+            last = max(files)
+            self._parked_file = last, files.pop(last)
+            self._parked = Parked.in_file(self._parked_file[1])
+        self._drop({f"parked.{number}": descriptor for number, descriptor in files.items()})
 
     def _adopt_interfaces(self, found: _Found) -> None:
         for ifindex, parts in found.interfaces.items():
@@ -268,25 +284,29 @@ class Filter:
                         yield
             generation.apply(wide, int(now_s))
             self._make_verdicts(generation)
-        except KernelError:
+        except (KernelError, MemoryError):
             generation.close()
             raise
         self._put_in_force(generation)
 
-    def change(self, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
+    def change(
+        self, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float, touched: Region | None = None
+    ) -> Iterator[None]:
         """Carry out a plan on the list in force, in place or by a swap. Yields now and then.
 
         `still_listed(version, key, source number)` says whether an entry goes out of the maps without leaving the
-        list (something exempts or precedes it), so that its history is kept for its return. Raises KernelError, with
-        the old list in force, the new one, or, if the kernel refuses for good, at least what is in both.
+        list (something exempts or precedes it), so that its history is kept for its return; `touched` is where entries
+        may have left the list (None: anywhere). Raises KernelError, with the old list in force, the new one, or, if
+        the kernel refuses for good, at least what is in both.
         """
         generation = self.generation
         assert generation
         self.agree()
         yield from self._carry_over()
+        self._parked.forget_unlisted(touched, still_listed)
+        self._park(generation, plan, still_listed)
         if not plan and self.is_current:
             return
-        self._park(generation, plan, still_listed)
         crowded = generation.removed_since_built * _STALE_SHARE > sum(generation.used.values()) + 4096
         if self.is_current and not crowded and generation.fits(plan):
             try:
@@ -295,23 +315,38 @@ class Filter:
                 if refusal.errno != errno.E2BIG:
                     raise
             else:
+                self._parked.forget_returned(plan.addresses_set)
                 return
-        yield from self._swap(generation, plan, now_s)
+        yield from self._swap(generation, plan, still_listed, now_s)
+        self._parked.forget_returned(plan.addresses_set)
 
     def _park(self, generation: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool]) -> None:
         for version in VERSIONS:
-            leaving = {**plan.addresses_removed[version], **plan.addresses_reowned[version]}
-            for key, number in leaving.items():
-                history = generation.address_history(version, key) if still_listed(version, key, number) else None
-                if history:
-                    self._parked[version, key, number] = history
-        for kept in [kept for kept in self._parked if not still_listed(*kept)]:
-            del self._parked[kept]
+            for leaving in (plan.addresses_removed[version], plan.addresses_reowned[version]):
+                for key, number in leaving.items():
+                    history = generation.address_history(version, key) if still_listed(version, key, number) else None
+                    if history and history.source == number:
+                        self._parked.keep((version, key, number), history)
+        if not self._parked.is_saved:
+            self._save_parked()
 
-    def _swap(self, old: Generation, plan: Plan, now_s: float) -> Iterator[None]:
+    def _save_parked(self) -> None:
+        """Into the store before it leaves the maps."""
+        before = self._parked_file
+        number = before[0] + 1 if before else 1
+        self._parked_file = number, self._parked.snapshot()
+        self._systemd.store({f"parked.{number}": self._parked_file[1]})
+        if before:
+            self._drop({f"parked.{before[0]}": before[1]})
+        self._systemd.settle()
+
+    def _swap(
+        self, old: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float
+    ) -> Iterator[None]:
         """Another generation with the plan carried out, and what it takes to put it in force without a gap."""
         blueprint = self._blueprint()
         self._make_shared(blueprint)
+        plan = old.hand_over(plan, int(now_s), self._parked)
         sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
         new = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp)
         try:
@@ -319,11 +354,13 @@ class Filter:
             new.apply(plan, int(now_s), self._parked)
             new.removed_since_built = 0
             self._make_verdicts(new)
-        except KernelError:
+        except (KernelError, MemoryError):
             new.close()
             raise
         self._put_in_force(new)
         yield
+        time.sleep(_GRACE_SECONDS)
+        self._park(old, plan, still_listed)  # once more, with what was counted since
         yield from self._carry_over()
 
     def _new_number(self) -> int:

@@ -329,7 +329,7 @@ class Daemon:
                 yield from self._patiently(self._await_program())
                 layout = self.filter.generation.layout()
                 unchanged = difference(layout, layout)
-                yield from self._patiently(self.filter.change(unchanged, lambda *_: False, time.time()))
+                yield from self._patiently(self.filter.change(unchanged, lambda *_: False, time.time(), Region()))
         except (KernelError, MemoryError) as problem:
             if not adopted:
                 raise
@@ -499,7 +499,7 @@ class Daemon:
             plan = difference(before, after)
             del before, after
             yield
-            yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s))
+            yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s, change.region))
         self.ruleset = ruleset
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel")
@@ -514,7 +514,7 @@ class Daemon:
         region = self.ruleset.exempt_changes(ruleset)
         if region:
             plan = difference(self.ruleset.layout(region), ruleset.layout(region))
-            yield from self.filter.change(plan, _lister(ruleset), now_s)
+            yield from self.filter.change(plan, _lister(ruleset), now_s, region)
             self.ruleset = ruleset
             self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
@@ -657,7 +657,7 @@ class Daemon:
         before = self.ruleset.layout(region)
         yield
         plan = difference(before, self.ruleset.layout(region))
-        for _ in self.filter.change(plan, _lister(self.ruleset), time.time()):
+        for _ in self.filter.change(plan, _lister(self.ruleset), time.time(), region):
             pass
 
     def _load_blocks_again(self) -> None:

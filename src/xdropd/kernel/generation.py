@@ -283,6 +283,18 @@ class Generation:
             self._remove_cell(listed)
         self._count(plan)
 
+    def hand_over(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History]) -> Plan:
+        """Carry out what needs no room, addresses that change their source; the plan that remains.
+
+        So that what a swap carries over from here is added to the same entry and no other of that address.
+        """
+        left: dict[int, dict[int, int]] = {}
+        for version in VERSIONS:
+            changing, wanted = plan.addresses_reowned[version], plan.addresses_set[version]
+            self._set_addresses(version, {key: wanted[key] for key in changing}, since_s, known)
+            left[version] = {key: source for key, source in wanted.items() if key not in changing}
+        return replace(plan, addresses_set=left, addresses_reowned={4: {}, 6: {}})
+
     def _count(self, plan: Plan) -> None:
         for version in VERSIONS:
             removed = len(plan.addresses_removed[version])

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import cost, drop_rate, hot_packet, picture, telling
+from bench import block, cost, drop_rate, edit, hot_packet, load, memory, picture, start, telling
 from bench.figures import RELOADS, Effort, Report
 from xdropd.errors import XdropdError
 
@@ -14,6 +14,11 @@ _GROUPS: dict[str, Callable[[Report, Effort], None]] = {
     "cost": cost.measure,
     "hot-packet": hot_packet.measure,
     "drop-rate": drop_rate.measure,
+    "load": load.measure,
+    "edit": edit.measure,
+    "block": block.measure,
+    "memory": memory.measure,
+    "start": start.measure,
 }
 
 

@@ -7,7 +7,9 @@ the daemon has stored (FDSTORE=1) are given back to the next one (sd_listen_fds(
 import contextlib
 import fcntl
 import os
+import re
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -15,10 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from bench.telling import REPOSITORY
 from netns import inside
+from xdropd.commands import client
 from xdropd.errors import Unavailable
 
 _READY_WITHIN_S = 120.0
@@ -99,6 +102,13 @@ class Manager:
             os.close(descriptor)
 
 
+class Memory(NamedTuple):
+    """Resident memory of a process: now, and at most so far."""
+
+    now_bytes: int
+    peak_bytes: int
+
+
 class Daemon:
     """Filters `interface` of `namespace`. Everything it reads and writes is in `folder`, and stays there."""
 
@@ -149,8 +159,36 @@ class Daemon:
             self.process_id = os.posix_spawn(command[0], command, environment, file_actions=actions)
         return self._manager.await_ready(self._is_running, self.log) - begun
 
+    def memory(self) -> Memory:
+        """What it has resident."""
+        status = Path("/proc", str(self.process_id), "status").read_text(encoding="ascii")
+        found = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB", status, re.MULTILINE))
+        return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
+
+    def descriptors(self) -> int:
+        """How many descriptors it has open."""
+        return len(list(Path("/proc", str(self.process_id), "fd").iterdir()))
+
     def _is_running(self) -> bool:
         return not os.waitpid(self.process_id, os.WNOHANG)[0]
+
+    def new_blocklist(self, text: str) -> Callable[[], None]:
+        """Write another blocklist beside the one that counts; calling what is returned renames it over."""
+        beside = self.blocklist.with_suffix(".new")
+        beside.write_text(text, encoding="utf-8")
+
+        def rename() -> None:
+            beside.replace(self.blocklist)
+
+        return rename
+
+    def forget_everything(self) -> None:
+        """Remove the state folder, and with it the compiled program and the last good files. Not while it runs."""
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def ask(self, request: dict[str, object]) -> dict[str, Any]:
+        """The result of a request over the control socket. Raises ErrorAnswer, Unavailable."""
+        return client.ask(str(self.socket), request)
 
     def kill(self) -> None:
         """kill -9: what it has stored stays, and the next one adopts it."""

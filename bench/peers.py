@@ -4,8 +4,10 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Self
 
+from bench import processes
 from netns import Net
 from xdropd.errors import Unavailable
 from xdropd.text.addresses import format_address
@@ -18,12 +20,11 @@ _PACKAGES = {
     "ethtool": "ethtool",
 }
 
-NFT_SET = "add table netdev bench\nadd set netdev bench listed {{ type ipv4_addr; {elements}}}\n"
-NFT_RULE = (
+_NFT_RULE = (
     "add chain netdev bench ingress {{ type filter hook ingress device {device} priority 0; }}\n"
     "add rule netdev bench ingress ip saddr @listed drop\n"
 )
-IPSET = "create listed hash:ip hashsize {buckets} maxelem {most}\n"
+IPSET_RULE = ("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "set", "--match-set", "listed", "src", "-j", "DROP")
 
 
 def require(*programs: str) -> None:
@@ -35,18 +36,79 @@ def require(*programs: str) -> None:
 
 def nft_script(keys: Sequence[int], device: str) -> str:
     """For `nft -f`: the set, and the rule that drops what is in it at ingress."""
+    head = "add table netdev bench\nadd set netdev bench listed { type ipv4_addr; }\n"
+    return head + _nft_elements(keys) + _NFT_RULE.format(device=device)
+
+
+def _nft_elements(keys: Sequence[int]) -> str:
     listed = ", ".join(format_address(4, key) for key in keys)
-    return NFT_SET.format(elements=f"elements = {{ {listed} }}; " if keys else "") + NFT_RULE.format(device=device)
+    return f"add element netdev bench listed {{ {listed} }}\n" if keys else ""
 
 
-def ipset_script(keys: Sequence[int]) -> str:
+def ipset_script(keys: Sequence[int], name: str = "listed") -> str:
     """For `ipset restore`: the set, large enough."""
     count = max(len(keys), 1024)
-    head = IPSET.format(buckets=1 << (count - 1).bit_length(), most=2 * count)
-    return head + "".join(f"add listed {format_address(4, key)}\n" for key in keys)
+    buckets = 1 << (count - 1).bit_length()
+    head = f"create {name} hash:ip hashsize {buckets} maxelem {2 * count}\n"
+    return head + "".join(f"add {name} {format_address(4, key)}\n" for key in keys)
 
 
-IPSET_RULE = ("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "set", "--match-set", "listed", "src", "-j", "DROP")
+class NftLoad:
+    """`nft -f` of a whole list."""
+
+    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+        require("nft")
+        self._net = net
+        self._whole, self._again = folder / "nft", folder / "nft-again"
+        self._whole.write_text(nft_script(keys, net.device), encoding="utf-8")
+        self._again.write_text("flush set netdev bench listed\n" + _nft_elements(keys), encoding="utf-8")
+        self._command = ("nft", "-f", str(self._whole))
+
+    def seconds(self, *, keep: bool = False) -> float:
+        """Put it in force, timed; and take it off again unless it is to be kept."""
+        taken = processes.seconds(self._command, self._net.host)
+        if not keep:
+            self._net.run(self._net.host, "nft", "flush", "ruleset")
+        return taken
+
+    def replace(self) -> float:
+        """Take the list from its file once more, in one transaction, timed."""
+        return processes.seconds(("nft", "-f", str(self._again)), self._net.host)
+
+    def peak_bytes(self) -> int:
+        """The most memory resident while it is put in force; it is taken off again."""
+        peak = processes.peak_bytes(self._command, self._net.host)
+        self._net.run(self._net.host, "nft", "flush", "ruleset")
+        return peak
+
+
+class IpsetLoad:
+    """`ipset restore` of a whole list."""
+
+    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+        require("ipset")
+        self._net = net
+        self._whole, self._again = folder / "ipset", folder / "ipset-again"
+        self._whole.write_text(ipset_script(keys), encoding="utf-8")
+        swap = "swap listed another\ndestroy another\n"
+        self._again.write_text(ipset_script(keys, "another") + swap, encoding="utf-8")
+
+    def seconds(self, *, keep: bool = False) -> float:
+        """Put it in force, timed; and take it off again unless it is to be kept."""
+        taken = processes.seconds(("ipset", "restore"), self._net.host, self._whole)
+        if not keep:
+            self._net.run(self._net.host, "ipset", "destroy")
+        return taken
+
+    def replace(self) -> float:
+        """Take the list from its file once more into another set, and change over, timed."""
+        return processes.seconds(("ipset", "restore"), self._net.host, self._again)
+
+    def peak_bytes(self) -> int:
+        """The most memory resident while it is put in force; it is taken off again."""
+        peak = processes.peak_bytes(("ipset", "restore"), self._net.host, self._whole)
+        self._net.run(self._net.host, "ipset", "destroy")
+        return peak
 
 
 class XdpFilter:

@@ -1,0 +1,40 @@
+"""From starting the daemon to READY=1, with 10,000 entries: fresh, and when it adopts a filter that is in force."""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import lists, peers
+from bench.daemon import Daemon
+from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
+
+_GROUP = "start"
+_ROUNDS = 9
+_LISTED = 10_000
+
+
+def measure(report: Report, effort: Effort) -> None:
+    """The descriptors are kept by the bench's own service manager, which gives them back as systemd would."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        net = stack.enter_context(peers.host())
+        daemon = stack.enter_context(Daemon(net.host, folder, net.device))
+        daemon.blocklist.write_text(lists.text(lists.addresses(_LISTED, seed=1)), encoding="utf-8")
+
+        def first() -> float:
+            daemon.stop()
+            daemon.forget_everything()
+            return daemon.start()
+
+        def fresh() -> float:
+            daemon.stop()
+            return daemon.start()
+
+        def adopting() -> float:
+            daemon.kill()
+            return daemon.start()
+
+        measures = {"first start ever, compiles": (first, 1.0), "fresh": (fresh, 1.0), "adopting": (adopting, 0.3)}
+        found = in_turns({what: run for what, (run, _) in measures.items()}, effort.rounds(_ROUNDS))
+        for what, (_, bound_s) in measures.items():
+            report.add(Figure(_GROUP, what, _LISTED, "s", {XDROPD: found[what]}, (Demand(bound_s),)))

@@ -28,7 +28,11 @@ class Attaching:
         return self.names.get(ifindex, f"index {ifindex}")
 
     def sync(self, wanted_names: tuple[str, ...] | None, mode: str) -> dict[str, str]:
-        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed, by name."""
+        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed, by name.
+
+        An interface cannot be in two modes at once, so another mode is the one change with a gap. What fails of it is
+        undone, and not tried again until yet another mode is asked for: each try is a gap.
+        """
         there = self._netlink.interfaces()
         routes = self._netlink.default_route_interfaces() if wanted_names is None else set()
         names_before, mode_before = self._wanted or (wanted_names, mode)
@@ -37,17 +41,29 @@ class Attaching:
         held_on_to = self._filter.attachments.keys() if names_before == wanted_names else ()
         choice = interfaces.choose(wanted_names, there, routes, held_on_to)
         self.names.update({index: interface.name for index, interface in there.items()})
+        changing: dict[int, str] = {}
         for ifindex, kept in list(self._filter.attachments.items()):
             if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept):
                 self._let_go(ifindex)
-            elif mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode == GENERIC):
-                self._change_mode(there[ifindex], kept.mode, mode)
+            elif ifindex not in self._stuck and (
+                mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode == GENERIC)
+            ):
+                changing[ifindex] = kept.mode
+        for ifindex in changing:
+            self._let_go(ifindex)
         self.names = {index: interface.name for index, interface in there.items()}
         failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
-        for ifindex in sorted(choice.wanted - self._filter.attachments.keys()):
+        masters = {interface.master for interface in there.values()}
+        # The kernel takes no program on a port whose master has one, but the other way round it does.
+        for ifindex in sorted(
+            choice.wanted - self._filter.attachments.keys(), key=lambda index: (index in masters, index)
+        ):
+            name = there[ifindex].name
             failure = self._attach(there[ifindex], mode)
-            if failure:
-                failures[there[ifindex].name] = f"{there[ifindex].name}: {failure}"
+            if failure and ifindex in changing and not self._attach(there[ifindex], changing[ifindex]):
+                self._stuck[ifindex] = mode, f"{name}: stays in {changing[ifindex]} mode: {failure}"
+            elif failure:
+                failures[name] = f"{name}: {failure}"
         failures |= {there[ifindex].name: sentence for ifindex, (_, sentence) in self._stuck.items()}
         self._say(choice.absent, failures, is_auto=wanted_names is None)
         return failures
@@ -68,18 +84,6 @@ class Attaching:
         self._filter.release(ifindex)
         self._stuck.pop(ifindex, None)
         self._telling.log.notice("detach", f"{self.name_of(ifindex)}: let go", interface=self.name_of(ifindex))
-
-    def _change_mode(self, interface: Interface, old: str, new: str) -> None:
-        """An interface cannot be in two modes at once, so this is the one change with a gap.
-
-        What fails is undone, and not tried again until another mode is asked for: each try is a gap.
-        """
-        if interface.index in self._stuck:
-            return
-        self._let_go(interface.index)
-        failure = self._attach(interface, new)
-        if failure and not self._attach(interface, old):
-            self._stuck[interface.index] = new, f"{interface.name}: stays in {old} mode: {failure}"
 
     def _attach(self, interface: Interface, mode: str) -> str:
         """Why it failed; "" if it did not."""

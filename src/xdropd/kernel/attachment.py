@@ -110,7 +110,7 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str,
                 link = libbpf.attach_xdp(prepared.root, ifindex, MODE_FLAGS[mode])
             except KernelError as refusal:
                 if refusal.errno in _TAKEN:
-                    raise NotAttachable(_who_is_there(occupant)) from refusal
+                    raise NotAttachable(_who_is_there(occupant, refusal.errno)) from refusal
                 if refusal.errno in _GONE:
                     raise NotAttachable("the interface is gone") from refusal
                 if mode == modes[-1]:
@@ -125,11 +125,11 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str,
     raise AssertionError("unreachable")
 
 
-def _who_is_there(occupant: Mapping[str, object]) -> str:
+def _who_is_there(occupant: Mapping[str, object], refusal: int) -> str:
     program, name = occupant.get("id"), occupant.get("name")
     called = f" ({name})" if name else ""
-    return (
-        f"another XDP program is attached, id {program}{called}; it is left alone"
-        if program
-        else "another XDP program is attached or being attached; it is left alone"
-    )
+    if program:
+        return f"another XDP program is attached, id {program}{called}; it is left alone"
+    if refusal == errno.EEXIST:  # dev_xdp_attach (net/core/dev.c)
+        return "the kernel takes no program on it while a device above it, such as its bridge, has one"
+    return "another XDP program is being attached; it is left alone"

@@ -1,0 +1,319 @@
+"""Interfaces come, go, change their names and their namespaces, and the filter is where it should be.
+
+What this kernel cannot build (bonds, VLAN devices, VRFs, WireGuard) is in tests/unit/test_interfaces.py.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from foreground import Daemon
+
+from netns import Net, inside
+from waiting import wait_until
+from xdropd.kernel import libbpf
+
+VILLAIN = "198.51.100.66"
+LISTED = f"block:\n  - {VILLAIN}\n"
+WITHIN_S = 2.0
+_RETRIES_WITHIN_S = 8.0  # the daemon tries again after five seconds
+_PASS = bytes.fromhex("b700000002000000 9500000000000000")  # r0 = XDP_PASS; exit
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with Net() as made:
+        made.address(made.peer, f"{VILLAIN}/{made.length}")
+        yield made
+
+
+def daemon_on(net: Net, folder: Path, interfaces: str, more: str = "") -> Daemon:
+    """A daemon with these interfaces in its settings."""
+    settings = folder / "etc" / "xdropd.yaml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(f"interfaces: {interfaces}\n{more}")
+    return Daemon(net, folder, LISTED, "--settings", str(settings))
+
+
+def programs(net: Net, namespace: str) -> dict[str, tuple[str, int]]:
+    """Mode and program id of each interface that has one, as ip(8) tells."""
+    modes = {1: "native", 2: "generic"}
+    links = json.loads(net.run(namespace, "ip", "-json", "link", "show"))
+    return {
+        link["ifname"]: (modes.get(link["xdp"]["mode"], "?"), link["xdp"]["prog"]["id"])
+        for link in links
+        if "xdp" in link
+    }
+
+
+def filtered(net: Net, namespace: str | None = None) -> set[str]:
+    return set(programs(net, namespace or net.host))
+
+
+def become(net: Net, *interfaces: str) -> None:
+    wait_until(
+        lambda: filtered(net) == set(interfaces), within_s=WITHIN_S, what=f"filtered: {interfaces} {filtered(net)}"
+    )
+
+
+def status(daemon: Daemon) -> dict[str, object]:
+    told: dict[str, object] = json.loads(daemon.ctl("--json", "status").stdout)
+    return told
+
+
+def answers(net: Net, source: str) -> bool:
+    return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address).wait() == 0
+
+
+@contextlib.contextmanager
+def occupant(net: Net, device: str, flags: int) -> Iterator[int]:
+    """Somebody else's XDP program, which passes everything: its id."""
+    program = libbpf.load_xdp_program("somebody_else", _PASS)
+    with inside(net.host):
+        index = json.loads(net.run(net.host, "ip", "-json", "link", "show", device))[0]["ifindex"]
+        link = libbpf.attach_xdp(program, index, flags)
+    try:
+        yield libbpf.program_shape(program).id
+    finally:
+        os.close(link)
+        os.close(program)
+
+
+def test_one_that_appears_vanishes_and_is_made_anew(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "link", "del", net.device)
+    with daemon_on(net, tmp_path, "[eth0]") as daemon:
+        assert "warning: eth0: no such interface yet, it is filtered as soon as it appears" in daemon.log
+        assert not status(daemon)["degraded"]
+        for round_ in (1, 2):
+            net.cable(net.host, "eth0", net.peer, "eth0")
+            become(net, "eth0")
+            net.address(net.host, f"{net.host_address}/24")
+            net.address(net.peer, f"{net.peer_address}/24", f"{VILLAIN}/24")
+            assert answers(net, net.peer_address)
+            assert not answers(net, VILLAIN)
+            net.run(net.host, "ip", "link", "del", "eth0")
+            wait_until(lambda: daemon.log.count("eth0: let go") == round_, within_s=WITHIN_S, what="let go")  # noqa: B023
+            assert status(daemon)["interfaces"] == []
+        assert daemon.log.count("eth0: attached in native mode") == 2
+
+
+def test_one_that_is_renamed(net: Net, tmp_path: Path) -> None:
+    def rename(old: str, new: str) -> None:
+        net.batch(net.host, f"link set {old} down", f"link set {old} name {new}", f"link set {new} up")
+
+    with daemon_on(net, tmp_path, '[eth0, "wan*"]') as daemon:
+        become(net, "eth0")
+        rename("eth0", "wan7")
+        wait_until(lambda: "wan7" in str(status(daemon)["interfaces"]), within_s=WITHIN_S, what="known by its new name")
+        assert daemon.log.count("attached") == 1, "it was filtered all the time"
+        rename("wan7", "lan0")
+        become(net)
+        rename("lan0", "eth0")
+        become(net, "eth0")
+        assert not answers(net, VILLAIN)
+
+
+def test_one_that_moves_to_another_namespace_and_leaves_its_index_to_another(net: Net, tmp_path: Path) -> None:
+    away = net.more()
+    with daemon_on(net, tmp_path, "[eth0]"):
+        become(net, "eth0")
+        net.run(net.host, "ip", "link", "set", "eth0", "netns", away)
+        become(net)
+        wait_until(lambda: not filtered(net, away), within_s=WITHIN_S, what="no filter where it went")
+        net.run(away, "ip", "link", "set", "eth0", "netns", net.host)
+        become(net, "eth0")
+        (link,) = json.loads(net.run(net.host, "ip", "-json", "link", "show", "eth0"))
+        net.batch(
+            net.host,
+            f"link set eth0 netns {away}",
+            f"link add eth0 index {link['ifindex']} type veth peer name other",
+        )
+        become(net, "eth0")
+        wait_until(lambda: not filtered(net, away), within_s=WITHIN_S, what="no filter where it went")
+
+
+def test_several_share_one_list_and_count_apart(net: Net, tmp_path: Path) -> None:
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    net.address(net.host, "203.0.113.1/24", device="eth1")
+    net.address(net.peer, "203.0.113.2/24", "203.0.113.66/24", device="eth1")
+    with daemon_on(net, tmp_path, '["eth*"]') as daemon:
+        become(net, "eth0", "eth1")
+        assert daemon.ctl("block", "203.0.113.66").returncode == 0
+        net.run(net.peer, "ip", "address", "add", f"{VILLAIN}/32", "dev", "eth1")
+        for device, source, target in (("eth0", VILLAIN, net.host_address), ("eth1", "203.0.113.66", "203.0.113.1")):
+            assert net.start(net.peer, "ping", "-qc2", "-i0.1", "-W0.3", "-I", source, target).wait() == 1, device
+        for target in (net.host_address, "203.0.113.1"):
+            assert net.start(net.peer, "ping", "-qc1", "-W1", target).wait() == 0
+        told = status(daemon)
+        assert told["packets"]["dropped"] == 4  # type: ignore[index]
+        assert [row["name"] for row in told["interfaces"]] == ["eth0", "eth1"]  # type: ignore[attr-defined]
+        # The same source through the other interface: the same entry counts on.
+        net.run(net.peer, "ip", "route", "add", "203.0.113.1/32", "dev", "eth1", "src", VILLAIN, "table", "7")
+        net.run(net.peer, "ip", "rule", "add", "from", VILLAIN, "to", "203.0.113.1", "table", "7")
+        assert net.start(net.peer, "ping", "-qc1", "-W0.3", "-I", VILLAIN, "203.0.113.1").wait() == 1
+        assert json.loads(daemon.ctl("--json", "lookup", VILLAIN).stdout)["packets"] == 3
+        (dropped,) = [
+            {row["name"]: row["totals"]["dropped"][0] for row in metrics["interfaces"]}
+            for metrics in [_metrics(daemon)]
+        ]
+        assert dropped == {"eth0": 2, "eth1": 3}
+
+
+def _metrics(daemon: Daemon) -> dict[str, list[dict[str, dict[str, list[int]]]]]:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(daemon.socket))
+        asking.sendall(b'{"version":1,"verb":"metrics"}\n')
+        received = b""
+        while chunk := asking.recv(1 << 16):
+            received += chunk
+    told: dict[str, dict[str, list[dict[str, dict[str, list[int]]]]]] = json.loads(received)
+    return told["result"]
+
+
+def test_auto_follows_the_default_route_and_does_not_let_go_when_it_flaps(net: Net, tmp_path: Path) -> None:
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    net.address(net.host, "203.0.113.1/24", device="eth1")
+    with daemon_on(net, tmp_path, "auto") as daemon:
+        assert "no interface has a default route yet" in daemon.log
+        become(net)
+        net.run(net.host, "ip", "route", "add", "default", "via", net.peer_address)
+        become(net, "eth0")
+        program = programs(net, net.host)["eth0"]
+        for _ in range(3):
+            net.run(net.host, "ip", "route", "del", "default")
+            net.run(net.host, "ip", "route", "add", "default", "via", net.peer_address)
+        net.run(net.host, "ip", "route", "replace", "default", "via", "203.0.113.2")
+        become(net, "eth0", "eth1")
+        assert programs(net, net.host)["eth0"] == program, "it was filtered all the time"
+        # What only other settings asked for goes with them.
+        daemon.settings.write_text("interfaces: [eth0]\n")
+        become(net, "eth0")
+        daemon.settings.write_text("interfaces: auto\n")
+        become(net, "eth1")
+
+
+def test_globs_leave_loopback_and_ports_of_what_is_filtered_alone(net: Net, tmp_path: Path) -> None:
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    net.run(net.host, "ip", "link", "add", "br0", "up", "type", "bridge")
+    net.run(net.host, "ip", "link", "set", "eth1", "master", "br0")
+    with daemon_on(net, tmp_path, '["*"]') as daemon:
+        become(net, "br0", "eth0")
+        assert "br0: generic mode, which is slower: the driver refuses native mode" in daemon.log
+        net.run(net.host, "ip", "link", "set", "eth1", "nomaster")
+        become(net, "br0", "eth0", "eth1")
+        net.run(net.host, "ip", "link", "set", "eth1", "master", "br0")
+        become(net, "br0", "eth0")
+        daemon.settings.write_text('interfaces: ["br*", eth1]\n')  # too late: br0 would have to be let go of first
+        sentence = "error: eth1: the kernel takes no program on it while a device above it, such as its bridge, has one"
+        wait_until(lambda: sentence in daemon.log, within_s=WITHIN_S, what="told")
+        become(net, "br0")
+        assert status(daemon)["degraded"]
+    with daemon_on(net, tmp_path, '["br*", eth1]') as daemon:
+        become(net, "br0", "eth1")
+        assert not status(daemon)["degraded"]
+        for mode in ("generic", "native", "auto"):
+            daemon.settings.write_text(f'interfaces: ["br*", eth1]\nxdp_mode: {mode}\n')
+            wanted = "generic" if mode == "generic" else "native"
+            wait_until(lambda: programs(net, net.host)["eth1"][0] == wanted, within_s=WITHIN_S)  # noqa: B023
+            become(net, "br0", "eth1")
+
+
+def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
+    net.run(net.host, "ip", "tuntap", "add", "tap0", "mode", "tap")
+    reason = "tun0: not an Ethernet device (tun): its packets carry no Ethernet header to read"
+    with daemon_on(net, tmp_path, '[eth0, tun0, "t*"]') as daemon:
+        become(net, "eth0", "tap0")
+        assert f"error: {reason}" in daemon.log
+        told = status(daemon)
+        assert (told["degraded"], told["troubles"]) == (True, [reason])
+        net.run(net.host, "ip", "link", "del", "tun0")
+        wait_until(lambda: not status(daemon)["degraded"], within_s=WITHIN_S)
+    net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
+    alone = daemon_on(net, tmp_path, "[tun0]")
+    assert alone.start().wait(20) == 69
+    assert reason in alone.log
+
+
+@pytest.mark.parametrize("mode", ["auto", "native", "generic"])
+@pytest.mark.parametrize("theirs", [libbpf.XDP_FLAGS_DRV_MODE, libbpf.XDP_FLAGS_SKB_MODE], ids=["native", "generic"])
+def test_somebody_elses_program_is_left_alone(net: Net, tmp_path: Path, mode: str, theirs: int) -> None:
+    with occupant(net, "eth0", theirs) as program:
+        daemon = daemon_on(net, tmp_path, "[eth0]", f"xdp_mode: {mode}\n")
+        assert daemon.start().wait(20) == 69
+        assert f"another XDP program is attached, id {program}" in daemon.log
+        assert programs(net, net.host)["eth0"][1] == program
+
+
+def test_somebody_elses_program_on_one_of_several(net: Net, tmp_path: Path) -> None:
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    with contextlib.ExitStack() as stack:
+        program = stack.enter_context(occupant(net, "eth1", libbpf.XDP_FLAGS_SKB_MODE))
+        with daemon_on(net, tmp_path, "[eth0, eth1]") as daemon:
+            sentence = f"eth1: another XDP program is attached, id {program}; it is left alone"
+            assert f"error: {sentence}" in daemon.log
+            assert status(daemon)["troubles"] == [sentence]
+            assert daemon.ctl("reload").returncode == 0
+            assert programs(net, net.host)["eth1"][1] == program
+            assert not answers(net, VILLAIN)
+            stack.close()
+            wait_until(lambda: "eth1" in filtered(net), within_s=_RETRIES_WITHIN_S, what="tried again")
+            assert not status(daemon)["degraded"]
+            # And nobody takes ours away by mistake.
+            for way in ("xdp", "xdpdrv"):
+                assert net.start(net.host, "ip", "link", "set", "dev", "eth1", way, "off").wait() != 0
+            assert filtered(net) == {"eth0", "eth1"}
+
+
+def test_jumbo_frames_are_filtered_natively(net: Net, tmp_path: Path) -> None:
+    for namespace in (net.host, net.peer):
+        net.run(namespace, "ip", "link", "set", "eth0", "mtu", "9000")
+    with daemon_on(net, tmp_path, "[eth0]", "xdp_mode: native\n") as daemon:
+        assert programs(net, net.host)["eth0"][0] == "native"
+        ping = ("ping", "-q", "-c3", "-i0.1", "-W0.5", "-M", "do", "-s", "8900")
+        assert "3 received" in net.run(net.peer, *ping, net.host_address)
+        assert "0 received" in net.run(net.peer, *ping, "-I", VILLAIN, net.host_address, check=False)
+        row = json.loads(daemon.ctl("--json", "lookup", VILLAIN).stdout)
+        assert (row["packets"], row["bytes"]) == (3, 3 * (14 + 20 + 8 + 8900)), "with the fragments"
+
+
+def test_a_change_of_mode_takes_effect_and_one_that_is_refused_is_tried_once(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "link", "add", "br0", "up", "type", "bridge")
+
+    def mode(name: str) -> str:
+        return programs(net, net.host).get(name, ("none", 0))[0]
+
+    def choose(text: str) -> None:
+        daemon.settings.write_text(f'interfaces: [eth0, "br0"]\nxdp_mode: {text}\n')
+        wait_until(lambda: f"is {text}\n" in daemon.log[seen:], within_s=WITHIN_S)
+        assert daemon.ctl("reload").returncode == 0
+
+    with daemon_on(net, tmp_path, "[eth0, br0]") as daemon:
+        seen = len(daemon.log)
+        assert (mode("eth0"), mode("br0")) == ("native", "generic")
+        choose("generic")
+        assert (mode("eth0"), mode("br0")) == ("generic", "generic")
+        assert not answers(net, VILLAIN)
+        bridge = programs(net, net.host)["br0"]
+        seen = len(daemon.log)
+        choose("native")
+        assert (mode("eth0"), mode("br0")) == ("native", "generic")
+        assert "error: br0: stays in generic mode: the kernel refuses native mode" in daemon.log
+        assert status(daemon)["degraded"]
+        stayed = programs(net, net.host)["br0"]
+        assert stayed != bridge
+        net.run(net.host, "ip", "address", "add", "203.0.113.9/32", "dev", "br0")
+        assert daemon.ctl("reload").returncode == 0
+        assert programs(net, net.host)["br0"] == stayed, "each further try would be a gap"
+        seen = len(daemon.log)
+        choose("generic")
+        assert not status(daemon)["degraded"]
+        seen = len(daemon.log)
+        choose("auto")
+        assert (mode("eth0"), mode("br0")) == ("native", "generic")
+        assert not answers(net, VILLAIN)

@@ -12,9 +12,9 @@ from verdicts import Verdicts, ruleset
 
 from xdropd.commands.exits import UNAVAILABLE, code_for
 from xdropd.errors import KernelError, ProgramRefused
-from xdropd.kernel import libbpf
+from xdropd.kernel import libbpf, shapes
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import Generation, Sizes, insist
+from xdropd.kernel.generation import MAP_KINDS, Generation, Sizes, insist
 from xdropd.kernel.shapes import History, Volume
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Layout, Listed, Ruleset
@@ -373,3 +373,9 @@ def test_a_missing_capability_is_told_as_one() -> None:
     powerless = ("setpriv", "--reuid=65534", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", say)
     said = subprocess.run(powerless, capture_output=True, text=True, check=True).stdout
     assert said == ("77 load program pass: Operation not permitted (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)\n")
+
+
+def test_the_kinds_of_maps_are_those_that_the_program_declares(blueprint: Blueprint) -> None:
+    declared = {name: (shape.type, shape.key_bytes, shape.value_bytes) for name, shape in blueprint.maps.items()}
+    assert {name: declared[name] for name in MAP_KINDS} == MAP_KINDS
+    assert declared.keys() - MAP_KINDS.keys() == shapes.HINT_MAPS.keys()

@@ -43,6 +43,18 @@ def drop_in(machine: Machine, name: str, *lines: str) -> None:
     machine.run("systemctl", "daemon-reload")
 
 
+def undo_drop_ins(machine: Machine, name: str = "*") -> None:
+    """Take back what `drop_in` changed, or one of it; nothing restarts."""
+    machine.run("sh", "-c", f"rm -f /etc/systemd/system/{UNIT}.d/{name}.conf")
+    machine.run("systemctl", "daemon-reload")
+
+
+def held(machine: Machine) -> set[tuple[str, int]]:
+    """Kind and id of every BPF object that the daemon holds, from its descriptors in /proc."""
+    said = machine.run("sh", "-c", f"cat /proc/{main_pid(machine)}/fdinfo/*").stdout
+    return {(kind, int(number)) for kind, number in re.findall(r"^(prog|map|link)_id:\s+(\d+)$", said, re.MULTILINE)}
+
+
 def is_active(machine: Machine) -> bool:
     """Whether it has said READY and still runs."""
     return machine.run("systemctl", "is-active", UNIT, check=False).stdout.strip() in ("active", "reloading")

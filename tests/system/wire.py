@@ -1,6 +1,8 @@
 """A cable from a machine to a host beside it, which knocks with more than one address."""
 
 import json
+import re
+from typing import Self
 
 from machine import Machine
 
@@ -9,6 +11,7 @@ ADDRESS = "198.51.100.1"
 NEIGHBOUR = "198.51.100.2"
 VILLAIN = "198.51.100.66"
 PEER = "peer"
+_KNOCKING_SECONDS_AT_MOST = 180
 
 
 def lay(machine: Machine) -> None:
@@ -41,3 +44,39 @@ def answers(machine: Machine, source: str) -> bool:
     """Whether one ping from that address of the peer comes back."""
     ping = ("ping", "-q", "-c1", "-W0.3", "-I", source, ADDRESS)
     return machine.run("ip", "netns", "exec", PEER, *ping, check=False).returncode == 0
+
+
+class Knocking:
+    """Pings from one address of the peer at a steady rate, without waiting for answers, until `end`."""
+
+    def __init__(self, machine: Machine, source: str, packets_a_second: int) -> None:
+        self._machine = machine
+        ping = f"ping -q -i{1 / packets_a_second} -w{_KNOCKING_SECONDS_AT_MOST} -I {source} {ADDRESS}"
+        self._process = machine.start("sh", "-c", f"echo $$; exec ip netns exec {PEER} {ping}")
+        assert self._process.stdout is not None
+        self._pid = self._process.stdout.readline().strip()
+
+    def end(self) -> tuple[int, int]:
+        """(packets sent, packets answered), as ping sums up when it is interrupted."""
+        self._machine.run("kill", "-INT", self._pid)
+        said, _ = self._process.communicate(timeout=10)
+        (counts,) = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
+        return int(counts[0]), int(counts[1])
+
+
+class Silence:
+    """A context in which none of many pings from an address may be answered."""
+
+    def __init__(self, machine: Machine, source: str) -> None:
+        self._machine = machine
+        self._source = source
+
+    def __enter__(self) -> Self:
+        self._knocking = Knocking(self._machine, self._source, packets_a_second=500)
+        return self
+
+    def __exit__(self, problem: object, *_: object) -> None:
+        sent, answered = self._knocking.end()
+        if problem is None:
+            assert sent > 0
+            assert answered == 0, f"{answered} of {sent} packets of {self._source} passed"

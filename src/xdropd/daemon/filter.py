@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,12 +29,16 @@ from xdropd.kernel.attachment import Attachment
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import (
     INTERFACE_MAPS,
+    MAP_KINDS,
+    ORDER_PROGRAMS,
     SHARED_MAPS,
     VERDICT_PROGRAM,
     Generation,
     Sizes,
     create,
     insist,
+    is_map,
+    is_program,
     make_room,
 )
 from xdropd.kernel.libbpf import MapShape
@@ -59,7 +64,7 @@ class SourceNumbers:
         for line in os.pread(self.descriptor, self._end, 0).splitlines():
             try:
                 number, name = json.loads(line)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             self._numbers[name] = number
 
@@ -158,7 +163,11 @@ class Filter:
         found = _Found.in_store(inherited)
         for name, descriptor in found.useless:
             self._drop({name: descriptor})
-        self._shared = found.shared
+        self._shared = {name: at for name, at in found.shared.items() if is_map(at, name)}
+        self._drop({f"shared.{name}": found.shared[name] for name in found.shared.keys() - self._shared.keys()})
+        if found.sources is not None and not stat.S_ISREG(os.fstat(found.sources).st_mode):
+            self._drop({"sources": found.sources})
+            found.sources = None
         if found.sources is not None:
             self.sources = SourceNumbers(found.sources)
             self._adopt_parked(found.parked)
@@ -186,10 +195,12 @@ class Filter:
                     continue
                 maps = {name: parts[name] for name in INTERFACE_MAPS}
                 candidate = Attachment(ifindex, mode, parts[f"link.{mode}"], maps)
-                if candidate.is_attached and candidate.in_force:
+                if candidate.is_sound:
                     self.attachments[ifindex] = candidate
                     useless -= names
             self._drop({f"if.{ifindex}.{name}": parts[name] for name in useless})
+        if found.interfaces.keys() - self.attachments.keys():
+            self._systemd.settle()  # while a link that is let go lasts, nothing else can be attached in its place
 
     def _adopt_generations(self, found: _Found) -> None:
         in_force = {kept.in_force for kept in self.attachments.values()}
@@ -199,8 +210,7 @@ class Filter:
             programs = {name: parts[name] for name in parts if name.startswith("xdrop_")}
             maps = {name: parts[name] for name in parts.keys() - programs.keys()}
             is_sound = found.sources is not None and len(maps) == map_count and self._is_sound(maps, programs)
-            ids = {libbpf.program_shape(programs[name]).id for name in programs if name.startswith(VERDICT_PROGRAM)}
-            if is_sound and self.generation is None and (not in_force or in_force & ids):
+            if is_sound and self.generation is None and (not in_force or in_force & _verdict_ids(programs)):
                 self.generation = Generation(None, number, stamp, maps, programs)
             elif is_sound and self.generation is not None:
                 self._retired.append(Generation(None, number, stamp, maps, programs))
@@ -216,22 +226,14 @@ class Filter:
                     generation.forget_interface(ifindex)
 
     def _is_sound(self, maps: Mapping[str, int], programs: Mapping[str, int]) -> bool:
-        """Whether the maps found are those that this version's structures describe."""
-        expected = {
-            "addresses4": (shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),
-            "addresses6": (shapes.ADDRESS_BYTES[6], shapes.HISTORY_BYTES),
-            "networks4": (shapes.PREFIX_BYTES[4], shapes.NUMBER_BYTES),
-            "networks6": (shapes.PREFIX_BYTES[6], shapes.NUMBER_BYTES),
-            "cells": (shapes.NUMBER_BYTES, shapes.CELL_BYTES),
-            "sources": (shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
-        }
-        for name, sizes in expected.items():
-            if name not in maps:
-                return False
-            shape = libbpf.map_shape(maps[name])
-            if (shape.key_bytes, shape.value_bytes) != sizes:
-                return False
-        return self._shared.keys() >= SHARED_MAPS and {"xdrop_mark", "xdrop_carry"} <= programs.keys()
+        """Whether everything is there, and such as this version's structures describe."""
+        return (
+            self._shared.keys() >= SHARED_MAPS
+            and maps.keys() >= MAP_KINDS.keys() - SHARED_MAPS - INTERFACE_MAPS
+            and programs.keys() >= ORDER_PROGRAMS
+            and all(is_map(descriptor, name) for name, descriptor in maps.items())
+            and all(is_program(descriptor, name.partition(".")[0]) for name, descriptor in programs.items())
+        )
 
     def _drop(self, named: Mapping[str, int]) -> None:
         self._systemd.forget(named)
@@ -555,6 +557,10 @@ class Filter:
 
 def _without_addresses(ruleset: Ruleset) -> Layout:
     return ruleset.layout(Region(windows=set(EVERYTHING.values())))
+
+
+def _verdict_ids(programs: Mapping[str, int]) -> set[int]:
+    return {libbpf.program_shape(programs[name]).id for name in programs if name.startswith(VERDICT_PROGRAM)}
 
 
 def _fits(there: MapShape, wanted: MapShape) -> bool:

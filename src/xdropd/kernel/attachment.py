@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.kernel import libbpf, shapes
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import INTERFACE_MAPS, ROOT_PROGRAM, create, insist, load
+from xdropd.kernel.generation import INTERFACE_MAPS, ROOT_PROGRAM, create, insist, is_map, load
 from xdropd.kernel.shapes import Volume
 
 NATIVE = "native"
@@ -42,6 +42,16 @@ class Attachment:
     def root_id(self) -> int:
         """The id of the root program that the link holds."""
         return libbpf.link_target(self.link)[0]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether these descriptors, wherever they come from, are what their names say, and packets meet a program."""
+        try:
+            return all(is_map(self.maps[name], name) for name in INTERFACE_MAPS) and bool(
+                self.is_attached and self.in_force
+            )
+        except KernelError:
+            return False
 
     @property
     def is_attached(self) -> bool:

@@ -31,9 +31,25 @@ ROOT_PROGRAM = "xdrop_root"
 
 INTERFACE_MAPS = frozenset({"in_force", "totals"})
 SHARED_MAPS = frozenset({"settings", "next_sample_ns", "samples"})
+ORDER_PROGRAMS = frozenset({"xdrop_mark", "xdrop_carry"})
 
 _ADDRESSES = {4: "addresses4", 6: "addresses6"}
 _NETWORKS = {4: "networks4", 6: "networks6"}
+
+# Type, key and value bytes of every map that is read or written here or in filter.py, as xdrop.bpf.c declares them.
+MAP_KINDS = {
+    "in_force": (libbpf.MAP_PROG_ARRAY, shapes.NUMBER_BYTES, shapes.NUMBER_BYTES),
+    "totals": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
+    "settings": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.SETTINGS_BYTES),
+    "next_sample_ns": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, 8),
+    "samples": (libbpf.MAP_QUEUE, 0, shapes.SAMPLE_BYTES),
+    "addresses4": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),
+    "addresses6": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[6], shapes.HISTORY_BYTES),
+    "networks4": (libbpf.MAP_HASH, shapes.PREFIX_BYTES[4], shapes.NUMBER_BYTES),
+    "networks6": (libbpf.MAP_HASH, shapes.PREFIX_BYTES[6], shapes.NUMBER_BYTES),
+    "cells": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.CELL_BYTES),
+    "sources": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
+}
 
 _KEYS_A_BATCH = 1 << 16
 _WORDS_AT_LEAST = 1 << 8
@@ -72,6 +88,24 @@ def roomy(count: int) -> int:
 def _words(keys: int, keys_a_word: int) -> int:
     """How many words a filter for so many keys gets: a power of two."""
     return min(max(1 << (keys // keys_a_word).bit_length(), _WORDS_AT_LEAST), _WORDS_AT_MOST)
+
+
+def is_map(descriptor: int, name: str) -> bool:
+    """Whether a descriptor, wherever it comes from, is a map that can be used as the one of this name."""
+    try:
+        shape = libbpf.map_shape(descriptor)
+    except KernelError:
+        return False
+    found = (shape.type, shape.key_bytes, shape.value_bytes)
+    return shape.name == name[:15] and found == MAP_KINDS.get(name, found)
+
+
+def is_program(descriptor: int, name: str) -> bool:
+    """Whether a descriptor, wherever it comes from, is a program of this name."""
+    try:
+        return libbpf.program_shape(descriptor).name == name[:15]
+    except KernelError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +206,7 @@ class Generation:
             hints = shapes.hints(sizes.address_filter, sizes.prefix_filter)
             insist(libbpf.update, maps["hints"], shapes.number(0), hints)
             everything = {**maps, **shared}
-            for name in ("xdrop_mark", "xdrop_carry"):
+            for name in sorted(ORDER_PROGRAMS):
                 programs[name] = insist(load, blueprint, name, everything)
         except KernelError:
             for descriptor in (*maps.values(), *programs.values()):

@@ -39,6 +39,7 @@ SOURCE_AT = HISTORY_BYTES // 4 - 1  # the index of `source` in a struct history,
 VOLUME_BYTES = _VOLUME.size
 HINT_MAPS = {"hints": _HINTS_BYTES, "address_filter": 8, "prefix_filter": 8, "lengths4": 8, "lengths6": 16}
 SAMPLE_BYTES = _SAMPLE.size
+SETTINGS_BYTES = _SETTINGS.size
 
 
 class History(NamedTuple):

@@ -219,7 +219,7 @@ def test_globs_leave_loopback_and_ports_of_what_is_filtered_alone(net: Net, tmp_
         for mode in ("generic", "native", "auto"):
             daemon.settings.write_text(f'interfaces: ["br*", eth1]\nxdp_mode: {mode}\n')
             wanted = "generic" if mode == "generic" else "native"
-            wait_until(lambda: programs(net, net.host)["eth1"][0] == wanted, within_s=WITHIN_S)  # noqa: B023
+            wait_until(lambda: programs(net, net.host).get("eth1", ("",))[0] == wanted, within_s=WITHIN_S)  # noqa: B023
             become(net, "br0", "eth1")
 
 

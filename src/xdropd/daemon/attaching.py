@@ -3,6 +3,8 @@
 The choice is interfaces.py's, the attachment filter.py's; here is what happens in which order, and what is said of it.
 """
 
+from dataclasses import replace
+
 from xdropd.daemon import interfaces
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.telling import Telling
@@ -49,12 +51,15 @@ class Attaching:
                 mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode == GENERIC)
             ):
                 changing[ifindex] = kept.mode
+        # The kernel takes no program on a port whose master has one, but the other way round it does.
+        for master in {there[ifindex].master for ifindex in changing} & self._filter.attachments.keys():
+            changing.setdefault(master, self._filter.attachments[master].mode)
         for ifindex in changing:
             self._let_go(ifindex)
+            there[ifindex] = replace(there[ifindex], xdp_program=0)
         self.names = {index: interface.name for index, interface in there.items()}
         failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
         masters = {interface.master for interface in there.values()}
-        # The kernel takes no program on a port whose master has one, but the other way round it does.
         for ifindex in sorted(
             choice.wanted - self._filter.attachments.keys(), key=lambda index: (index in masters, index)
         ):

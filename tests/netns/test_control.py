@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -409,6 +410,27 @@ def test_a_refused_reload_tells_every_problem_and_changes_nothing(daemon: Daemon
     assert listed(daemon).keys() >= {"192.0.2.7", "203.0.113.0/24"}
     assert not answers(net, OTHER)
     assert "degraded" in daemon.ctl("status").stdout
+
+
+def test_a_large_reload_shows_how_far_it_is(daemon: Daemon) -> None:
+    """In `status`, which is answered meanwhile; what systemd shows is the same text."""
+    file = daemon.blocklist.with_name("list.txt")
+    before = file.read_text()
+    try:
+        seen = []
+        for second in (1, 2):
+            lines = (f"{second}.{at >> 16}.{at >> 8 & 255}.{at & 255}\n" for at in range(300_000))
+            file.write_text("".join(lines))
+            reload = threading.Thread(target=daemon.ctl, args=("reload", "--accept", str(file)))
+            reload.start()
+            while reload.is_alive():
+                seen.append(one(daemon.ctl("--json", "status"))["progress"])
+            reload.join()
+        assert any(re.fullmatch(r"putting \d{6} changes in force: \d+ %", text) for text in seen), seen
+        assert one(daemon.ctl("--json", "status"))["progress"] == ""
+    finally:
+        file.write_text(before)
+        assert daemon.ctl("reload", "--accept", str(file)).returncode == 0
 
 
 def test_accept_takes_a_list_file_as_it_is(daemon: Daemon) -> None:

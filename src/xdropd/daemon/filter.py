@@ -48,6 +48,7 @@ from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Listed, Region, R
 
 _GRACE_SECONDS = 0.02  # after a swap, until no CPU runs the old program any more; a program runs for microseconds
 _WORTH_EXPECTING = 50_000
+_PARKED_AT_ONCE = 50_000
 _STALE_SHARE = 4  # a fresh generation once one key in so many was removed: hints are only ever set
 
 
@@ -144,7 +145,7 @@ class Filter:
         self._retired: list[Generation] = []
         self._next_number = 1
         self._room: Future[int] | None = None
-        self.filled = 0
+        self._steps = self._steps_done = 0
         self._parked = Parked()
         self._parked_file: tuple[int, int] | None = None  # its number and descriptor
         self.generation: Generation | None = None
@@ -275,6 +276,7 @@ class Filter:
         wide = difference(Layout(), _without_addresses(ruleset))
         counts.update({f"networks{version}": wide.new_prefixes[version] for version in VERSIONS})
         counts["cells"] = len(wide.cells_added)
+        self._steps, self._steps_done = sum(counts.values()), 0
         sizes = Sizes.to_hold(counts, self.sources.highest)
         room = self._room_for(counts["addresses4"])
         generation = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp, room)
@@ -282,7 +284,7 @@ class Filter:
             for version in VERSIONS:
                 for number, keys in bulk[version]:
                     for put in generation.fill(version, number, keys, int(now_s)):
-                        self.filled += put
+                        self._steps_done += put
                         yield
             generation.apply(wide, int(now_s))
             self._make_verdicts(generation)
@@ -306,13 +308,14 @@ class Filter:
         self.agree()
         yield from self._carry_over()
         self._parked.forget_unlisted(touched, still_listed)
-        self._park(generation, plan, still_listed)
+        self._steps, self._steps_done = plan.steps, 0
+        yield from self._park(generation, plan, still_listed)
         if not plan and self.is_current:
             return
         crowded = generation.removed_since_built * _STALE_SHARE > sum(generation.used.values()) + 4096
         if self.is_current and not crowded and generation.fits(plan):
             try:
-                generation.apply(plan, int(now_s), self._parked)
+                yield from self._counted(generation.carry_out(plan, int(now_s), self._parked))
             except KernelError as refusal:
                 if refusal.errno != errno.E2BIG:
                     raise
@@ -322,13 +325,17 @@ class Filter:
         yield from self._swap(generation, plan, still_listed, now_s)
         self._parked.forget_returned(plan.addresses_set)
 
-    def _park(self, generation: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool]) -> None:
+    def _park(
+        self, generation: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool]
+    ) -> Iterator[None]:
         for version in VERSIONS:
             for leaving in (plan.addresses_removed[version], plan.addresses_reowned[version]):
-                for key, number in leaving.items():
+                for at, (key, number) in enumerate(leaving.items(), start=1):
                     history = generation.address_history(version, key) if still_listed(version, key, number) else None
                     if history and history.source == number:
                         self._parked.keep((version, key, number), history)
+                    if at % _PARKED_AT_ONCE == 0:
+                        yield
         if not self._parked.is_saved:
             self._save_parked()
 
@@ -352,8 +359,9 @@ class Filter:
         sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
         new = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp)
         try:
-            yield from new.clone_from(old)
-            new.apply(plan, int(now_s), self._parked)
+            self._steps, self._steps_done = plan.steps + sum(old.used.values()), 0
+            yield from self._counted(new.clone_from(old))
+            yield from self._counted(new.carry_out(plan, int(now_s), self._parked))
             new.removed_since_built = 0
             self._make_verdicts(new)
         except (KernelError, MemoryError):
@@ -362,8 +370,18 @@ class Filter:
         self._put_in_force(new)
         yield
         time.sleep(_GRACE_SECONDS)
-        self._park(old, plan, still_listed)  # once more, with what was counted since
+        yield from self._park(old, plan, still_listed)  # once more, with what was counted since
         yield from self._carry_over()
+
+    def _counted(self, work: Iterator[int]) -> Iterator[None]:
+        for done in work:
+            self._steps_done += done
+            yield
+
+    @property
+    def percent(self) -> int:
+        """How far the change under way is."""
+        return min(100, 100 * self._steps_done // max(self._steps, 1))
 
     def _new_number(self) -> int:
         self._next_number += 1

@@ -225,6 +225,7 @@ class Daemon:
         self.last_reload = ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self._retry_seconds
+        self.progress = ""
         self._systemd.ready(self.status_line())
 
     def _tick(self) -> None:
@@ -272,7 +273,7 @@ class Daemon:
             self.telling.once(f"health {problem}", ERROR, "health", problem)
         if not problems:
             self._systemd.alive()
-        self._systemd.status(self.status_line() if self.is_ready else self.progress)
+        self._systemd.status(self.progress or self.status_line())
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -358,7 +359,7 @@ class Daemon:
         yield
         yield from self._patiently(self._await_program())
         for _ in self._patiently(self._begin_with(ruleset, now_s)):
-            self.progress = f"putting {total} entries in force: {100 * self.filter.filled // max(total, 1)} %"
+            self.progress = f"putting {total} entries in force: {self.filter.percent} %"
             yield
         self.ruleset = ruleset
         return change
@@ -487,6 +488,7 @@ class Daemon:
 
     def _put_in_force(self, reading: Reading, now_s: float) -> Generator[None, None, Change]:
         ruleset, change = self._compose(reading, now_s, fresh=False)
+        self._show_progress(f"comparing {_count(ruleset)} entries with those in force")
         yield
         if self.ruleset is None or "kernel" in self.telling.troubles:
             yield from self._patiently(self._begin_with(ruleset, now_s))
@@ -498,8 +500,11 @@ class Daemon:
             yield
             plan = difference(before, after)
             del before, after
+            self._show_progress(f"putting {plan.steps} changes in force")
             yield
-            yield from self._patiently(self.filter.change(plan, _lister(ruleset), now_s, change.region))
+            for _ in self._patiently(self.filter.change(plan, _lister(ruleset), now_s, change.region)):
+                self.progress = f"putting {plan.steps} changes in force: {self.filter.percent} %"
+                yield
         self.ruleset = ruleset
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel")
@@ -578,6 +583,7 @@ class Daemon:
 
     def _conclude(self, refusals: list[Problem]) -> None:
         """What every reload ends with, whether it was refused or not."""
+        self.progress = ""
         self.last_reload = ReloadResult(time.time(), not refusals, tuple(refusals))
         if refusals:
             self.tally.reloads_refused += 1

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
@@ -290,13 +291,19 @@ class Generation:
         self.used[_ADDRESSES[version]] += len(keys)
 
     def apply(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History] | None = None) -> None:
-        """Carry out a plan in the maps, in force or not. `fits` must hold.
+        """All of `carry_out` at once, for a plan that is not large."""
+        for _ in self.carry_out(plan, since_s, known):
+            pass
+
+    def carry_out(
+        self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History] | None = None
+    ) -> Iterator[int]:
+        """Carry out a plan in the maps, in force or not, yielding how many steps are done each time. `fits` must hold.
 
         `known` gives the history of addresses that come back, by (version, key, source number); the rest start now.
         Raises KernelError where the kernel goes on refusing a step; everything that is listed both before and after
         is in force all the same, and the same plan can be applied again.
         """
-        known = known or {}
         for version in VERSIONS:
             self._mark(
                 shapes.MARK_ADDRESSES[version],
@@ -307,15 +314,17 @@ class Generation:
         self._add_cells({listed: since_s for listed in plan.cells_added})
         self._set_prefixes(dict.fromkeys(plan.exempt_set, 0))
         self._set_prefixes({prefix: self.cells[listed] for prefix, listed in plan.listed_set})
+        yield len(plan.cells_added) + len(plan.exempt_set) + len(plan.listed_set)
         for version in VERSIONS:
-            self._set_addresses(version, plan.addresses_set[version], since_s, known)
+            yield from self._set_addresses(version, plan.addresses_set[version], since_s, known or {})
         for version in VERSIONS:
-            self._remove_addresses(version, plan.addresses_removed[version])
+            yield from self._remove_addresses(version, plan.addresses_removed[version])
         for prefix in (*plan.listed_removed, *plan.exempt_removed):
             self._remove_prefix(prefix)
         for listed in plan.cells_removed:
             self._remove_cell(listed)
         self._count(plan)
+        yield len(plan.listed_removed) + len(plan.exempt_removed) + len(plan.cells_removed)
 
     def hand_over(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History]) -> Plan:
         """Carry out what needs no room, addresses that change their source; the plan that remains.
@@ -325,7 +334,8 @@ class Generation:
         left: dict[int, dict[int, int]] = {}
         for version in VERSIONS:
             changing, wanted = plan.addresses_reowned[version], plan.addresses_set[version]
-            self._set_addresses(version, {key: wanted[key] for key in changing}, since_s, known)
+            for _ in self._set_addresses(version, {key: wanted[key] for key in changing}, since_s, known):
+                pass
             left[version] = {key: source for key, source in wanted.items() if key not in changing}
         return replace(plan, addresses_set=left, addresses_reowned={4: {}, 6: {}})
 
@@ -339,23 +349,20 @@ class Generation:
 
     def _set_addresses(
         self, version: int, wanted: Mapping[int, int], since_s: int, known: Mapping[tuple[int, int, int], History]
-    ) -> None:
-        if not wanted:
-            return
-        blob = pack_keys(version, wanted)
-        values = b"".join(
-            (known.get((version, key, source)) or History(0, 0, 0, since_s, source)).pack()
-            for key, source in wanted.items()
-        )
-        name = _ADDRESSES[version]
-        insist(libbpf.update_batch, self.maps[name], blob, values, len(wanted))
+    ) -> Iterator[int]:
+        fresh = {source: History(0, 0, 0, since_s, source).pack() for source in set(wanted.values())}
+        for chunk in _chunks(wanted):
+            values = b"".join(
+                history.pack() if known and (history := known.get((version, key, source))) else fresh[source]
+                for key, source in chunk.items()
+            )
+            insist(libbpf.update_batch, self.maps[_ADDRESSES[version]], pack_keys(version, chunk), values, len(chunk))
+            yield len(chunk)
 
-    def _remove_addresses(self, version: int, gone: Mapping[int, int]) -> None:
-        if not gone:
-            return
-        name = _ADDRESSES[version]
-        blob = pack_keys(version, gone)
-        insist(libbpf.delete_batch, self.maps[name], blob, len(gone))
+    def _remove_addresses(self, version: int, gone: Mapping[int, int]) -> Iterator[int]:
+        for chunk in _chunks(gone):
+            insist(libbpf.delete_batch, self.maps[_ADDRESSES[version]], pack_keys(version, chunk), len(chunk))
+            yield len(chunk)
 
     def _set_prefixes(self, numbers: Mapping[Prefix, int]) -> None:
         for version in VERSIONS:
@@ -527,8 +534,8 @@ class Generation:
 
     # ---- from one generation to the next ----
 
-    def clone_from(self, old: "Generation") -> Iterator[None]:
-        """Copy every entry of another generation, without its counts. Yields between batches."""
+    def clone_from(self, old: "Generation") -> Iterator[int]:
+        """Copy every entry of another generation, without its counts, yielding how many addresses each time."""
         for version in VERSIONS:
             name = _ADDRESSES[version]
             for keys, values, count in old._batches(name, shapes.HISTORY_BYTES):
@@ -536,7 +543,7 @@ class Generation:
                 insist(libbpf.update_batch, self.maps[name], keys, blank, count)
                 self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], keys)
                 self.used[name] += count
-                yield
+                yield count
         new_number = {0: 0}  # numbers in a larger map may be above what a smaller one holds
         for keys, values, _ in old._batches("cells", shapes.CELL_BYTES):
             found = {
@@ -548,7 +555,7 @@ class Generation:
             }
             self._add_cells(dict(found.values()))
             new_number.update((number, self.cells[listed]) for number, (listed, _) in found.items())
-            yield
+            yield 0
         for version in VERSIONS:
             name = _NETWORKS[version]
             for keys, values, _ in old._batches(name, shapes.NUMBER_BYTES):
@@ -562,7 +569,7 @@ class Generation:
                 self._mark_prefixes(copied)
                 self._set_prefixes(copied)
                 self.used[name] += len(copied)
-                yield
+                yield 0
 
     def carry_from(self, old: "Generation") -> Iterator[None]:
         """Move here what the other generation counted, now that no packet meets it any more. Yields between batches.
@@ -604,6 +611,13 @@ class Generation:
 
     def _carry(self, kind: int, items: list[bytes]) -> None:
         self._order("xdrop_carry", shapes.order(kind, b"".join(items)))
+
+
+def _chunks(items: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """Parts that the kernel takes at once, while other events wait."""
+    left = iter(items.items())
+    while chunk := dict(islice(left, _KEYS_A_BATCH)):
+        yield chunk
 
 
 def pack_keys(version: int, keys: Iterable[int]) -> bytes:

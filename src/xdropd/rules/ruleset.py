@@ -166,7 +166,7 @@ class Source:
 
     def has_address(self, version: int, key: int) -> bool:
         """Whether this source lists the address as such, not as part of a network."""
-        return key in self.members[version] or Span(version, key, key) in self.entries
+        return key in self.members[version] or (bool(self.entries) and Span(version, key, key) in self.entries)
 
     def entry(self, span: Span) -> Entry | None:
         """The entry with exactly this span, with its line."""

@@ -5,6 +5,7 @@ file that turned bad keeps its last good version. Knows the state folder; knows 
 """
 
 import glob
+import hashlib
 import os
 import shlex
 import stat
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xdropd.errors import Problem, RefusedFile
-from xdropd.host.files import Signature, matching, read_file
+from xdropd.host.files import Signature, matching, read_file, signature_of
 from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.text import blocklist, listfiles
 from xdropd.text.blocklist import Blocklist, Include
@@ -23,15 +24,36 @@ _GOOD_BLOCKLIST = "last-good/blocklist.yaml"
 _GOOD_LISTS = "last-good/lists"
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a file was when it was read: its content as a hash where the signature alone would prove nothing."""
+
+    signature: Signature
+    digest: bytes | None
+
+    @classmethod
+    def at(cls, data: bytes, signature: Signature) -> "_Look":
+        return cls(signature, None if signature.is_settled else _digest(data))
+
+    def is_current(self, path: str) -> bool:
+        """Whether the file need not be read to know that it is still the same."""
+        return self.signature.is_settled and signature_of(path) == self.signature
+
+    def is_same(self, data: bytes, signature: Signature) -> bool:
+        """Whether a new reading found the same."""
+        return signature == self.signature if self.digest is None else _digest(data) == self.digest
+
+
 @dataclass(slots=True)
 class _Known:
-    """The version of a file that counts, and what the file itself was when it was last looked at."""
+    """The version of a file that counts, and what the file itself was when it was last looked at (None: no telling)."""
 
     content: ListFile
     data: bytes | None
-    signature: Signature | None
+    look: _Look | None
     is_saved: bool
     trouble: str = ""  # why the file as it is now does not count
+    was_good: bool = True  # False: it never was, this is nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +73,7 @@ class Catalogue:
     path: str
     state: StateFolder | None
     _lists: dict[str, _Known] = field(default_factory=dict)
-    _blocklist: tuple[Signature | None, Blocklist] | None = None
+    _blocklist: tuple[_Look, Blocklist] | None = None
     _unsaved: bytes | None = None
     _patterns: frozenset[str] = frozenset()
     _seen: dict[Path, Signature | None] = field(default_factory=dict)
@@ -95,12 +117,6 @@ class Catalogue:
         """What each file was when it was last read, in force or refused; None: it could not be read."""
         return self._seen
 
-    def forget_read(self) -> None:
-        """Have every file read again, changed or not."""
-        self._blocklist = None
-        for known in self._lists.values():
-            known.signature = None
-
     def save(self) -> None:
         """Keep the versions that count in the state folder. Raises OSError; what could not be saved is tried again."""
         if self.state is None:
@@ -115,17 +131,22 @@ class Catalogue:
         self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
 
     def _read_blocklist(self) -> Blocklist:
+        if self._blocklist is not None and self._blocklist[0].is_current(self.path):
+            self._seen[Path(self.absolute)] = self._blocklist[0].signature
+            return self._blocklist[1]
         try:
             data, signature = read_file(Path(self.path))
         except OSError as problem:
             self._seen[Path(self.absolute)] = None
             raise RefusedFile([Problem(self.path, 0, 0, _cannot_read(self.path, problem))]) from problem
         self._seen[Path(self.absolute)] = signature
-        if self._blocklist is not None and self._blocklist[0] == signature:
-            return self._blocklist[1]
-        document = blocklist.read(data, self.path)
-        self._blocklist = (signature, document)
-        self._unsaved = data
+        look = _Look.at(data, signature)
+        if self._blocklist is not None and self._blocklist[0].is_same(data, signature):
+            document = self._blocklist[1]
+        else:
+            document = blocklist.read(data, self.path)
+            self._unsaved = data
+        self._blocklist = (look, document)
         return document
 
     def _reading(self, document: Blocklist, accept: str | None) -> Reading:
@@ -162,37 +183,47 @@ class Catalogue:
 
     def _look_at(self, path: str, accept: str | None) -> _Known:
         known = self._lists.get(path)
+        if known and known.look and known.look.is_current(path) and accept != path:
+            self._seen[Path(path)] = known.look.signature
+            return known
         try:
             data, signature = read_file(Path(path))
         except OSError as problem:
             self._seen[Path(path)] = None
             return self._keep(path, known, None, _cannot_read(path, problem))
         self._seen[Path(path)] = signature
-        if known and known.signature == signature and accept != path:
+        look = _Look.at(data, signature)
+        if known and known.look and known.look.is_same(data, signature) and accept != path:
+            known.look = look
             return known
         content = listfiles.read(data, path)
         if known is None:
             known = self._last_good(path)
-        objection = listfiles.objection(content, known.content.listing.count if known else None)
+        objection = listfiles.objection(content, known.content.listing.count if known and known.was_good else None)
         if objection and accept != path:
-            return self._keep(path, known, signature, objection)
-        self._lists[path] = _Known(content, data if self.state else None, signature, is_saved=False)
+            return self._keep(path, known, look, objection)
+        self._lists[path] = _Known(content, data if self.state else None, look, is_saved=False)
         return self._lists[path]
 
-    def _keep(self, path: str, known: _Known | None, signature: Signature | None, trouble: str) -> _Known:
+    def _keep(self, path: str, known: _Known | None, look: _Look | None, trouble: str) -> _Known:
         kept = known or self._last_good(path)
         if kept is None:
-            kept = _Known(listfiles.read(b"", path), None, None, is_saved=True)
-            trouble += "; there is no last good version, so it gives nothing"
-        else:
+            kept = _Known(listfiles.read(b"", path), None, None, is_saved=True, was_good=False)
+        if kept.was_good:
             trouble += f"; its last good version with {kept.content.listing.count} entries stays in force"
-        kept.signature, kept.trouble = signature, trouble
+        else:
+            trouble += "; there is no last good version, so it gives nothing"
+        kept.look, kept.trouble = look, trouble
         self._lists[path] = kept
         return kept
 
     def _last_good(self, path: str) -> _Known | None:
         data = _quietly_loaded(self.state, f"{_GOOD_LISTS}/{name_for(path)}")
         return None if data is None else _Known(listfiles.read(data, path), None, None, is_saved=True)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data).digest()
 
 
 def _quietly_loaded(state: StateFolder | None, name: str) -> bytes | None:

@@ -698,7 +698,6 @@ class Daemon:
         if jumped_back:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
             self._load_blocks_again()
-            self.catalogue.forget_read()
             self.request_reload()
             return
         if self.ruleset is None or now_s < self._next_end_s:

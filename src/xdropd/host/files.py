@@ -9,11 +9,13 @@ Not here: what is in the files, and when they are worth reading.
 import glob
 import os
 import stat
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from errno import EAGAIN, EFBIG, EINVAL, EISDIR
 from pathlib import Path
 
 _READS_AT_MOST = 5
+_TICK_NS = 50_000_000  # two changes within one tick of the kernel's clock (4 ms, 10 ms at most) leave the same times
 
 # A path with a NUL or a lone surrogate in it names no file; Python says so with a ValueError.
 NO_SUCH_FILE = (OSError, ValueError)
@@ -25,18 +27,24 @@ class StillBeingWritten(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What stat(2) tells of a file's identity and content; equal signatures, equal content, one tick's grace apart."""
+    """What stat(2) tells of a file's identity and content.
+
+    Equal signatures mean equal content if the one of them that was taken first `is_settled`: so long after the last
+    change that another one would have left another time.
+    """
 
     device: int
     inode: int
     size: int
     mtime_ns: int
     ctime_ns: int
+    is_settled: bool = field(default=True, compare=False)
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Signature":
         """From stat(2) or fstat(2)."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        is_settled = status.st_ctime_ns + _TICK_NS < time.time_ns()
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, is_settled)
 
 
 def read_file(path: Path, limit_bytes: int = 1 << 30) -> tuple[bytes, Signature]:

@@ -1,0 +1,174 @@
+"""Which version of each file counts: only what changed is read, and what turned bad keeps its last good version."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from xdropd.daemon import catalogue as module
+from xdropd.daemon.catalogue import Catalogue, Reading
+from xdropd.errors import RefusedFile
+from xdropd.host.files import Signature
+from xdropd.host.statefolder import StateFolder
+
+HTML = "<!DOCTYPE html>\n<html><body>\n<h1>502 Bad Gateway</h1>\n</body></html>\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "blocklist.yaml").write_text(
+        "block: [192.0.2.1]\ninclude:\n  - lists/*.txt\n  - {path: named.txt, reason: theirs}\n"
+    )
+    (tmp_path / "lists" / "a.txt").write_text("10.0.0.1\n10.0.0.2\n")
+    (tmp_path / "named.txt").write_text("203.0.113.0/24\n")
+    return tmp_path
+
+
+@pytest.fixture
+def catalogue(folder: Path) -> Catalogue:
+    return Catalogue(str(folder / "blocklist.yaml"), StateFolder(folder / "state"))
+
+
+def counts(reading: Reading) -> dict[str, int]:
+    return {Path(path).name: content.listing.count for path, content, _ in reading.lists}
+
+
+def old(*files: Path) -> None:
+    """As if they had been written a while ago: what was read an instant after a change proves nothing."""
+    time.sleep(0.06)
+    for file in files:
+        assert file.stat().st_ctime < time.time() - 0.05
+
+
+def test_only_what_changed_is_read_again(folder: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read_file = module.read_file
+
+    def recorded(path: Path) -> object:
+        opened.append(path.name)
+        return read_file(path)
+
+    monkeypatch.setattr(module, "read_file", recorded)
+    old(folder / "lists" / "a.txt")
+    first = catalogue.read()
+    assert sorted(opened) == ["a.txt", "blocklist.yaml", "named.txt"]
+    opened.clear()
+    second = catalogue.read()
+    assert opened == []
+    assert second.blocklist is first.blocklist
+    assert [content for _, content, _ in second.lists] == [content for _, content, _ in first.lists]
+    (folder / "lists" / "a.txt").write_text("10.0.0.3\n10.0.0.4\n10.0.0.5\n")
+    (folder / "lists" / "b.txt").write_text("10.0.0.6\n")
+    assert counts(catalogue.read()) == {"a.txt": 3, "b.txt": 1, "named.txt": 1}
+    assert sorted(opened) == ["a.txt", "b.txt"]
+    (folder / "lists" / "a.txt").unlink()
+    reading = catalogue.read()
+    assert counts(reading) == {"b.txt": 1, "named.txt": 1}
+    assert reading.troubles == (), "a glob that no longer matches is no trouble"
+    assert catalogue.followed()[1] == {str(folder / "lists" / "*.txt")}
+
+
+def test_two_changes_within_one_tick_of_the_clock(
+    folder: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, same inode and, as kernels before 6.13 keep them, the same times."""
+    monkeypatch.setattr(Signature, "of", lambda _: Signature(1, 2, 3, 4, 5, is_settled=False))
+    for number in (1, 1, 2, 3, 3, 1):
+        (folder / "named.txt").write_text(f"203.0.113.{number}\n")
+        (folder / "blocklist.yaml").write_text(f"block: [192.0.2.{number}]\ninclude: [named.txt]\n")
+        reading = catalogue.read()
+        assert reading.lists[0][1].listing.plain4.keys[0] & 255 == number
+        assert reading.blocklist.block.plain4.keys[0] & 255 == number
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", HTML])
+def test_a_file_that_turns_bad_keeps_its_last_good_version(folder: Path, catalogue: Catalogue, text: str) -> None:
+    file = folder / "lists" / "a.txt"
+    catalogue.read()
+    catalogue.save()
+    for _ in range(2):
+        file.write_text(text)
+        reading = catalogue.read()
+        assert counts(reading)["a.txt"] == 2
+        (trouble,) = reading.troubles
+        assert trouble.file == str(file)
+        assert trouble.message.endswith("; its last good version with 2 entries stays in force")
+    # Also in another life.
+    again = Catalogue(catalogue.path, catalogue.state)
+    reading = again.read()
+    assert counts(reading)["a.txt"] == 2
+    assert len(reading.troubles) == 1
+    # Until it is accepted.
+    reading = again.read(accept=str(file))
+    assert (counts(reading)["a.txt"], reading.troubles) == (0, ())
+    file.write_text("10.0.0.7\n")
+    reading = again.read()
+    assert (counts(reading)["a.txt"], reading.troubles) == (1, ())
+
+
+def test_what_was_never_good_stays_a_trouble(folder: Path, catalogue: Catalogue) -> None:
+    file = folder / "named.txt"
+    for text in ("", HTML, "# still nothing\n", ""):
+        file.write_text(text)
+        reading = catalogue.read()
+        assert counts(reading)["named.txt"] == 0
+        assert [trouble.file for trouble in reading.troubles] == [str(file)]
+        assert "there is no last good version, so it gives nothing" in reading.troubles[0].message
+    file.unlink()
+    (trouble,) = catalogue.read().troubles
+    assert trouble.message == "there is no such file; there is no last good version, so it gives nothing"
+    file.write_text("203.0.113.0/24\n")
+    reading = catalogue.read()
+    assert (counts(reading)["named.txt"], reading.troubles) == (1, ())
+    file.unlink()
+    (trouble,) = catalogue.read().troubles
+    assert trouble.message == "there is no such file; its last good version with 1 entries stays in force"
+
+
+def test_a_file_that_lost_most_of_itself(folder: Path, catalogue: Catalogue) -> None:
+    file = folder / "named.txt"
+    lines = [f"10.1.{at >> 8}.{at & 255}\n" for at in range(1000)]
+    file.write_text("".join(lines))
+    assert counts(catalogue.read())["named.txt"] == 1000
+    file.write_text("".join(lines[:499]))
+    reading = catalogue.read()
+    assert counts(reading)["named.txt"] == 1000
+    assert "it has 499 entries, and had 1000" in reading.troubles[0].message
+    file.write_text("".join(lines[:500]))
+    reading = catalogue.read()
+    assert (counts(reading)["named.txt"], reading.troubles) == (500, ())
+
+
+def test_a_refused_blocklist_leaves_everything_as_it_was(folder: Path, catalogue: Catalogue) -> None:
+    before = catalogue.read()
+    good = (folder / "blocklist.yaml").read_text()
+    (folder / "blocklist.yaml").write_text("block: [10.0.0.1/8]\n")
+    for _ in range(2):
+        with pytest.raises(RefusedFile):
+            catalogue.read()
+    (folder / "blocklist.yaml").write_text(good)
+    after = catalogue.read()
+    assert counts(after) == counts(before)
+    assert after.blocklist == before.blocklist
+
+
+def test_the_last_good_blocklist_in_another_life(folder: Path, catalogue: Catalogue) -> None:
+    before = catalogue.read()
+    catalogue.save()
+    (folder / "blocklist.yaml").write_text("")
+    again = Catalogue(catalogue.path, catalogue.state)
+    with pytest.raises(RefusedFile):
+        again.read()
+    reading = again.read_last_good()
+    assert reading is not None
+    assert reading.blocklist == before.blocklist
+    assert counts(reading) == {"a.txt": 2, "named.txt": 1}
+    assert Catalogue(catalogue.path, StateFolder(folder / "empty")).read_last_good() is None
+
+
+def test_reasons_come_with_their_include(folder: Path, catalogue: Catalogue) -> None:
+    assert {Path(path).name: reason for path, _, reason in catalogue.read().lists} == {
+        "a.txt": "",
+        "named.txt": "theirs",
+    }

@@ -375,20 +375,26 @@ def batches(map_fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[byt
     `value_bytes` is the size that user space sees. Each batch is a copy taken at its own moment. A call that the
     kernel refuses is made again a few times.
     """
-    size = _KEYS_A_BATCH
+    size = 0
+    keys_blob = values_blob = ct.create_string_buffer(0)
     untouched = b"\xff" * max(key_bytes, 8)
     start: object = None
     refused = 0
+    wanted = _KEYS_A_BATCH
     options = _BatchOpts(sz=ct.sizeof(_BatchOpts))
     while True:
+        if size != wanted:  # buffers are used again: new ones are new pages from the kernel each time
+            size = wanted
+            keys_blob, values_blob = (
+                ct.create_string_buffer(key_bytes * size),
+                ct.create_string_buffer(value_bytes * size),
+            )
         position = ct.create_string_buffer(untouched, len(untouched))
-        keys_blob = ct.create_string_buffer(key_bytes * size)
-        values_blob = ct.create_string_buffer(value_bytes * size)
         count = ct.c_uint32(size)
         result = _lookup_batch(map_fd, start, position, keys_blob, values_blob, ct.byref(count), ct.byref(options))
         problem = 0 if result >= 0 else ct.get_errno()
         if problem == errno.ENOSPC and size < 1 << 20:  # one bucket of the hash holds more than was asked for
-            size *= 2
+            wanted = 2 * size
             continue
         did_nothing = position.raw == untouched and count.value == size
         if problem and (problem != errno.ENOENT or did_nothing):
@@ -398,7 +404,8 @@ def batches(map_fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[byt
             _check(result, "read map in a batch")
         refused = 0
         if count.value:
-            yield keys_blob.raw[: count.value * key_bytes], values_blob.raw[: count.value * value_bytes], count.value
+            keys, values = memoryview(keys_blob), memoryview(values_blob)
+            yield bytes(keys[: count.value * key_bytes]), bytes(values[: count.value * value_bytes]), count.value
         if problem:  # ENOENT: this was the last batch
             return
         start = position

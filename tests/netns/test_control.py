@@ -1,14 +1,18 @@
 """Every verb, through the real socket of a real daemon, and what it does to real packets."""
 
 import json
+import os
 import re
+import shlex
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from configparser import ConfigParser
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -473,6 +477,41 @@ def test_top_once_is_the_busiest_first(daemon: Daemon, net: Net) -> None:
     assert {row["entry"] for row in rates} >= {VILLAIN, NEIGHBOUR}
     assert [list(row) for row in rates] == [[*LIST_KEYS, "rate"]] * len(rates)
     assert "PACKETS/S" in daemon.ctl("top", "--once", "--by", "rate").stdout
+
+
+# ---- fail2ban ----
+
+
+def test_the_action_for_fail2ban(daemon: Daemon, net: Net, tmp_path: Path) -> None:
+    """Its commands as fail2ban runs them: tags replaced, by a shell, and any status but 0 is an error."""
+    action = ConfigParser(interpolation=None)
+    action.read(Path(__file__).parents[2] / "docs" / "fail2ban" / "xdropd.conf")
+    program = tmp_path / "xdropctl"
+    command = [sys.executable, "-m", "xdropd.commands.xdropctl", "--socket", str(daemon.socket)]
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    program.chmod(0o755)
+
+    def run(what: str, address: str = "", bantime: int = 3600) -> int:
+        line = action["Definition"][what]
+        for tag, value in (("<ip>", address), ("<name>", "sshd"), ("<bantime>", str(bantime))):
+            line = line.replace(tag, value)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        return subprocess.run(["sh", "-c", line], env={**os.environ, "PATH": path}, check=False).returncode
+
+    assert all(run(what) == 0 for what in ("actionstart", "actioncheck", "actionstop"))
+    assert run("actionban", VILLAIN) == run("actionban", "2001:db8::1", bantime=-1) == 0
+    assert not answers(net, VILLAIN)
+    bans = listed(daemon, "--source", "fail2ban-sshd")
+    assert {entry: (row["reason"], row["until"] is None) for entry, row in bans.items()} == {
+        VILLAIN: ("sshd", False),
+        "2001:db8::1": ("sshd", True),
+    }
+    assert run("actionban", Net.host_address) == 1
+    assert run("actionunban", VILLAIN) == 0
+    assert answers(net, VILLAIN)
+    assert run("actionunban", VILLAIN) == 0, "it may have ended by itself"
+    assert run("actionflush") == 0
+    assert listed(daemon, "--source", "fail2ban-sshd") == {}
 
 
 # ---- the socket ----

@@ -287,13 +287,28 @@ def test_every_verb_of_the_protocol() -> None:
     assert f"at most {requests._CHARACTERS_AT_MOST} characters" in protocol
 
 
+def test_every_document_that_the_manual_names_is_installed() -> None:
+    """docs and examples are debhelper's, in /usr/share/doc/xdropd and in examples/ below it."""
+    debian = REPOSITORY / "debian"
+    installed = {Path(line).name for line in (debian / "xdropd.docs").read_text().split()}
+    installed |= {f"examples/{Path(line).name}" for line in (debian / "xdropd.examples").read_text().split()}
+    texts = [page(name) for name in PAGES] + [(REPOSITORY / "docs" / "coming-from.md").read_text(encoding="utf-8")]
+    named = {match[1] for text in texts for match in re.finditer(r"/usr/share/doc/xdropd/([\w./-]*\w)", text)}
+    assert len(named) >= 3
+    assert named <= installed
+
+
 # ---- every command line that we show ----
 
 
 def _command_lines() -> list[str]:
     """Every `xdropctl ...` in documents and man pages that is meant to be typed."""
     found = []
-    for file in (*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md"):
+    for file in (
+        *(REPOSITORY / "docs").glob("*.md"),
+        *(REPOSITORY / "docs").glob("*/*.conf"),
+        REPOSITORY / "README.md",
+    ):
         text = file.read_text(encoding="utf-8")
         found += re.findall(r"`(?:sudo )?(xdropctl [^`]+)`", text)
         found += re.findall(r"^(?:.*\| )?(?:\$ )?(?:sudo )?(?:action\w+ += )?(xdropctl [a-z-].*)$", text, re.MULTILINE)
@@ -310,7 +325,7 @@ def test_there_are_command_lines_to_look_at() -> None:
 @pytest.mark.parametrize("line", _command_lines())
 def test_every_command_line_that_we_show_is_one(line: str) -> None:
     line = re.sub(r"<name>|<ip>", "x", line).replace("<bantime>", "600")
-    words = shlex.split(re.split(r" (?:\||\|\||<)", line)[0].split(" <")[0].rstrip("\\"))
+    words = shlex.split(re.split(r" (?:\||\|\||<|#)", line)[0].split(" <")[0].rstrip("\\"))
     if words[1:] in ([verb] for verb in arguments.VERBS):
         return  # the verb as such, in running text
     chosen = arguments.read(words[1:])

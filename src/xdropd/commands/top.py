@@ -291,8 +291,8 @@ class _Terminal:
 
     @staticmethod
     def draw(lines: list[str]) -> None:
-        """Show lines from the top, over what was there: no flicker."""
-        sys.stdout.write(_HOME + "\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW)
+        """Show lines over what was there: no flicker. Each is cleared first, or a full one would lose its end."""
+        sys.stdout.write(_HOME + "\n".join(_CLEAR_LINE + line for line in lines) + _CLEAR_BELOW)
         sys.stdout.flush()
 
     def key(self, seconds: float) -> bytes | None:

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from netns import Net
@@ -23,14 +25,23 @@ class Daemon:
     Entering returns when the daemon is ready, leaving sends SIGTERM and requires exit status 0, unless it was stopped.
     """
 
-    def __init__(self, net: Net, folder: Path, blocklist: str = "block: []\n", *arguments: str) -> None:
+    def __init__(
+        self,
+        net: Net,
+        folder: Path,
+        blocklist: str = "block: []\n",
+        *arguments: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.blocklist = folder / "etc" / "blocklist.yaml"
         self.settings = folder / "etc" / "xdropd.yaml"
         self.socket = folder / "control.sock"
         self._log = folder / "log"
+        self._log_begins = 0
         self._net = net
         self._environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder)}
         self._environment.pop("NOTIFY_SOCKET", None)
+        self._environment.update(environment)
         self._arguments = arguments or ("--interface", net.device)
         self.blocklist.parent.mkdir(exist_ok=True)
         self.blocklist.write_text(blocklist)
@@ -40,14 +51,15 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """Everything it has written to standard error."""
-        return self._log.read_text()
+        """Everything that the process started last has written to standard error."""
+        return self._log.read_bytes()[self._log_begins :].decode()
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and do not wait."""
         files = ("--settings", self.settings, "--blocklist", self.blocklist, "--socket", self.socket)
         command = ["-m", "xdropd.commands.xdropd", *files, *self._arguments]
         with self._log.open("ab") as log:
+            self._log_begins = log.tell()
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self._net.host, sys.executable, *command],
                 stdin=subprocess.DEVNULL,

@@ -46,10 +46,12 @@ def _instruction(code: int, register: int = 0, value: int = 0) -> bytes:
     return struct.pack("=BBhi", code, register, 0, value)
 
 
-def frame(source: str, group: int, payload: bytes = bytes(26)) -> bytes:
-    """An Ethernet frame for nobody, with an IP header that is right as far as the filter looks, and beyond."""
-    address = ip_address(source)
+def frame(source: str | bytes, group: int, payload: bytes) -> bytes:
+    """An Ethernet frame for nobody, from an address, or with what follows the hardware addresses given as bytes."""
     macs = _NOBODY + bytes([group]) + b"\x02\0\0\0\0\x02"
+    if isinstance(source, bytes):
+        return macs + source
+    address = ip_address(source)
     if address.version == 6:
         header = struct.pack("!IHBB", 6 << 28, len(payload), socket.IPPROTO_UDP, 64)
         return macs + b"\x86\xdd" + header + address.packed + address.packed + payload
@@ -86,13 +88,16 @@ class _Counter:
 
 
 class Traffic:
-    """See the module. Groups of sources by name; `sent` and `passed` are frames by group, complete after the context.
+    """See the module. `groups` are sources by name (bytes: frames, see `frame`).
 
-    Each turn sends a batch of one source of each group. `met` is how many frames the driver gave to an XDP program,
-    and `dropped` how many of them that made it drop, by the driver's own counters.
+    `sent` and `passed` are frames by group, complete after the context. Each turn sends a batch of one source of each
+    group. `met` is how many frames the driver gave to an XDP program, and `dropped` how many of them that made it drop,
+    by the driver's own counters.
     """
 
-    def __init__(self, net: Net, groups: Mapping[str, Sequence[str]], rate: int = RATE, payload: int = 26) -> None:
+    def __init__(
+        self, net: Net, groups: Mapping[str, Sequence[str | bytes]], rate: int = RATE, payload: int = 26
+    ) -> None:
         self._net = net
         self._groups = groups
         self._pause_s = BATCH * len(groups) / rate

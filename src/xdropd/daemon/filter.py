@@ -458,8 +458,8 @@ class Filter:
     def repair(self, ruleset: Ruleset, now_s: float) -> Generator[None, None, int]:
         """Compare all that packets meet with what it should be, and mend it; in how many places it differed."""
         assert self.generation
-        differing = self.agree()
-        return differing + (yield from repair(self.generation, ruleset, self._parked, int(now_s)))
+        self.agree()
+        return (yield from repair(self.generation, ruleset, self._parked, int(now_s)))
 
     def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bool:
         """Put settings in force; whether that made a difference."""
@@ -515,14 +515,11 @@ class Filter:
                 self._systemd.forget([_name(generation, f"{VERDICT_PROGRAM}.{ifindex}")])
                 generation.forget_interface(str(ifindex))
 
-    def agree(self) -> int:
-        """See that every interface has the generation in force, as an interrupted swap may have left them apart.
-
-        Returns how many did not.
-        """
-        generation, apart = self.generation, 0
+    def agree(self) -> None:
+        """See that every interface has the generation in force, as an interrupted swap may have left them apart."""
+        generation = self.generation
         if generation is None:
-            return apart
+            return
         for ifindex, kept in self.attachments.items():
             name = f"{VERDICT_PROGRAM}.{ifindex}"
             if name not in generation.programs:
@@ -534,8 +531,8 @@ class Filter:
                 self._systemd.settle()
             if kept.in_force != libbpf.program_shape(generation.programs[name]).id:
                 kept.put_in_force(generation.programs[name])
-                apart += 1
-        return apart
+                message = f"interface index {ifindex} did not meet the list in force, which was repaired"
+                self._log.warning("reconcile", message)
 
     def problems(self) -> list[str]:
         """What is wrong with the filter, by looking at it: for the watchdog. Cheap."""

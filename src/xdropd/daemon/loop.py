@@ -136,7 +136,8 @@ class Daemon:
         self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
         self._reconcile_at = self._settle_at = float("inf")
-        self._samples_due_ns = 0
+        self._samples_left = 1.0
+        self._samples_counted_ns = time.monotonic_ns()
         self._clock_s = time.time()
         self._next_end_s = self._allow_ends_s = float("inf")
 
@@ -451,6 +452,7 @@ class Daemon:
         begun = time.monotonic()
         now_s = time.time()
         self._systemd.reloading()
+        settings = self.settings
         refusals = self._reload_settings()
         reading = None
         try:
@@ -460,7 +462,8 @@ class Daemon:
             refusals += self._tell_refusal(refusal)
             self.telling.trouble("blocklist", "the blocklist is refused, the list before stays in force")
         yield
-        self._choose()
+        if self._choose() and self.settings == settings:
+            self._tell_repaired(1)
         if reading is not None:
             change = yield from self._put_in_force(reading, now_s)
             self._report(reading, change)
@@ -632,10 +635,13 @@ class Daemon:
         if self.ruleset is None or self.filter.generation is None or not self.filter.is_current:
             return
         differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
-        if differing:
-            message = f"the kernel differed from the list and the settings in {differing} places, which were repaired"
-            self._log.warning("reconcile", message)
+        self._tell_repaired(differing)
         libc.give_back_memory()
+
+    def _tell_repaired(self, places: int) -> None:
+        if places:
+            what = "1 place, which was" if places == 1 else f"{places} places, which were"
+            self._log.warning("reconcile", f"the kernel differed from the list and the settings in {what} repaired")
 
     # ---- blocks, and what ends ----
 
@@ -745,12 +751,17 @@ class Daemon:
         )
 
     def _log_samples(self) -> None:
+        """The kernel keeps the rate; this only trims what several CPUs sampled at one moment.
+
+        By a bucket of tokens, which holds as many as come between two looks.
+        """
+        now_ns, per_minute = time.monotonic_ns(), self.settings.log_drops_per_minute
+        gained = (now_ns - self._samples_counted_ns) / 60e9 * per_minute
+        self._samples_counted_ns = now_ns
+        self._samples_left = min(self._samples_left + gained, max(1.0, per_minute / 60 * _TICK_SECONDS + 1))
         for sample in self.filter.samples():
-            now_ns = time.monotonic_ns()
-            per_minute = self.settings.log_drops_per_minute
-            if per_minute and now_ns >= self._samples_due_ns:
-                # The kernel keeps the rate; this only trims what two CPUs sampled at one moment.
-                self._samples_due_ns = now_ns + 50_000_000_000 // per_minute
+            if per_minute and self._samples_left >= 1:
+                self._samples_left -= 1
                 self._log_sample(sample)
 
     def _log_sample(self, sample: Sample) -> None:

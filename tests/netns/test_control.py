@@ -113,6 +113,8 @@ def test_status(daemon: Daemon, net: Net) -> None:
     shown = json.loads(net.run(net.host, "ip", "-json", "-details", "link", "show", "eth0"))[0]["xdp"]
     assert (interface["name"], interface["mode"]) == ("eth0", "native")
     assert interface["program_id"] == shown["prog"]["id"]
+    extra = {"troubles", "ready", "progress", "narrowed"}
+    assert status.keys() == wanted | extra, "a new key belongs into the manual and protocol.md"
     assert status["entries"] == {"ipv4": 3, "ipv6": 0, "networks": 5, "allowed": 2}
     assert status["packets"].keys() == status["bytes"].keys() == {"passed", "dropped", "malformed"}
     assert status["reload"].keys() == {"at", "ok", "problems"}
@@ -200,6 +202,7 @@ def test_lookup_tells_what_keeps_an_address_out(
     answer = one(daemon.ctl("--json", "lookup", address), 1)
     assert (answer["blocked"], answer["entry"]) == (False, entry)
     keeper = answer["kept_by"]
+    assert keeper is None or list(keeper) == ["kind", "entry", "source", "line"]
     assert (keeper and (keeper["kind"], keeper["entry"], keeper["line"])) == kept_by
     assert not keeper or keeper.keys() == {"kind", "entry", "source", "line"}
     told = daemon.ctl("lookup", address)

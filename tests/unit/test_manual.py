@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -270,6 +272,14 @@ def test_every_metric() -> None:
     assert set(re.findall(r"xdropd_[a-z_]+", text)) == served
     dashboard = (REPOSITORY / "docs" / "grafana" / "xdropd.json").read_text(encoding="utf-8")
     assert set(re.findall(r"xdropd_[a-z_]+", dashboard)) <= served
+
+
+def test_the_dashboard_is_what_its_generator_makes() -> None:
+    generator = REPOSITORY / "scripts" / "dashboard"
+    done = subprocess.run([sys.executable, generator, "--print"], capture_output=True, text=True, check=True)
+    assert done.stdout == (REPOSITORY / "docs" / "grafana" / "xdropd.json").read_text(encoding="utf-8")
+    pins = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    assert re.findall(r"grafana_foundation_sdk==[\w!.]+", generator.read_text()) == [pins[0]] * 2
 
 
 def test_every_verb_of_the_protocol() -> None:

@@ -134,7 +134,7 @@ def _refused(path: str, problem: OSError) -> Exception:
     from xdropd import errors
 
     if isinstance(problem, PermissionError):
-        hint = "use sudo, or have yourself added to the group _xdropd"
+        hint = "use sudo, or join the group: sudo usermod -aG _xdropd $USER, and log in again"
         return errors.NotPermitted(f"connect to {path}", problem.errno or 0, "not permitted", hint)
     return errors.Unavailable(f"{path}: {problem.strerror or problem}")
 

@@ -35,13 +35,22 @@ def main(arguments: Sequence[str]) -> int:
         effort = Effort(chosen.quick, chosen.reloads)
         for name in chosen.group or _GROUPS:
             _measure(name, report, effort)
-    print(telling.table(report))
+    print(telling.table(report.figures))
+    for failure in report.failures:
+        print(f"\n{failure}")
     if chosen.json:
         chosen.json.write_text(telling.to_json(report, where), encoding="utf-8")
     if chosen.readme:
-        (telling.REPOSITORY / telling.PICTURE).write_text(picture.draw(report), encoding="utf-8")
-        telling.into_readme(report, where)
+        _write_down(report, where)
     return 0 if report.is_good else 1
+
+
+def _write_down(report: Report, where: telling.Machine) -> None:
+    """Into the tree."""
+    (telling.REPOSITORY / telling.PICTURE).write_text(picture.draw(report), encoding="utf-8")
+    (telling.REPOSITORY / telling.PAGE).write_text(telling.page(report, where), encoding="utf-8")
+    readme = telling.REPOSITORY / "README.md"
+    readme.write_text(telling.readme(readme.read_text(encoding="utf-8"), report, where), encoding="utf-8")
 
 
 def _measure(name: str, report: Report, effort: Effort) -> None:
@@ -66,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in a row, for memory (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, take the figures from there")
-    parser.add_argument("--readme", action="store_true", help="put table and picture into README.md and docs/")
+    parser.add_argument("--readme", action="store_true", help="put tables and picture into README.md and docs/")
     return parser
 
 

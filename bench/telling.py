@@ -6,12 +6,14 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figures import XDROPD, Demand, Figure, Report, Spread
 
 REPOSITORY = Path(__file__).parents[1]
 PICTURE = "docs/cost.svg"
+PAGE = "docs/figures.md"
 
 _MARKS = "<!-- figures -->", "<!-- end of figures -->"
 _HEAD = ("figure", "xdropd", "beside it", "must reach", "")
@@ -92,16 +94,16 @@ def line(figure: Figure) -> str:
     return f"{figure.group}: {what}: {'; '.join(rest)}"
 
 
-def table(report: Report) -> str:
-    """All of it, as Markdown that reads well on a terminal too. Medians; in brackets the least and the most."""
-    rows = [_HEAD, *((f"{figure.group}: {row[0]}", *row[1:]) for figure in report.figures for row in [_row(figure)])]
+def table(figures: Sequence[Figure]) -> str:
+    """Markdown that reads well on a terminal too. Medians; in brackets the least and the most."""
+    rows = [_HEAD, *((f"{figure.group}: {row[0]}", *row[1:]) for figure in figures for row in [_row(figure)])]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "| " + " | ".join("-" * max(width, 3) for width in widths) + " |")
-    notes = [f"{title(figure)}: {figure.note}" for figure in report.figures if figure.note]
-    return "\n".join([*lines, *(["", *notes] if notes else []), *(["", *report.failures] if report.failures else [])])
+    notes = [f"* {title(figure)}: {figure.note}" for figure in figures if figure.note]
+    return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
 def to_json(report: Report, where: Machine) -> str:
@@ -131,14 +133,24 @@ def from_json(text: str) -> tuple[Report, Machine]:
     return report, kept["machine"]
 
 
-def into_readme(report: Report, where: Machine) -> None:
-    """Replace the part of the README that stands between the marks."""
-    readme = REPOSITORY / "README.md"
-    text = readme.read_text(encoding="utf-8")
+def page(report: Report, where: Machine) -> str:
+    """docs/figures.md: everything."""
+    head = (
+        "# Figures\n\nMade by `sudo scripts/bench --readme`; what each row is and how it was taken is told in `bench/`."
+    )
+    return f"{head}\n\nMeasured on {_told(where)}.\n\n{table(report.figures)}\n"
+
+
+def readme(text: str, report: Report, where: Machine) -> str:
+    """The README with the picture and the figures that must reach something between its marks."""
     begin, end = _MARKS
     head, _, rest = text.partition(begin)
     _, _, tail = rest.partition(end)
-    told = ", ".join(value if key in _NEED_NO_NAME else f"{key} {value}" for key, value in where.items())
     picture = f"![What a packet from an unlisted source costs, over the size of the list]({PICTURE})"
-    part = f"{picture}\n\nMeasured on {told}.\n\n{table(report)}"
-    readme.write_text(f"{head}{begin}\n{part}\n{end}{tail}", encoding="utf-8")
+    demanded = table([figure for figure in report.figures if figure.demands])
+    part = f"{picture}\n\nMeasured on {_told(where)}; [the other rows]({PAGE}).\n\n{demanded}"
+    return f"{head}{begin}\n{part}\n{end}{tail}"
+
+
+def _told(where: Machine) -> str:
+    return ", ".join(value if key in _NEED_NO_NAME else f"{key} {value}" for key, value in where.items())

@@ -1,0 +1,44 @@
+"""The bench runs: every group, quickly. How fast anything is does not matter here."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+GROUPS = ("cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "start")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_gives_its_figures(group: str, tmp_path: Path) -> None:
+    told = tmp_path / "figures.json"
+    command = [REPOSITORY / "scripts" / "bench", group, "--quick", "--json", told]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    found = json.loads(told.read_text())
+    assert found["failures"] == [], done.stdout
+    assert {figure["group"].replace(" ", "-") for figure in found["figures"]} == {group}
+    assert done.returncode == any(figure["reached"] is False for figure in found["figures"])
+    for figure in found["figures"]:
+        assert figure["what"] in done.stdout
+        assert all(spread["low"] <= spread["median"] <= spread["high"] for spread in figure["measured"].values())
+
+
+def test_a_peer_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("ip", "ethtool", "sysctl"):
+        (tools / name).symlink_to(Path("/usr/sbin", name))
+    told = tmp_path / "figures.json"
+    environment = {
+        "PATH": str(tools),
+        "PYTHONPATH": ":".join(str(REPOSITORY / part) for part in ("", "src", "tests/netns")),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = ["/usr/bin/python3", "-m", "bench", "load", "--quick", "--json", told]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert json.loads(told.read_text())["failures"] == [
+        "load FAILED: nft is not there, it is in the Debian package nftables"
+    ]
+    assert "load FAILED" in done.stdout

@@ -17,7 +17,7 @@ import pytest
 from xdropd import errors
 from xdropd.commands import arguments, exits, exporter, xdropd
 from xdropd.daemon import requests
-from xdropd.host import systemd
+from xdropd.host import control, systemd
 from xdropd.text import blocklist, settings
 from xdropd.text.settings import Settings
 
@@ -94,6 +94,11 @@ def test_every_verb_and_option_of_xdropctl() -> None:
     told = set(re.findall(r"--[a-z]+", page("xdropctl.8"))) - {"--check", "--arg"}  # of xdropd and jq
     there = {f"--{name}" for verb in arguments.VERBS.values() for name in verb.options}
     assert told == there | {"--socket", "--json", "--help", "--version"}
+
+
+def test_every_verb_has_an_example() -> None:
+    shown = re.findall(r"xdropctl (?:--\w+ )*(\w+)", section("xdropctl.8", "EXAMPLES"))
+    assert set(shown) == set(arguments.VERBS)
 
 
 def test_defaults_of_xdropctl() -> None:
@@ -295,6 +300,15 @@ def test_every_verb_of_the_protocol() -> None:
     assert {match[1] for match in re.finditer(r"^\| `([a-z]+)` \|", protocol, re.MULTILINE)} == set(verbs)
     assert set(verbs) == {name for name in arguments.VERBS if name not in ("check", "exporter")} | {"metrics"}
     assert f"at most {requests._CHARACTERS_AT_MOST} characters" in protocol
+    assert requests._CHARACTERS_AT_MOST == arguments._CHARACTERS_AT_MOST
+
+
+def test_the_bounds_of_the_protocol() -> None:
+    told = " ".join((REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8").partition("## Bounds")[2].split())
+    assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in told
+    assert f"There are {control._CONNECTIONS_AT_MOST} places" in told
+    assert (control._SILENCE_SECONDS, control._PATIENCE_SECONDS) == (10, 600)
+    assert "after ten seconds of silence is hung up on; who does not read its answer, after ten minutes" in told
 
 
 def test_every_document_that_the_manual_names_is_installed() -> None:
@@ -335,7 +349,7 @@ def test_there_are_command_lines_to_look_at() -> None:
 @pytest.mark.parametrize("line", _command_lines())
 def test_every_command_line_that_we_show_is_one(line: str) -> None:
     line = re.sub(r"<name>|<ip>", "x", line).replace("<bantime>", "600")
-    words = shlex.split(re.split(r" (?:\||\|\||<|#)", line)[0].split(" <")[0].rstrip("\\"))
+    words = shlex.split(re.split(r" (?:\||\|\||&&|<|#)", line)[0].split(" <")[0].rstrip("\\"))
     if words[1:] in ([verb] for verb in arguments.VERBS):
         return  # the verb as such, in running text
     chosen = arguments.read(words[1:])

@@ -114,7 +114,7 @@ def wrapped(text: str, screen: Screen, indent: int) -> Iterator[str]:
         yield text
         return
     room = max(_LEAST_WIDTH, screen.width - indent)
-    yield from textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    yield from textwrap.wrap(text, room, break_on_hyphens=False)
 
 
 def width_of(text: str) -> int:

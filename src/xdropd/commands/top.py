@@ -1,17 +1,11 @@
 """`xdropctl top`: the busiest entries, once as a table or live on the terminal.
 
 `Board` is what is known of the entries from one answer to the next, and how that looks; it knows neither terminal nor
-socket. The terminal is ECMA-48 and termios(3), in its alternate screen, and left as it was found.
+socket.
 """
 
-import os
-import re
-import select
-import signal
 import sys
-import termios
 import time
-import tty
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +14,7 @@ from typing import Any
 
 from xdropd.commands import client, exits, reports, tables
 from xdropd.commands.tables import Column, Row, Screen
+from xdropd.commands.terminal import Terminal
 from xdropd.errors import XdropdError
 
 _FIRST_WAIT_SECONDS = 5.0
@@ -43,11 +38,6 @@ _COLUMNS = (
     Column("SOURCE", cut="start"),
     Column("REASON", cut="end", goes=1),
 )
-# As xterm has them: the alternate screen, no line wrap, no cursor.
-_ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?7l\x1b[?25l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
-_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
-
-_KEY = re.compile(rb"\x1b[\[O][0-9;]*[ -~]|.", re.DOTALL)
 
 Identity = tuple[str, str]  # entry and source
 
@@ -134,14 +124,14 @@ def _row(one: Tracked, chosen: Identity | None, screen: Screen, now: datetime) -
 
 def live(path: str, by: str, count: int | None, screen: Screen) -> int:
     """Show it until somebody quits; the exit status."""
-    with _Terminal() as terminal:
+    with Terminal() as terminal:
         return _Live(path, by, count, screen.has_colours, terminal).run()
 
 
 class _Live:
     """One run on a terminal."""
 
-    def __init__(self, path: str, by: str, count: int | None, has_colours: bool, terminal: "_Terminal") -> None:
+    def __init__(self, path: str, by: str, count: int | None, has_colours: bool, terminal: Terminal) -> None:
         self._path = path
         self._by = by
         self._count = count
@@ -240,7 +230,7 @@ class _Live:
                 lines += ["", f"  {tables.sparkline(known.rates, screen)}  {tables.count(known.rate)} packets/s"]
         else:
             lines += self._board.lines(self._by, self._rows() + 1, self._chosen, screen, now)
-        help_line = screen.styled(tables.cut(_HELP_CLOSER if self._closer else _HELP, width, "end"), "head")
+        help_line = screen.styled(tables.cut(_HELP_CLOSER if self._closer else _HELP, width - 1, "end"), "head")
         self._terminal.draw([*lines[: height - 1], *[""] * (height - 1 - len(lines)), help_line])
 
     def _heading(self, screen: Screen) -> Iterator[str]:
@@ -254,54 +244,3 @@ class _Live:
         dropped = f"{tables.count(totals['packets']['dropped'])} packets dropped{rate}"
         said = f"xdropd {state}; {dropped}; sorted by {self._by}"
         yield screen.styled(tables.cut(said, screen.width or 80, "end"), "warn" if totals["degraded"] else "strong")
-
-
-class _Terminal:
-    """The terminal, key by key and without echo while this is entered. Leaves it as it was, whatever happens inside."""
-
-    _typed = b""
-
-    def __enter__(self) -> "_Terminal":
-        self._keys = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
-        self._before = termios.tcgetattr(self._keys)
-        self._handler = signal.signal(signal.SIGTERM, self._end)
-        tty.setcbreak(self._keys)
-        modes = termios.tcgetattr(self._keys)
-        modes[6][termios.VSUSP] = b"\0"  # a stopped top would leave the terminal like this
-        termios.tcsetattr(self._keys, termios.TCSANOW, modes)
-        sys.stdout.write(_ENTER_SCREEN)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._handler)
-        termios.tcsetattr(self._keys, termios.TCSAFLUSH, self._before)
-        os.close(self._keys)
-        sys.stdout.write(_LEAVE_SCREEN)
-        sys.stdout.flush()
-
-    @staticmethod
-    def _end(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
-
-    @staticmethod
-    def size() -> tuple[int, int]:
-        """Columns and lines, as they are now."""
-        columns, lines = os.get_terminal_size(sys.stdout.fileno())
-        return columns or 80, lines or 24
-
-    @staticmethod
-    def draw(lines: list[str]) -> None:
-        """Show lines over what was there: no flicker. Each is cleared first, or a full one would lose its end."""
-        sys.stdout.write(_HOME + "\n".join(_CLEAR_LINE + line for line in lines) + _CLEAR_BELOW)
-        sys.stdout.flush()
-
-    def key(self, seconds: float) -> bytes | None:
-        """The next key, as the terminal sends it; None after so many seconds without one."""
-        if not self._typed:
-            ready, _, _ = select.select([self._keys], [], [], max(0.0, seconds))
-            self._typed = os.read(self._keys, 64) if ready else b""
-        match = _KEY.match(self._typed)
-        if match is None:
-            return None
-        self._typed = self._typed[match.end() :]
-        return match[0]

@@ -159,45 +159,46 @@ def _print_rows(chosen: Chosen, rows: Iterable[Mapping[str, Any]], *, with_rates
 
 
 def _block(chosen: Chosen) -> int:
-    entries = _entries(chosen)
-    request = {"verb": "block", "entries": entries, **_given(chosen, source="source", reason="reason")}
+    given = _given(chosen, "source", "reason")
     if isinstance(seconds := chosen.options.get("for"), int):
-        request["seconds"] = seconds
-    usual = (b'{"result":{"blocked":%d,"warnings":[]}}' % len(entries), {"blocked": len(entries), "warnings": []})
-    reply = client.ask(chosen.socket, request, usual=usual) if entries else {"blocked": 0, "warnings": []}
-    return _changed(chosen, reply, "blocked", "blocked", "warnings")
+        given["seconds"] = seconds
+    return _change(chosen, given, ("blocked", "warnings"), "blocked")
 
 
 def _unblock(chosen: Chosen) -> int:
-    entries = _entries(chosen)
-    request = {"verb": "unblock", "entries": entries, **_given(chosen, source="source")}
-    usual = (b'{"result":{"unblocked":%d,"remarks":[]}}' % len(entries), {"unblocked": len(entries), "remarks": []})
-    reply = client.ask(chosen.socket, request, usual=usual) if entries else {"unblocked": 0, "remarks": []}
-    return _changed(chosen, reply, "unblocked", "taken back", "remarks")
+    return _change(chosen, _given(chosen, "source"), ("unblocked", "remarks"), "taken back")
 
 
 def _flush(chosen: Chosen) -> int:
-    reply = client.ask(chosen.socket, {"verb": "flush", **_given(chosen, source="source")})
-    return _changed(chosen, reply, "unblocked", "taken back", "")
+    reply = client.ask(chosen.socket, {"verb": "flush", **_given(chosen, "source")})
+    return _tell_change(chosen, reply, ("unblocked", ""), "taken back")
 
 
-def _changed(chosen: Chosen, reply: Mapping[str, Any], key: str, done: str, remarks: str) -> int:
+def _change(chosen: Chosen, given: Mapping[str, Any], keys: tuple[str, str], done: str) -> int:
+    """Ask for it. `keys` of the reply: how many, and what is to be said of some. Nearly always nothing is."""
+    from xdropd.commands import batch
+
+    entries = batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
+    plain = {keys[0]: len(entries), keys[1]: []}
+    if not entries:
+        return _tell_change(chosen, plain, keys, done)
+    expected = f'{{"result":{{"{keys[0]}":{len(entries)},"{keys[1]}":[]}}}}'.encode()
+    request = {"verb": chosen.verb, "entries": entries, **given}
+    return _tell_change(chosen, client.ask(chosen.socket, request, usual=(expected, plain)), keys, done)
+
+
+def _tell_change(chosen: Chosen, reply: Mapping[str, Any], keys: tuple[str, str], done: str) -> int:
     if chosen.json:
         return _print_json(reply)
-    for remark in reply[remarks] if remarks else ():
+    count, remarks = reply[keys[0]], reply[keys[1]] if keys[1] else ()
+    for remark in remarks:
         sys.stderr.write(f"xdropctl: warning: {_printable(remark)}\n")
-    sys.stdout.write(f"{reply[key]} {'entry' if reply[key] == 1 else 'entries'} {done}\n")
+    sys.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} {done}\n")
     return exits.DONE
 
 
-def _entries(chosen: Chosen) -> list[str]:
-    from xdropd.commands import batch
-
-    return batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
-
-
-def _given(chosen: Chosen, **keys: str) -> dict[str, Any]:
-    return {key: chosen.options[option] for option, key in keys.items() if option in chosen.options}
+def _given(chosen: Chosen, *options: str) -> dict[str, Any]:
+    return {option: chosen.options[option] for option in options if option in chosen.options}
 
 
 def _reload(chosen: Chosen) -> int:

@@ -6,18 +6,26 @@ from pathlib import Path
 
 import installation
 import pytest
-from machine import SUITES, Machine, make_root
+from machine import OTHER_SUITES, SUITES, Machine, make_root
 
 from places import cache_folder
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where machines are wanted, begin to make their roots; who needs one that is not there yet waits for it."""
+    """Begin to make the roots that will be wanted; who needs one that is not there yet waits for it."""
     if session.config.option.collectonly:
         return
-    if any("machine" in getattr(item, "fixturenames", ()) for item in session.items):
-        for suite in SUITES:
-            threading.Thread(target=make_root, args=(cache_folder(), suite)).start()
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    roots = [("machine", suite) for suite in SUITES] if "machine" in wanted else []
+    roots += [("build", suite) for suite in OTHER_SUITES] if "builder" in wanted else []
+    for purpose, suite in roots:
+        threading.Thread(target=make_root, args=(cache_folder(), suite, purpose)).start()
+
+
+@pytest.fixture(scope="session", params=OTHER_SUITES)
+def builder(request: pytest.FixtureRequest, cache: Path) -> Path:
+    """A root with what it takes to build the package, of a Debian that this machine does not run."""
+    return make_root(cache, request.param, "build")
 
 
 @pytest.fixture(scope="session")

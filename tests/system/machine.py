@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import shlex
 import shutil
 import socket
@@ -22,12 +23,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 # The oldest and the newest Debian that is supported, with their systemd, bcc and Python.
 SUITES = ("bookworm", "trixie")
+OTHER_SUITES = tuple(suite for suite in SUITES if suite != platform.freedesktop_os_release().get("VERSION_CODENAME"))
 
 PACKAGES = Path(__file__).parents[2] / "scripts" / "packages"
 
@@ -37,7 +39,7 @@ _SHUTDOWN_SECONDS_AT_MOST = 30
 # A machine of systemd 257 does not boot on the mixed cgroups of older hosts; one of 252 takes either.
 _NSPAWN_ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
 
-# $1: the root to lay over, $2: a folder to mount in, the rest: systemd-nspawn's own arguments. Without overlayfs, a
+# $1: the root to lay over, $2: a folder to mount in, the rest: systemd-nspawn with its arguments. Without overlayfs, a
 # copy. A file system of its own over nspawn's run-time folder keeps the host's clean. The machine has all powers, and
 # must not use them to load modules into the host's kernel. nspawn leaves with 133 where the
 # machine wants to boot again. SIGTERM is passed on, and asks nspawn for an orderly shutdown; `wait` then returns early.
@@ -55,7 +57,7 @@ mount -t tmpfs machine /run/systemd/nspawn
 set +e
 status=133
 while [ $status -eq 133 ]; do
-    setpriv --pdeathsig TERM systemd-nspawn --directory="$place/root" "$@" &
+    setpriv --pdeathsig TERM "$@" --directory="$place/root" &
     nspawn=$!
     trap 'kill -TERM $nspawn; stopping=yes' TERM
     wait $nspawn
@@ -84,15 +86,15 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def make_root(cache: Path, suite: str) -> Path:
-    """The folder with a minimal Debian of that suite and the packages for machines; made if it is not there yet."""
-    packages = subprocess.run([PACKAGES, "machine"], check=True, capture_output=True, text=True).stdout.split()
+def make_root(cache: Path, suite: str, purpose: str = "machine") -> Path:
+    """The folder with a minimal Debian of that suite and the packages for a purpose; made if it is not there yet."""
+    packages = subprocess.run([PACKAGES, purpose], check=True, capture_output=True, text=True).stdout.split()
     key = hashlib.sha256(" ".join([*_CLEAN, *packages]).encode()).hexdigest()[:8]
     folder = cache / f"{suite}-{key}"
-    with _only_one(cache / f"{suite}.lock"):
+    with _only_one(folder.with_suffix(".lock")):
         if folder.is_dir():
             return folder
-        partial = cache / f"{suite}.partial"
+        partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
         # Nothing that our own Python was told may reach that of the packages; and nobody else's tests shall wait.
@@ -104,6 +106,41 @@ def make_root(cache: Path, suite: str) -> Path:
         (partial / "etc" / "hostname").unlink(missing_ok=True)
         partial.rename(folder)
     return folder
+
+
+_CONTAINER = (
+    *("systemd-nspawn", "--quiet", "--register=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+    *("--capability=all", "--system-call-filter=bpf perf_event_open", "--private-network"),
+    # Where systemd is process 1 it gives the container a scope; elsewhere there is nobody to ask for one.
+    *(() if Path("/run/systemd/system").is_dir() else ("--keep-unit",)),
+)
+
+
+def run_unbooted(
+    root: Path, *command: str, shared: Mapping[Path, str], with_network: bool = False, within_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a container where nothing else runs, no systemd either; what it changes is thrown away.
+
+    `shared` are files and folders of the host, writable, and where the container has them.
+    """
+    place = ("sh", "-c", 'mkdir -p /run/systemd/nspawn; mount -t tmpfs container /run/systemd/nspawn; exec "$@"', "sh")
+    binds = [f"--bind={here}:{there}" for here, there in shared.items()]
+    return subprocess.run(
+        [
+            *("unshare", "--mount", "--propagation", "private", *place),
+            *(part for part in _CONTAINER if not (with_network and part == "--private-network")),
+            *("--volatile=overlay", "--as-pid2", "--pipe", f"--directory={root}", *binds),
+            *(*_CLEAN, *command),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=within_s,
+        check=False,
+        env={**os.environ, **_NSPAWN_ENVIRONMENT},
+    )
 
 
 class Machine:
@@ -123,11 +160,8 @@ class Machine:
                 *("setpriv", "--pdeathsig", "TERM"),
                 *("unshare", "--mount", "--propagation", "private"),
                 *("sh", "-c", _LAYER_AND_BOOT, "boot", str(root), str(self._place)),
-                *("--boot", "--quiet", "--console=pipe", f"--machine={name}", "--notify-ready=yes"),
-                *("--capability=all", "--system-call-filter=bpf perf_event_open", "--private-network"),
-                *("--register=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
-                # Where systemd is process 1 it gives the machine a scope; elsewhere there is nobody to ask for one.
-                *(() if Path("/run/systemd/system").is_dir() else ("--keep-unit",)),
+                *_CONTAINER,
+                *("--boot", "--console=pipe", f"--machine={name}", "--notify-ready=yes"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._console,
@@ -203,6 +237,16 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def pid_outside(self, pid: int) -> int:
+        """The number by which the host knows a process of the machine. Raises ProcessLookupError."""
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # it ends while it is looked at
+                numbers = status.read_text().partition("NSpid:")[2].partition("\n")[0].split()
+                namespace = (status.parent / "ns" / "pid").readlink()
+                if numbers[-1:] == [str(pid)] and namespace == Path(f"/proc/{self.leader_pid}/ns/pid").readlink():
+                    return int(numbers[0])
+        raise ProcessLookupError(pid)
 
     def write(self, path: str, text: str) -> None:
         """Write a file in place, as an editor without backups does; its folder must be there."""

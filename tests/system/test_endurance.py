@@ -21,7 +21,7 @@ from wire import NEIGHBOUR, VILLAIN
 
 from waiting import wait_until
 
-_FILTER = f"{MODULES}/daemon/filter.py"
+_MAPS = f"{MODULES}/kernel/generation.py"
 _QUIET = "log_drops: 0\n"
 
 # Larger than what a small list's maps hold, so that the change from one to the other needs other maps.
@@ -187,25 +187,25 @@ def test_reloads(running: Machine, control: Outcome, full: bool, lists: tuple[st
 def test_upgrades_that_cannot_read_the_maps_in_force(running: Machine, control: Outcome, full: bool) -> None:
     """As from a version with other structures: what is in force stays until a list of the new one's takes its place."""
     machine, rounds = running, 20 if full else 2
-    original = machine.read(_FILTER)
-    other = original.replace("shapes.VOLUME_BYTES)", "shapes.VOLUME_BYTES + 8)")
+    original = machine.read(_MAPS)
+    other = original.replace("shapes.CELL_BYTES),", "shapes.CELL_BYTES + 8),")
     assert other != original
     counters = Counters(machine)
     try:
         with Flood(machine) as flood:
             for _ in range(rounds):
-                machine.write(_FILTER, other)
+                machine.write(_MAPS, other)
                 _restart(machine)
                 assert "took over the running filter" in str(machine.journal(UNIT)[-4:])
                 assert service.lookup(machine, VILLAIN)["blocked"]
-                machine.write(_FILTER, original)
+                machine.write(_MAPS, original)
                 machine.write(BLOCKLIST, SMALL_TOO)
                 _restart(machine)
                 machine.write(BLOCKLIST, SMALL)
                 counters = Counters(machine)  # an entry that nobody could read begins anew
                 counters.look()
     finally:
-        machine.write(_FILTER, original)
+        machine.write(_MAPS, original)
     _judge("upgrade to other structures", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
 

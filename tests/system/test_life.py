@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import service
 import wire
-from installation import PROGRAM_TEXT, SHARE
+from installation import MODULES, PROGRAM_TEXT, SHARE
 from machine import Machine
 from service import BLOCKLIST, SETTINGS, STATE, UNIT
 from wire import NEIGHBOUR, VILLAIN
@@ -23,6 +23,19 @@ _CAP_BPF = 1 << 39  # uapi/linux/capability.h
 _RESTARTS_WITHIN_S = 10
 _LONGER_THAN_A_RESTART_S = 3.5
 _SIX_TRIES_S = 13
+
+_HUGE = 1_000_000
+_TOO_SHORT_S = 1
+
+_BLOCKED = 200
+_BLOCK_ONE_AFTER_THE_OTHER = (
+    f"for n in $(seq {_BLOCKED}); do xdropctl block 10.9.8.$n >/dev/null || exit; sleep 0.03; done"
+)
+
+
+# In the place of the daemon's main loop, once there is a file that says so: what a mistake of ours would do.
+_HANG = "        while __import__('os').path.exists('/run/xdropd/hang'):\n            pass\n"
+_LOOP = f"{MODULES}/daemon/loop.py"
 
 
 @pytest.fixture
@@ -189,6 +202,96 @@ def _without_a_bounds_check(text: str) -> str:
     )
     assert changed != text
     return changed
+
+
+def test_a_hanging_loop_ends_with_a_traceback_and_the_filter_stays(stopped: Machine) -> None:
+    machine = stopped
+    since = machine.now()
+    original = machine.read(_LOOP)
+    turn = "    def _turn(self, server: ControlServer) -> None:\n"
+    assert turn in original
+    machine.write(_LOOP, original.replace(turn, turn + _HANG))
+    service.drop_in(machine, "watchdog", "WatchdogSec=2")
+    try:
+        pid = _start(machine)
+        with wire.Silence(machine, VILLAIN):
+            machine.run("touch", "/run/xdropd/hang")
+            wait_until(lambda: service.main_pid(machine) != pid, within_s=10, what="the watchdog has fired")
+            machine.run("rm", "/run/xdropd/hang")
+            service.wait_for_another(machine, pid, _RESTARTS_WITHIN_S)
+        said = [str(line["MESSAGE"]) for line in machine.journal(UNIT, since)]
+        assert any("Watchdog timeout" in line for line in said), said
+        assert any(re.search(r'File ".*/daemon/loop.py", line \d+ in _turn$', line) for line in said), said
+    finally:
+        service.undo_drop_ins(machine)
+        machine.write(_LOOP, original)
+
+
+def test_a_list_that_takes_longer_than_a_start_may(stopped: Machine) -> None:
+    """The daemon asks for more time while it works, and says what it does; nothing is ready before all is in force."""
+    machine = stopped
+    service.drop_in(machine, "patience", f"TimeoutStartSec={_TOO_SHORT_S}")
+    machine.write(BLOCKLIST, service.blocklist(VILLAIN, *service.addresses(_HUGE)))
+    try:
+        machine.run("systemctl", "start", "--no-block", UNIT)
+        seen = set()
+        while not service.is_active(machine):
+            seen.add(service.prop(machine, "StatusText"))
+            assert service.prop(machine, "NRestarts") == "0"
+        assert any(re.match(r"putting \d+ entries in force", line) for line in seen), seen
+        began, ready = (
+            int(service.prop(machine, f"{moment}Monotonic"))
+            for moment in ("ExecMainStartTimestamp", "ActiveEnterTimestamp")
+        )
+        assert ready - began > _TOO_SHORT_S * 1_000_000, "this list was no trial"
+        assert not wire.answers(machine, VILLAIN)
+        assert service.prop(machine, "StatusText") == f"enforcing: {_HUGE + 1} entries on {wire.DEVICE} (native)"
+    finally:
+        service.undo_drop_ins(machine)
+
+
+def test_no_request_is_lost_over_restarts(stopped: Machine) -> None:
+    """Somebody blocks one address after the other, whatever happens to the daemon meanwhile."""
+    machine = stopped
+    _start(machine)
+    blocking = machine.start("sh", "-c", _BLOCK_ONE_AFTER_THE_OTHER)
+    for how in (("systemctl", "restart", UNIT), ("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)) * 2:
+        before = service.main_pid(machine)
+        machine.run(*how)
+        service.wait_for_another(machine, before, _RESTARTS_WITHIN_S)
+    said, _ = blocking.communicate(timeout=60)
+    assert (blocking.returncode, said) == (0, "")
+    listed = machine.run("xdropctl", "--json", "list", "--source", "xdropctl").stdout.splitlines()
+    assert {json.loads(line)["entry"] for line in listed} == {f"10.9.8.{number}" for number in range(1, _BLOCKED + 1)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "remedy"),
+    [
+        (f"chmod 600 {BLOCKLIST}", f"chgrp _xdropd {BLOCKLIST} && chmod 640 {BLOCKLIST}"),
+        ("chmod 700 /etc/xdrop", "chmod o+x /etc/xdrop"),
+        (f"chmod 666 {BLOCKLIST}", f"chmod o-w {BLOCKLIST}"),
+    ],
+    ids=["not readable", "in a closed folder", "open to all"],
+)
+def test_wrong_permissions_are_told_with_their_remedy(stopped: Machine, spoil: str, remedy: str) -> None:
+    machine = stopped
+    _start(machine)
+    since = machine.now()
+    machine.run("sh", "-c", spoil)
+    try:
+        reloaded = machine.run("systemctl", "reload", UNIT, check=False).returncode
+        assert (reloaded == 0) == ("o-w" in remedy)
+        said = [str(line["MESSAGE"]) for line in machine.journal(UNIT, since)]
+        assert any(line.endswith(f"mend it with: {remedy}") for line in said), said
+        assert not wire.answers(machine, VILLAIN)
+        machine.run("sh", "-c", remedy)  # which is all it takes
+        since = machine.now()
+        machine.run("systemctl", "reload", UNIT)
+        assert not any("mend it" in str(line["MESSAGE"]) for line in machine.journal(UNIT, since))
+        assert not service.status(machine)["degraded"]
+    finally:
+        machine.run("sh", "-c", f"chmod 755 /etc/xdrop; chmod 644 {BLOCKLIST}; chgrp root {BLOCKLIST}")
 
 
 def test_it_runs_as_its_own_user(stopped: Machine) -> None:

@@ -191,6 +191,41 @@ def test_a_fresh_install_waits_for_a_default_route_and_filters(bare: Machine) ->
     assert f"on {wire.DEVICE}" in machine.run("systemctl", "status", "--no-pager", UNIT).stdout
 
 
+@pytest.mark.parametrize(
+    ("settings", "drop_in", "status", "reason"),
+    [
+        ("interfaces: auto\n", "", 0, "tun0: has a default route and is left alone: not an Ethernet device (tun)"),
+        ("interfaces: [tun0]\n", "", 69, "tun0: not an Ethernet device (tun)"),
+        ("interfaces: auto\n", "SystemCallFilter=~bpf", 77, "use bpf(2): Operation not permitted"),
+    ],
+    ids=["nothing to filter", "named all the same", "without bpf"],
+)
+def test_a_machine_without_xdp(bare: Machine, settings: str, drop_in: str, status: int, reason: str) -> None:
+    """Runs, or has clearly failed, and the first line of the journal says why. Either way it is installed."""
+    machine = bare
+    machine.run("ip", "tuntap", "add", "tun0", "mode", "tun")
+    machine.run("ip", "link", "set", "tun0", "up")
+    machine.run("ip", "route", "replace", "default", "dev", "tun0")
+    machine.run("mkdir", "--parents", "/etc/xdrop")
+    machine.write("/etc/xdrop/xdropd.yaml", settings)
+    if drop_in:
+        service.drop_in(machine, "test", drop_in)
+    since = machine.now()
+    try:
+        keep = ("--force-confold", "--install", "/root/current.deb")
+        machine.run("dpkg", *keep)
+        said = [
+            str(line["MESSAGE"]) for line in machine.journal(UNIT, since) if line.get("SYSLOG_IDENTIFIER") == "xdropd"
+        ]
+        assert said[0].startswith(reason), said
+        assert service.prop(machine, "ExecMainStatus") == str(status)
+        assert _state(machine, UNIT) == ("enabled", "active" if status == 0 else "activating")
+        assert int(service.prop(machine, "NRestarts")) <= 1
+    finally:
+        service.undo_drop_ins(machine)
+        machine.run("ip", "link", "delete", "tun0")
+
+
 def test_no_headers_and_no_compiler_come_along(bare: Machine) -> None:
     machine = bare
     _apt(machine, "install", "/root/current.deb")

@@ -70,16 +70,24 @@ class Attaching:
             elif failure:
                 failures[name] = f"{name}: {failure}"
         failures |= {there[ifindex].name: sentence for ifindex, (_, sentence) in self._stuck.items()}
-        self._say(choice.absent, failures, is_auto=wanted_names is None)
+        self._say(choice.absent, failures)
+        if wanted_names is None:
+            self._say_what_auto_leaves_alone([there[ifindex] for ifindex in sorted(routes & there.keys())], failures)
         return failures
 
-    def _say(self, absent: tuple[str, ...], failures: dict[str, str], *, is_auto: bool) -> None:
+    def _say(self, absent: tuple[str, ...], failures: dict[str, str]) -> None:
         for name in absent:
             message = f"{name}: no such interface yet, it is filtered as soon as it appears"
             self._telling.once(f"absent {name}", WARNING, "interface", message, interface=name)
         for name in set(self.names.values()) - failures.keys():
             self._telling.unsay(f"absent {name}")
-        if is_auto and not self._filter.attachments and not failures:
+
+    def _say_what_auto_leaves_alone(self, with_route: list[Interface], failures: dict[str, str]) -> None:
+        for interface in with_route:
+            if reason := interfaces.why_not(interface):
+                message = f"{interface.name}: has a default route and is left alone: {reason}"
+                self._telling.once(f"unfit {interface.name}", WARNING, "interface", message, interface=interface.name)
+        if not with_route and not self._filter.attachments and not failures:
             message = "no interface has a default route yet, the first one that gets one is filtered"
             self._telling.once("no route", WARNING, "interface", message)
         else:

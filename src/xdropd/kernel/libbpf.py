@@ -263,6 +263,12 @@ def create_map(shape: MapShape) -> int:
     )
 
 
+def probe() -> None:
+    """Raises what any use of bpf(2) would raise here: NotPermitted, or KernelError where the kernel has none."""
+    options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts))
+    os.close(_check(_map_create(MAP_ARRAY, b"probe", 4, 4, 1, ct.byref(options)), "use bpf(2)"))
+
+
 def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:
     """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. Raises ProgramRefused where the verifier gives a reason.
 

@@ -59,11 +59,6 @@ def become(net: Net, *interfaces: str) -> None:
     )
 
 
-def status(daemon: Daemon) -> dict[str, object]:
-    told: dict[str, object] = json.loads(daemon.ctl("--json", "status").stdout)
-    return told
-
-
 def answers(net: Net, source: str) -> bool:
     return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address).wait() == 0
 
@@ -86,7 +81,7 @@ def test_one_that_appears_vanishes_and_is_made_anew(net: Net, tmp_path: Path) ->
     net.run(net.host, "ip", "link", "del", net.device)
     with daemon_on(net, tmp_path, "[eth0]") as daemon:
         assert "warning: eth0: no such interface yet, it is filtered as soon as it appears" in daemon.log
-        assert not status(daemon)["degraded"]
+        assert not daemon.status()["degraded"]
         for round_ in (1, 2):
             net.cable(net.host, "eth0", net.peer, "eth0")
             become(net, "eth0")
@@ -96,7 +91,7 @@ def test_one_that_appears_vanishes_and_is_made_anew(net: Net, tmp_path: Path) ->
             assert not answers(net, VILLAIN)
             net.run(net.host, "ip", "link", "del", "eth0")
             wait_until(lambda: daemon.log.count("eth0: let go") == round_, within_s=WITHIN_S, what="let go")  # noqa: B023
-            assert status(daemon)["interfaces"] == []
+            assert daemon.status()["interfaces"] == []
         assert daemon.log.count("eth0: attached in native mode") == 2
 
 
@@ -107,7 +102,9 @@ def test_one_that_is_renamed(net: Net, tmp_path: Path) -> None:
     with daemon_on(net, tmp_path, '[eth0, "wan*"]') as daemon:
         become(net, "eth0")
         rename("eth0", "wan7")
-        wait_until(lambda: "wan7" in str(status(daemon)["interfaces"]), within_s=WITHIN_S, what="known by its new name")
+        wait_until(
+            lambda: "wan7" in str(daemon.status()["interfaces"]), within_s=WITHIN_S, what="known by its new name"
+        )
         assert daemon.log.count("attached") == 1, "it was filtered all the time"
         rename("wan7", "lan0")
         become(net)
@@ -147,32 +144,16 @@ def test_several_share_one_list_and_count_apart(net: Net, tmp_path: Path) -> Non
             assert net.start(net.peer, "ping", "-qc2", "-i0.1", "-W0.3", "-I", source, target).wait() == 1, device
         for target in (net.host_address, "203.0.113.1"):
             assert net.start(net.peer, "ping", "-qc1", "-W1", target).wait() == 0
-        told = status(daemon)
-        assert told["packets"]["dropped"] == 4  # type: ignore[index]
-        assert [row["name"] for row in told["interfaces"]] == ["eth0", "eth1"]  # type: ignore[attr-defined]
+        told = daemon.status()
+        assert told["packets"]["dropped"] == 4
+        assert [row["name"] for row in told["interfaces"]] == ["eth0", "eth1"]
         # The same source through the other interface: the same entry counts on.
         net.run(net.peer, "ip", "route", "add", "203.0.113.1/32", "dev", "eth1", "src", VILLAIN, "table", "7")
         net.run(net.peer, "ip", "rule", "add", "from", VILLAIN, "to", "203.0.113.1", "table", "7")
         assert net.start(net.peer, "ping", "-qc1", "-W0.3", "-I", VILLAIN, "203.0.113.1").wait() == 1
-        assert json.loads(daemon.ctl("--json", "lookup", VILLAIN).stdout)["packets"] == 3
-        (dropped,) = [
-            {row["name"]: row["totals"]["dropped"][0] for row in metrics["interfaces"]}
-            for metrics in [_metrics(daemon)]
-        ]
-        assert dropped == {"eth0": 2, "eth1": 3}
-
-
-def _metrics(daemon: Daemon) -> dict[str, list[dict[str, dict[str, list[int]]]]]:
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.connect(str(daemon.socket))
-        asking.sendall(b'{"version":1,"verb":"metrics"}\n')
-        received = b""
-        while chunk := asking.recv(1 << 16):
-            received += chunk
-    told: dict[str, dict[str, list[dict[str, dict[str, list[int]]]]]] = json.loads(received)
-    return told["result"]
+        assert daemon.lookup(VILLAIN)["packets"] == 3
+        interfaces = daemon.ask("metrics")[-1]["result"]["interfaces"]
+        assert {row["name"]: row["totals"]["dropped"][0] for row in interfaces} == {"eth0": 2, "eth1": 3}
 
 
 def test_auto_follows_the_default_route_and_does_not_let_go_when_it_flaps(net: Net, tmp_path: Path) -> None:
@@ -212,10 +193,10 @@ def test_globs_leave_loopback_and_ports_of_what_is_filtered_alone(net: Net, tmp_
         sentence = "error: eth1: the kernel takes no program on it while a device above it, such as its bridge, has one"
         wait_until(lambda: sentence in daemon.log, within_s=WITHIN_S, what="told")
         become(net, "br0")
-        assert status(daemon)["degraded"]
+        assert daemon.status()["degraded"]
     with daemon_on(net, tmp_path, '["br*", eth1]') as daemon:
         become(net, "br0", "eth1")
-        assert not status(daemon)["degraded"]
+        assert not daemon.status()["degraded"]
         for mode in ("generic", "native", "auto"):
             daemon.settings.write_text(f'interfaces: ["br*", eth1]\nxdp_mode: {mode}\n')
             wanted = "generic" if mode == "generic" else "native"
@@ -230,10 +211,10 @@ def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, 
     with daemon_on(net, tmp_path, '[eth0, tun0, "t*"]') as daemon:
         become(net, "eth0", "tap0")
         assert f"error: {reason}" in daemon.log
-        told = status(daemon)
+        told = daemon.status()
         assert (told["degraded"], told["troubles"]) == (True, [reason])
         net.run(net.host, "ip", "link", "del", "tun0")
-        wait_until(lambda: not status(daemon)["degraded"], within_s=WITHIN_S)
+        wait_until(lambda: not daemon.status()["degraded"], within_s=WITHIN_S)
     net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
     alone = daemon_on(net, tmp_path, "[tun0]")
     assert alone.start().wait(20) == 69
@@ -257,13 +238,13 @@ def test_somebody_elses_program_on_one_of_several(net: Net, tmp_path: Path) -> N
         with daemon_on(net, tmp_path, "[eth0, eth1]") as daemon:
             sentence = f"eth1: another XDP program is attached, id {program}; it is left alone"
             assert f"error: {sentence}" in daemon.log
-            assert status(daemon)["troubles"] == [sentence]
+            assert daemon.status()["troubles"] == [sentence]
             assert daemon.ctl("reload").returncode == 0
             assert programs(net, net.host)["eth1"][1] == program
             assert not answers(net, VILLAIN)
             stack.close()
             wait_until(lambda: "eth1" in filtered(net), within_s=_RETRIES_WITHIN_S, what="tried again")
-            assert not status(daemon)["degraded"]
+            assert not daemon.status()["degraded"]
             # And nobody takes ours away by mistake.
             for way in ("xdp", "xdpdrv"):
                 assert net.start(net.host, "ip", "link", "set", "dev", "eth1", way, "off").wait() != 0
@@ -278,7 +259,7 @@ def test_jumbo_frames_are_filtered_natively(net: Net, tmp_path: Path) -> None:
         ping = ("ping", "-q", "-c3", "-i0.1", "-W0.5", "-M", "do", "-s", "8900")
         assert "3 received" in net.run(net.peer, *ping, net.host_address)
         assert "0 received" in net.run(net.peer, *ping, "-I", VILLAIN, net.host_address, check=False)
-        row = json.loads(daemon.ctl("--json", "lookup", VILLAIN).stdout)
+        row = daemon.lookup(VILLAIN)
         assert (row["packets"], row["bytes"]) == (3, 3 * (14 + 20 + 8 + 8900)), "with the fragments"
 
 
@@ -304,7 +285,7 @@ def test_a_change_of_mode_takes_effect_and_one_that_is_refused_is_tried_once(net
         choose("native")
         assert (mode("eth0"), mode("br0")) == ("native", "generic")
         assert "error: br0: stays in generic mode: the kernel refuses native mode" in daemon.log
-        assert status(daemon)["degraded"]
+        assert daemon.status()["degraded"]
         stayed = programs(net, net.host)["br0"]
         assert stayed != bridge
         net.run(net.host, "ip", "address", "add", "203.0.113.9/32", "dev", "br0")
@@ -312,7 +293,7 @@ def test_a_change_of_mode_takes_effect_and_one_that_is_refused_is_tried_once(net
         assert programs(net, net.host)["br0"] == stayed, "each further try would be a gap"
         seen = len(daemon.log)
         choose("generic")
-        assert not status(daemon)["degraded"]
+        assert not daemon.status()["degraded"]
         seen = len(daemon.log)
         choose("auto")
         assert (mode("eth0"), mode("br0")) == ("native", "generic")

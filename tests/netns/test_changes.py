@@ -4,7 +4,6 @@ Every frame that is sent is accounted for: by the driver, by a packet socket beh
 and by the entries that it credits.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,15 +122,14 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path, full: bool, nam
         assert traffic.met == both + neither, "the cable lost some"
         assert traffic.passed == {"both": 0, "neither": neither}
         assert traffic.dropped == both
-        told = json.loads(daemon.ctl("--json", "status").stdout)
+        told = daemon.status()
         assert told["packets"] == {"passed": neither, "dropped": both, "malformed": 0}
         assert not told["degraded"], daemon.log
 
 
 def history(daemon: Daemon, source: str, entry: str) -> tuple[int, int]:
     """Packets and bytes of an entry of a source."""
-    rows = [json.loads(line) for line in daemon.ctl("--json", "list", "--source", source).stdout.splitlines()]
-    (found,) = [row for row in rows if row["entry"] == entry]
+    (found,) = daemon.rows(source=source, entry=entry)
     return found["packets"], found["bytes"]
 
 

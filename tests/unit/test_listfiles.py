@@ -152,10 +152,11 @@ def test_lines_warnings_and_the_reason():
     ]
 
 
-def test_warnings_are_the_first_twenty():
+def test_warnings_are_the_first_twenty_and_how_many_there_are():
     found = numbered(1, 1000)
     assert found.unparsed == 1000
-    assert [warning.line for warning in found.warnings] == list(range(2, 22))
+    assert [warning.line for warning in found.warnings] == [*range(2, 22), 1001]
+    assert str(found.warnings[-1]).endswith(":1001:1: warning: this line is the last of 1000 that are skipped, of 1001")
 
 
 def test_a_long_line_is_skipped():

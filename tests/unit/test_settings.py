@@ -32,6 +32,20 @@ DEFAULTS = Settings(
 )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'interfaces: [eth0, "wan*", "eth0.5"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 90/m',
+        "log_drops: 0",
+        "log_drops: 120/m",
+    ],
+)
+def test_what_was_read_can_be_written(text):
+    found = read(text)
+    assert read("".join(f"{key}: {value}\n" for key, value in found.as_written().items())) == found
+
+
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", "{}\n", "\ufeff# nothing\r\n"])
 def test_an_empty_file_means_the_defaults(text):
     assert read(text) == DEFAULTS == Settings()

@@ -53,3 +53,11 @@ def test_once_means_until_something_else_is_said_under_that_key(
     telling.unsay("key")
     telling.once("key", WARNING, "list", "a")
     assert [line.rpartition(" ")[2] for line in said(capsys)] == ["a", "b", "a", "a"]
+
+
+def test_of_many_messages_those_are_told_that_the_last_ones_did_not_have(
+    telling: Telling, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for messages in (["a", "b"], ["b", "c"], ["a"]):
+        telling.each_once("narrowed", WARNING, "guard", {message: {"entry": message} for message in messages})
+    assert [line.rpartition(" ")[2] for line in said(capsys)] == ["a", "b", "c", "a"]

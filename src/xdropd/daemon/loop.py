@@ -21,7 +21,7 @@ from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.program import Program
-from xdropd.daemon.telling import Telling
+from xdropd.daemon.telling import Fields, Telling
 from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
@@ -479,13 +479,14 @@ class Daemon:
         try:
             settings = self._read_settings()
         except RefusedFile as refusal:
+            told = self._tell_refusal(refusal)
             self.telling.trouble("settings", "the settings file is refused, those before stay in force")
-            return self._tell_refusal(refusal)
+            return told
         self.telling.trouble("settings")
-        for name in Settings.__dataclass_fields__:
-            old, new = getattr(self.settings, name), getattr(settings, name)
-            if old != new:
-                self._log.notice("settings", f"settings: {name} was {_shown(old)}, is {_shown(new)}")
+        before = self.settings.as_written()
+        for key, value in settings.as_written().items():
+            if before[key] != value:
+                self._log.notice("settings", f"settings: {key} was {before[key]}, is {value}")
         self.settings = settings
         return []
 
@@ -570,8 +571,8 @@ class Daemon:
             f"blocklist: {change.added} added, {change.removed} removed, {_count(self.ruleset)} in force",
             file=self.catalogue.absolute,
         )
-        for warning in reading.warnings:
-            self.telling.once(f"warning {warning}", WARNING, "list", str(warning), file=warning.file, line=warning.line)
+        places: dict[str, Fields] = {str(each): {"file": each.file, "line": each.line} for each in reading.warnings}
+        self.telling.each_once("warnings", WARNING, "list", places)
         self.telling.trouble("lists", {each.file: str(each) for each in reading.troubles}, "list", "file")
         self.note_ends()
 
@@ -623,12 +624,18 @@ class Daemon:
         libc.give_back_memory()
 
     def _name_narrowed(self, ruleset: Ruleset) -> None:
-        found = []
-        for source, span, guard in islice(ruleset.narrowed_by_guard(), _TOLD_AT_MOST):
-            said = f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}"
-            self.telling.once(f"guard {said}", WARNING, "guard", said, entry=str(span), source=source.name)
-            found.append(said)
-        self.narrowed = found
+        narrowed = ruleset.narrowed_by_guard()
+        found = {
+            f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}": {
+                "entry": str(span),
+                "source": source.name,
+            }
+            for source, span, guard in islice(narrowed, _TOLD_AT_MOST)
+        }
+        if next(narrowed, None):
+            found[f"the guard narrows more entries than the {_TOLD_AT_MOST} that are named"] = {}
+        self.telling.each_once("narrowed", WARNING, "guard", found)
+        self.narrowed = list(found)
 
     def _reconcile(self) -> Iterator[None]:
         """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""
@@ -816,12 +823,6 @@ def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
         return source is not None and source.has_address(version, key)
 
     return lists
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "auto"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _article(what: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from xdropd.host.systemd import ERROR, Log
 
+Fields = Mapping[str, str | int]  # of the journal, without their prefix
+
 
 class Telling:
     """One daemon's log, and what it has said already."""
@@ -15,6 +17,7 @@ class Telling:
         self.log = log
         self.troubles: dict[str, dict[str, str]] = {}
         self._said: dict[str, str] = {}
+        self._said_of: dict[str, frozenset[str]] = {}
 
     @property
     def is_degraded(self) -> bool:
@@ -30,6 +33,13 @@ class Telling:
     def unsay(self, key: str) -> None:
         """What was said under this key is over: say it anew when it comes back."""
         self._said.pop(key, None)
+
+    def each_once(self, what: str, level: int, event: str, messages: Mapping[str, Fields]) -> None:
+        """Log those of these messages, with their fields, that were not among the last ones of this kind."""
+        before, self._said_of[what] = self._said_of.get(what, frozenset()), frozenset(messages)
+        for message, fields in messages.items():
+            if message not in before:
+                self.log.event(level, event, message, **fields)
 
     def trouble(
         self, what: str, reasons: str | Mapping[str, str] = "", event: str = "trouble", field: str = ""

@@ -92,7 +92,7 @@ def objection(new: ListFile, last_entries: int | None) -> str | None:
     if count == 0 and last_entries != 0:
         return "it has no entries" if last_entries is None else f"it has no entries any more, and had {last_entries}"
     if last_entries is not None and last_entries >= 100 and count * 2 < last_entries:
-        return f"it has {count} entries, and had {last_entries}"
+        return f"it has {count} {'entry' if count == 1 else 'entries'}, and had {last_entries}"
     return None
 
 
@@ -104,7 +104,7 @@ class _Reader:
         self._parse = parse
         self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
         self._entries: list[Entry] = []
-        self._lines = self._unparsed = 0
+        self._lines = self._unparsed = self._last_unparsed = 0
         self._warnings: list[Problem] = []
 
     def take(self, chunk: bytes, line: int) -> int:
@@ -133,6 +133,7 @@ class _Reader:
             if len(self._warnings) < _WARNINGS_AT_MOST:
                 what = f"no entry: {wording.quoted(text.strip())}" if isinstance(error, NoEntry) else str(error)
                 self._warnings.append(Problem(self._file, line, 1, f"this line is skipped, {what}", "warning"))
+            self._last_unparsed = line
             return
         if span is None:
             return
@@ -144,6 +145,9 @@ class _Reader:
 
     def result(self, reason: str) -> ListFile:
         listing = Listing(self._plain4, self._plain6, tuple(self._entries))
+        if self._unparsed > len(self._warnings):
+            what = f"this line is the last of {self._unparsed} that are skipped, of {self._lines}"
+            self._warnings.append(Problem(self._file, self._last_unparsed, 1, what, "warning"))
         return ListFile(listing, self._lines, self._unparsed, tuple(self._warnings), reason)
 
 

@@ -47,6 +47,18 @@ class Settings:
     log_drops_per_minute: int = 60
     """At most so many sampled lines on dropped packets; 0 for none."""
 
+    def as_written(self) -> dict[str, str]:
+        """Each key with its value, as a file could have them."""
+        seconds, rest = divmod(self.log_drops_per_minute, 60)
+        rate = f"{self.log_drops_per_minute}/m" if rest else f"{seconds}/s" if seconds else "0"
+        names = "auto" if self.interfaces is None else f"[{', '.join(map(_quoted, self.interfaces))}]"
+        guard = str(self.guard).lower()
+        return dict(zip(_KEYS, (names, self.xdp_mode, self.action, guard, self.malformed, rate), strict=True))
+
+
+def _quoted(name: str) -> str:
+    return name if name.isalnum() else f'"{name}"'
+
 
 def read(data: bytes, file: str) -> Settings:
     """Read a whole settings file; one without any setting means the defaults. `file` is only the name for problems.

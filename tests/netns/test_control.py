@@ -366,6 +366,9 @@ def test_unblock_of_what_a_file_holds_says_where(daemon: Daemon) -> None:
     assert (as_well.returncode, as_well.stdout) == (0, "1 entry taken back\n")
     assert f"192.0.2.7 stays blocked, it is held by {daemon.blocklist}:3" in as_well.stderr
     daemon.ctl("block", "203.0.113.200")
+    inside = daemon.ctl("unblock", "203.0.113.201")
+    assert inside.returncode == 1
+    assert f"xdropctl; 203.0.113.0/24 of {daemon.blocklist}:2 blocks it" in inside.stderr
     within = daemon.ctl("unblock", "203.0.113.200")
     assert within.returncode == 0
     assert f"203.0.113.0/24 of {daemon.blocklist}:2" in within.stderr

@@ -64,6 +64,8 @@ def test_the_story_of_a_service(stopped: Machine) -> None:
         "blocklist: 1 added, 0 removed, 1 in force",
     ]
     assert all(line["_SYSTEMD_UNIT"] == UNIT for line in told)
+    alone = machine.run("journalctl", "--output=cat", "--lines=2", "XDROPD_EVENT=reload").stdout.splitlines()
+    assert alone == [line["MESSAGE"] for line in told][-2:]
 
     machine.run("systemctl", "stop", UNIT)
     assert wire.answers(machine, VILLAIN)

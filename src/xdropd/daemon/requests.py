@@ -442,6 +442,8 @@ def _why_not_unblocked(ruleset: Ruleset, span: Span, source_name: str) -> str:
         said += f", but by {' and '.join(callers)} (see --source)"
     if places:
         said += f"; {' and '.join(places)} {'lists' if len(places) == 1 else 'list'} it: take it out there, or allow it"
+    elif not callers and (wider := _wider_holder(ruleset, span)):
+        said += f"; {wider[0]} blocks it: allow it in the blocklist"
     return said
 
 

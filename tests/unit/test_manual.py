@@ -315,15 +315,17 @@ def test_every_verb_of_the_protocol() -> None:
 def test_the_bounds_of_the_protocol() -> None:
     told = " ".join((REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8").partition("## Bounds")[2].split())
     assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in told
+    assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in section("xdropctl.8", "BUGS")
     assert f"There are {control._CONNECTIONS_AT_MOST} places" in told
     assert (control._SILENCE_SECONDS, control._PATIENCE_SECONDS) == (10, 600)
     assert "after ten seconds of silence is hung up on; who does not read its answer, after ten minutes" in told
 
 
 def test_every_document_that_the_manual_names_is_installed() -> None:
-    """docs and examples are debhelper's, in /usr/share/doc/xdropd and in examples/ below it."""
+    """In /usr/share/doc/xdropd, where debhelper compresses what is larger than 4 KiB, and in examples/ below it."""
     debian = REPOSITORY / "debian"
-    installed = {Path(line).name for line in (debian / "xdropd.docs").read_text().split()}
+    documents = [REPOSITORY / line for line in (debian / "xdropd.docs").read_text().split()]
+    installed = {f"{file.name}.gz" if file.stat().st_size > 4096 else file.name for file in documents}
     installed |= {f"examples/{Path(line).name}" for line in (debian / "xdropd.examples").read_text().split()}
     texts = [page(name) for name in PAGES] + [(REPOSITORY / "docs" / "coming-from.md").read_text(encoding="utf-8")]
     named = {match[1] for text in texts for match in re.finditer(r"/usr/share/doc/xdropd/([\w./-]*\w)", text)}

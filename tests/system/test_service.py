@@ -95,6 +95,31 @@ def test_the_count_of_an_entry_that_is_exempt_outlives_a_restart(stopped: Machin
     assert service.lookup(machine, VILLAIN)["packets"] > counted
 
 
+def test_a_list_that_does_not_fit_does_not_end_what_took_over_a_running_filter(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, service.blocklist(VILLAIN))
+    machine.run("systemctl", "start", UNIT)
+    machine.run("mkdir", "-p", f"/run/systemd/system/{UNIT}.d")
+    machine.write(f"/run/systemd/system/{UNIT}.d/memory.conf", "[Service]\nLimitAS=200M\n")
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "restart", UNIT)
+        assert not service.status(machine)["degraded"], "it runs within this limit"
+        machine.write(BLOCKLIST, service.blocklist(*service.addresses(3_000_000)))
+        machine.run("systemctl", "restart", UNIT)
+        told = service.status(machine)
+        assert told["degraded"]
+        assert "hold the lists in memory: Cannot allocate memory" in str(told["troubles"])
+        assert not wire.answers(machine, VILLAIN)
+        machine.write(BLOCKLIST, service.blocklist())
+        machine.run("systemctl", "reload", UNIT)
+        assert wire.answers(machine, VILLAIN)
+        assert not service.status(machine)["degraded"]
+    finally:
+        machine.run("rm", "-r", f"/run/systemd/system/{UNIT}.d")
+        machine.run("systemctl", "daemon-reload")
+
+
 def test_reload_waits_and_tells_of_a_refused_list(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))

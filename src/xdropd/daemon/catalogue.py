@@ -105,7 +105,7 @@ class Catalogue:
         """About how many entries the blocklist itself may have, without reading it in earnest."""
         try:
             data, _ = read_file(Path(self.path))
-        except OSError:
+        except (OSError, MemoryError):  # told when it is read in earnest
             return 0
         return data.count(b"\n")
 

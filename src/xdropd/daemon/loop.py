@@ -318,13 +318,14 @@ class Daemon:
             self.filter.expect(lines)
         yield
         refusals = self._load_settings_at_start(adopted)
-        reading, refused = self._read_lists_at_start(adopted)
-        refusals += refused
         self._load_blocks()
-        yield
+        reading: Reading | None = None
         change = Change()
         refusal: KernelError | None = None
         try:
+            reading, refused = self._read_lists_at_start(adopted)
+            refusals += refused
+            yield
             if reading is not None:
                 change = yield from self._begin(reading)
             elif self.filter.generation is not None and not self.filter.is_current:

@@ -333,6 +333,15 @@ def test_every_document_that_the_manual_names_is_installed() -> None:
     assert named <= installed
 
 
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    files = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+    links = [
+        (file, link) for file in files for link in re.findall(r"\]\(([\w./-]+)\)", file.read_text(encoding="utf-8"))
+    ]
+    assert sum(link.endswith(".svg") for _, link in links) >= 3
+    assert [(file.name, link) for file, link in links if not (file.parent / link).exists()] == []
+
+
 # ---- every command line that we show ----
 
 

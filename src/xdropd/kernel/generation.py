@@ -456,7 +456,8 @@ class Generation:
 
     def hint_bits(self) -> int:
         """How many bits of all hints are set: only ever more of them, unless somebody else writes there."""
-        return sum(
+        overview = libbpf.lookup(self.maps["hints"], shapes.number(0), shapes.HINTS_BYTES) or b""
+        return int.from_bytes(overview, "little").bit_count() + sum(
             int.from_bytes(values, "little").bit_count()
             for name, value_bytes in shapes.HINT_MAPS.items()
             for _, values, _ in libbpf.batches(self.maps[name], shapes.NUMBER_BYTES, value_bytes)

@@ -31,13 +31,13 @@ _SETTINGS = struct.Struct("=QII")
 _SAMPLE = struct.Struct("=16sIIII")
 _CARRY = struct.Struct("=16sQQQ")
 _ORDER = struct.Struct("=IIII")
-_HINTS_BYTES = 8 + 2 * (8 + (1 << 12) // 8 + (1 << 16) // 8)  # two words, two of struct overview
+HINTS_BYTES = 8 + 2 * (8 + (1 << 12) // 8 + (1 << 16) // 8)  # two words, two of struct overview
 
 HISTORY_BYTES = _HISTORY.size
 CELL_BYTES = _CELL.size
 SOURCE_AT = HISTORY_BYTES // 4 - 1  # the index of `source` in a struct history, in __u32
 VOLUME_BYTES = _VOLUME.size
-HINT_MAPS = {"hints": _HINTS_BYTES, "address_filter": 8, "prefix_filter": 8, "lengths4": 8, "lengths6": 16}
+HINT_MAPS = {"address_filter": 8, "prefix_filter": 8, "lengths4": 8, "lengths6": 16}  # as user space sees a value
 SAMPLE_BYTES = _SAMPLE.size
 SETTINGS_BYTES = _SETTINGS.size
 
@@ -126,7 +126,7 @@ def read_prefixes(version: int, data: bytes) -> Iterator[tuple[int, int]]:
 
 def hints(address_words: int, prefix_words: int) -> bytes:
     """struct hints of an empty list; how many words the filters have, powers of two."""
-    return struct.pack("=II", address_words - 1, prefix_words - 1).ljust(_HINTS_BYTES, b"\0")
+    return struct.pack("=II", address_words - 1, prefix_words - 1).ljust(HINTS_BYTES, b"\0")
 
 
 def settings(log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bytes:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
             Report(lambda figure: print(telling.line(figure), file=sys.stderr, flush=True)),
             telling.machine(),
         )
-        effort = Effort(chosen.quick, chosen.reloads)
+        effort = Effort(chosen.quick, chosen.reloads, chosen.lists)
         for name in chosen.group or _GROUPS:
             _measure(name, report, effort)
     print(telling.table(report.figures))
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("group", nargs="*", choices=[*_GROUPS, []], help=f"what to measure: {names} (default: all)")
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures say little")
     parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in a row, for memory (%(default)s)")
+    parser.add_argument("--lists", type=Path, metavar="FOLDER", help="list files to reload (default: generated ones)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, take the figures from there")
     parser.add_argument("--readme", action="store_true", help="put tables and picture into README.md and docs/")

@@ -182,6 +182,13 @@ class Daemon:
 
         return rename
 
+    def reload(self, text: str) -> None:
+        """Rename another blocklist over the one that counts and wait until the daemon has taken it in by itself."""
+        rename = self.new_blocklist(text)
+        self._manager.expect()
+        rename()
+        self._manager.await_ready(self._is_running, self.log)
+
     def forget_everything(self) -> None:
         """Remove the state folder, and with it the compiled program and the last good files. Not while it runs."""
         shutil.rmtree(self.state, ignore_errors=True)

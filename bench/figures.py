@@ -7,10 +7,11 @@ median with a peer's or with a bound. Not here: any measuring.
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 XDROPD = "xdropd"
-RELOADS = 300
+RELOADS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Effort:
 
     is_quick: bool = False
     reloads: int = RELOADS
+    lists: Path | None = None
 
     def rounds(self, usual: int) -> int:
         """How often to measure."""

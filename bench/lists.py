@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 
 from xdropd.text.addresses import Span, format_address
+from xdropd.text.entries import Listing
 
 _FIRST, _LAST = 0x0100_0000, 0xDFFF_FFFF  # 1.0.0.0 to 223.255.255.255
 _LOOPBACK = 0x7F
@@ -80,6 +81,14 @@ def shuffled(keys: Iterable[int], seed: int) -> list[int]:
 def text(keys: Iterable[int]) -> str:
     """A blocklist of IPv4 addresses, one a line."""
     return "block:\n" + "".join(f"  - {format_address(4, key)}\n" for key in keys)
+
+
+def text_of(listing: Listing) -> str:
+    """A blocklist of the same entries."""
+    spans = [entry.span for entry in listing.entries]
+    for version, column in ((4, listing.plain4), (6, listing.plain6)):
+        spans += (Span(version, key, key) for key in column.keys)
+    return "block:\n" + "".join(f'  - "{span}"\n' for span in spans)
 
 
 def _bounds(spans: Iterable[Span]) -> list[int]:

@@ -1,5 +1,6 @@
 """What the daemon keeps resident, and whether it grows: over many reloads of lists that differ."""
 
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from bench import lists, peers
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread
+from xdropd.errors import Unavailable
+from xdropd.text import listfiles
 
 _GROUP = "memory"
 _SETTLED_S = 5.0
@@ -48,35 +51,49 @@ def _settled(report: Report, keys: Sequence[int]) -> None:
 
 
 def _reloads(report: Report, effort: Effort) -> None:
-    """Each list shares nine tenths with the one before. Compared is what is resident after a tenth and after all."""
+    """Each list is renamed over the one before. Compared is what is resident after a tenth of them and after all."""
     count = 20 if effort.is_quick else effort.reloads
-    keys = lists.addresses(_RELOADED + _LISTS * _RELOADED // 10, seed=1)
-    texts = [lists.text(keys[at * _RELOADED // 10 :][:_RELOADED]) for at in range(_LISTS)]
+    texts = _real(effort.lists) if effort.lists else _generated()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         net = stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
         daemon.new_blocklist(texts[0])()
         daemon.start()
-        begun = max(count // 10, _LISTS)
-        for at in range(begun):
-            _reload(daemon, texts[(at + 1) % _LISTS])
         time.sleep(_SETTLED_S)
-        before, opened = daemon.memory().now_bytes, daemon.descriptors()
-        for at in range(begun, begun + count):
-            _reload(daemon, texts[(at + 1) % _LISTS])
-        time.sleep(_SETTLED_S)
-        growth = _megabytes(daemon.memory().now_bytes - before)
-        more = Spread.of([daemon.descriptors() - opened])
-    what = f"more resident after {count:,} reloads"
-    report.add(Figure(_GROUP, what, _RELOADED, "MB", {XDROPD: growth}, (Demand(_GROWTH_MB),)))
-    what = f"more descriptors after {count:,} reloads"
-    report.add(Figure(_GROUP, what, _RELOADED, "", {XDROPD: more}, (Demand(0),)))
+        in_force = itertools.cycle([*texts[1:], texts[0]])
+
+        def after(reloads: int) -> tuple[int, int]:
+            for text in itertools.islice(in_force, reloads):
+                daemon.reload(text)
+            daemon.reload(texts[0])  # the same list each time something is compared
+            time.sleep(_SETTLED_S)
+            return daemon.memory().now_bytes, daemon.descriptors()
+
+        before, opened = after(max(count // 10, len(texts)))
+        now, descriptors = after(count)
+        growth, more = _megabytes(now - before), Spread.of([descriptors - opened])
+    reloads = f"{count:,} reloads of {len(texts)} {'real' if effort.lists else 'generated'} lists in turn"
+    report.add(Figure(_GROUP, f"more resident after {reloads}", -1, "MB", {XDROPD: growth}, (Demand(_GROWTH_MB),)))
+    report.add(Figure(_GROUP, f"more descriptors after {reloads}", -1, "", {XDROPD: more}, (Demand(0),)))
 
 
-def _reload(daemon: Daemon, text: str) -> None:
-    daemon.new_blocklist(text)()
-    daemon.ask({"verb": "reload"})
+def _generated() -> list[str]:
+    """Each shares nine tenths with the one before."""
+    keys = lists.addresses(_RELOADED + _LISTS * _RELOADED // 10, seed=1)
+    return [lists.text(keys[at * _RELOADED // 10 :][:_RELOADED]) for at in range(_LISTS)]
+
+
+def _real(folder: Path) -> list[str]:
+    """Whatever in a folder reads as a list, as blocklists. Raises Unavailable if nothing does."""
+    texts = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = listfiles.read(file.read_bytes(), str(file))
+        if content.listing.count and not listfiles.objection(content, None):
+            texts.append(lists.text_of(content.listing))
+    if not texts:
+        raise Unavailable(f"there is no list in {folder}")
+    return texts
 
 
 def _megabytes(count: int) -> Spread:

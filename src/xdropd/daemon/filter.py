@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from xdropd.daemon.parked import Parked
-from xdropd.daemon.repair import repair
+from xdropd.daemon.repair import comparison, repair
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.host.systemd import Log, Systemd
 from xdropd.kernel import attachment, libbpf, shapes
@@ -454,6 +454,12 @@ class Filter:
             if name not in self._shared:
                 self._shared[name] = insist(create, blueprint, name)
                 self._systemd.store({f"shared.{name}": self._shared[name]})
+
+    def replace(self, ruleset: Ruleset, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
+        """Put a list in force where only the maps can tell what was before. Yields and raises as `change` does."""
+        assert self.generation
+        plan = yield from comparison(self.generation, ruleset)
+        yield from self.change(plan, still_listed, now_s)
 
     def repair(self, ruleset: Ruleset, now_s: float) -> Generator[None, None, int]:
         """Compare all that packets meet with what it should be, and mend it; in how many places it differed."""

@@ -373,13 +373,10 @@ class Daemon:
 
     def _begin_with(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
         """Put a list in force when only the maps, if there are any, can tell what was before."""
-        generation = self.filter.generation
-        if generation is None:
+        if self.filter.generation is None:
             yield from self.filter.start(ruleset, now_s)
-            return
-        plan = difference(generation.layout(), ruleset.whole_layout())
-        yield
-        yield from self.filter.change(plan, _lister(ruleset), now_s)
+        else:
+            yield from self.filter.replace(ruleset, _lister(ruleset), now_s)
 
     def _patiently(self, work: Iterator[None]) -> Iterator[None]:
         asked = 0.0

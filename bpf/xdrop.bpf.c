@@ -32,6 +32,7 @@
 #include <asm/byteorder.h>
 
 #define MAX_VLAN_TAGS 4
+#define ORDINARY_BYTES 1536 /* no frame of 1500 bytes and a few tags is longer, nor split where its headers do not say */
 #define FITTED 1
 
 /* ---- What the kernel side and the daemon share ---- */
@@ -115,6 +116,12 @@ struct settings {
 	__u32 pass_malformed;
 };
 
+/* CLOCK_MONOTONIC, coarse, as of a tick. */
+struct moment {
+	__u64 tick;
+	__u64 now_ns;
+};
+
 /* One dropped packet in a sample. IPv4 sources stand in the first four bytes. */
 struct sample {
 	__u8 source[16];
@@ -136,6 +143,9 @@ BPF_PERCPU_ARRAY(totals, struct volume, VERDICTS);
 
 /* Settings, one cell. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
+
+/* The time of day of the last tick. Written here, by each CPU for itself. */
+BPF_PERCPU_ARRAY(clock, struct moment, 1);
 
 /* The next moment at which a drop may be sampled. */
 BPF_ARRAY(next_sample_ns, __u64, 1);
@@ -206,7 +216,16 @@ static __always_inline void *take(struct cursor *cursor, __u32 size)
 	return taken;
 }
 
+/* ---- Where a frame comes from ---- */
+
 #define TRUNCATED (-1)
+
+/* All that the verdict needs to know of a frame. */
+struct origin {
+	int type;                   /* an EtherType, or TRUNCATED */
+	int has_more;               /* it may go on behind `data_end`, in fragments */
+	struct ipv6_address source; /* an IPv4 address is its first word */
+};
 
 static __always_inline int is_vlan(int type)
 {
@@ -234,6 +253,82 @@ static __always_inline int take_ethernet(struct cursor *cursor)
 		type = from_be16(tag->type_be);
 	}
 	return type;
+}
+
+static __always_inline void take_ipv4(struct cursor *cursor, struct origin *origin)
+{
+	struct ipv4_header *ip = take(cursor, sizeof(*ip));
+	__u32 length_bytes;
+
+	if (!ip) {
+		origin->type = TRUNCATED;
+		return;
+	}
+	length_bytes = from_be16(ip->length_bytes_be);
+	origin->has_more = !length_bytes || (void *)ip + length_bytes > cursor->end;
+	origin->source.words_be[0] = ip->source_be;
+}
+
+static __always_inline void take_ipv6(struct cursor *cursor, struct origin *origin)
+{
+	struct ipv6_header *ip = take(cursor, sizeof(*ip));
+	__u32 payload_bytes;
+
+	if (!ip) {
+		origin->type = TRUNCATED;
+		return;
+	}
+	payload_bytes = from_be16(ip->payload_bytes_be);
+	origin->has_more = !payload_bytes || cursor->position + payload_bytes > cursor->end;
+	origin->source = ip->source;
+}
+
+static __always_inline void read_origin(struct xdp_md *context, struct origin *origin)
+{
+	struct cursor cursor = at_start_of(context);
+
+	origin->type = take_ethernet(&cursor);
+	origin->has_more = 1;
+	if (origin->type == ETHERTYPE_IPV4)
+		take_ipv4(&cursor, origin);
+	else if (origin->type == ETHERTYPE_IPV6)
+		take_ipv6(&cursor, origin);
+}
+
+/*
+ * The same for a frame with headers in its fragments, where `data_end` does not reach and the kernel has to fetch them.
+ * (mlx5 with a large MTU keeps all of a frame there: linear_data_len in its en_rx.c, Linux 6.8.)
+ */
+static __always_inline void fetch_origin(struct xdp_md *context, __u32 length_bytes, struct origin *origin)
+{
+	__u32 at = sizeof(struct ethhdr);
+	__be16 type_be;
+	int type;
+
+	if (length_bytes < at || bpf_xdp_load_bytes(context, at - sizeof(type_be), &type_be, sizeof(type_be)))
+		return;
+	type = from_be16(type_be);
+#pragma unroll
+	for (int tags = 0; tags < MAX_VLAN_TAGS; tags++) {
+		if (!is_vlan(type))
+			break;
+		at += sizeof(struct vlan_tag);
+		if (length_bytes < at || bpf_xdp_load_bytes(context, at - sizeof(type_be), &type_be, sizeof(type_be)))
+			return;
+		type = from_be16(type_be);
+	}
+	if (type == ETHERTYPE_IPV4) {
+		if (length_bytes < at + sizeof(struct ipv4_header) ||
+		    bpf_xdp_load_bytes(context, at + offsetof(struct ipv4_header, source_be), &origin->source,
+				       sizeof(__be32)))
+			return;
+	} else if (type == ETHERTYPE_IPV6) {
+		if (length_bytes < at + sizeof(struct ipv6_header) ||
+		    bpf_xdp_load_bytes(context, at + offsetof(struct ipv6_header, source), &origin->source,
+				       sizeof(struct ipv6_address)))
+			return;
+	}
+	origin->type = type;
 }
 
 /* ---- The hints: the only place that knows how an address finds its bits ---- */
@@ -471,6 +566,22 @@ static __always_inline struct hit find6(const struct hints *known, struct ipv6_a
 
 /* ---- Counting ---- */
 
+/* The coarse clock moves once a tick. Reading the tick costs nothing; asking for the time costs more than counting. */
+static __always_inline __u64 coarse_now_ns(void)
+{
+	__u32 zero = 0;
+	__u64 tick = bpf_jiffies64();
+	struct moment *moment = clock.lookup(&zero);
+
+	if (!moment)
+		return 0;
+	if (moment->tick != tick) {
+		moment->now_ns = bpf_ktime_get_coarse_ns();
+		moment->tick = tick;
+	}
+	return moment->now_ns;
+}
+
 /* What is shared comes last: a locked addition holds up whatever follows, while the entry is still on its way here. */
 static __always_inline void credit(struct history *history, __u64 length_bytes, __u64 now_ns)
 {
@@ -535,12 +646,11 @@ static __always_inline int malformed(__u64 length_bytes)
 	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
 }
 
-/* `source` is of 4 or 16 bytes, as `version` says. */
-static __always_inline int drop(struct xdp_md *context, const struct hit *hit, __u32 version, const void *source,
+static __always_inline int drop(struct xdp_md *context, const struct hit *hit, const struct origin *origin,
 				__u32 length_bytes)
 {
 	__u32 zero = 0;
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	__u64 now_ns = coarse_now_ns();
 	struct settings *chosen = settings.lookup(&zero);
 
 	count(DROPPED, length_bytes);
@@ -549,13 +659,13 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, _
 		return XDP_DROP;
 	if (sample_is_due(chosen->log_interval_ns, now_ns)) {
 		struct sample sample = {
-			.version = version,
+			.version = origin->type == ETHERTYPE_IPV4 ? 4 : 6,
 			.ifindex = context->ingress_ifindex,
 			.length_bytes = length_bytes,
 			.cell = hit->cell,
 		};
 
-		__builtin_memcpy(sample.source, source, version == 4 ? 4 : 16);
+		__builtin_memcpy(sample.source, &origin->source, sizeof(sample.source));
 		samples.push(&sample, 0);
 	}
 	return chosen->monitor ? XDP_PASS : XDP_DROP;
@@ -563,41 +673,30 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, _
 
 int xdrop_verdict(struct xdp_md *context)
 {
-	struct cursor cursor = at_start_of(context);
-	__u32 length_bytes = bpf_xdp_get_buff_len(context); /* with the fragments, which `data_end` does not reach */
-	int type = take_ethernet(&cursor);
-	__u32 zero = 0;
+	struct origin origin = {};
+	__u32 length_bytes = context->data_end - context->data, zero = 0;
 	struct hints *known = hints.lookup(&zero);
+	struct hit hit = {};
 
-	if (type == TRUNCATED)
+	read_origin(context, &origin);
+	if (origin.has_more || length_bytes > ORDINARY_BYTES) {
+		__u32 linear_bytes = length_bytes;
+
+		length_bytes = bpf_xdp_get_buff_len(context); /* not for every frame: the call costs more than the verdict */
+		if (origin.type == TRUNCATED && length_bytes > linear_bytes)
+			fetch_origin(context, length_bytes, &origin);
+	}
+	if (!known)
+		return pass(length_bytes);
+
+	if (origin.type == TRUNCATED)
 		return malformed(length_bytes);
-
-	if (type == ETHERTYPE_IPV4 && known) {
-		struct ipv4_header *ip = take(&cursor, sizeof(*ip));
-		__be32 source_be;
-		struct hit hit;
-
-		if (!ip)
-			return malformed(length_bytes);
-		source_be = ip->source_be;
-		hit = find4(known, source_be);
-		if (hit.history)
-			return drop(context, &hit, 4, &source_be, length_bytes);
-	}
-
-	if (type == ETHERTYPE_IPV6 && known) {
-		struct ipv6_header *ip = take(&cursor, sizeof(*ip));
-		struct ipv6_address source;
-		struct hit hit;
-
-		if (!ip)
-			return malformed(length_bytes);
-		source = ip->source;
-		hit = find6(known, &source);
-		if (hit.history)
-			return drop(context, &hit, 6, &source, length_bytes);
-	}
-
+	if (origin.type == ETHERTYPE_IPV4)
+		hit = find4(known, origin.source.words_be[0]);
+	else if (origin.type == ETHERTYPE_IPV6)
+		hit = find6(known, &origin.source);
+	if (hit.history)
+		return drop(context, &hit, &origin, length_bytes);
 	return pass(length_bytes);
 }
 

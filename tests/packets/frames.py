@@ -17,16 +17,18 @@ def ethernet(ethertype: int, payload: bytes = b"", tags: tuple[int, ...] = ()) -
     return b"\x02\0\0\0\0\1" + b"\x02\0\0\0\0\2" + control + struct.pack(">H", ethertype) + payload
 
 
-def ipv4_header(source: str | int, *, protocol: int = UDP, first_byte: int = 0x45, offset: int = 0) -> bytes:
-    """20 bytes; `offset` is the field of fragment flags and offset."""
+def ipv4_header(
+    source: str | int, *, protocol: int = UDP, first_byte: int = 0x45, offset: int = 0, total: int = 28
+) -> bytes:
+    """20 bytes; `offset` is the field of fragment flags and offset, `total` the length of the packet."""
     return struct.pack(
-        ">BBHHHBBH4s4s", first_byte, 0, 28, 7, offset, 64, protocol, 0, packed(source, 4), packed(HERE4, 4)
+        ">BBHHHBBH4s4s", first_byte, 0, total, 7, offset, 64, protocol, 0, packed(source, 4), packed(HERE4, 4)
     )
 
 
-def ipv6_header(source: str | int, *, next_header: int = UDP, first_byte: int = 0x60) -> bytes:
-    """40 bytes."""
-    return struct.pack(">B3xHBB16s16s", first_byte, 8, next_header, 64, packed(source, 6), packed(HERE6, 6))
+def ipv6_header(source: str | int, *, next_header: int = UDP, first_byte: int = 0x60, payload: int = 8) -> bytes:
+    """40 bytes; `payload` is the length of what follows."""
+    return struct.pack(">B3xHBB16s16s", first_byte, payload, next_header, 64, packed(source, 6), packed(HERE6, 6))
 
 
 def packed(address: str | int, version: int) -> bytes:

@@ -31,7 +31,7 @@ VERDICT_PROGRAM = "xdrop_verdict"
 ROOT_PROGRAM = "xdrop_root"
 
 INTERFACE_MAPS = frozenset({"in_force", "totals"})
-SHARED_MAPS = frozenset({"settings", "next_sample_ns", "samples"})
+SHARED_MAPS = frozenset({"settings", "clock", "next_sample_ns", "samples"})
 ORDER_PROGRAMS = frozenset({"xdrop_mark", "xdrop_carry"})
 
 _ADDRESSES = {4: "addresses4", 6: "addresses6"}
@@ -42,6 +42,7 @@ MAP_KINDS = {
     "in_force": (libbpf.MAP_PROG_ARRAY, shapes.NUMBER_BYTES, shapes.NUMBER_BYTES),
     "totals": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
     "settings": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.SETTINGS_BYTES),
+    "clock": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.MOMENT_BYTES),
     "next_sample_ns": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, 8),
     "samples": (libbpf.MAP_QUEUE, 0, shapes.SAMPLE_BYTES),
     "addresses4": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),
@@ -143,16 +144,11 @@ def make_room(addresses: int) -> int:
 
 
 def load(blueprint: Blueprint, program: str, maps: Mapping[str, int]) -> int:
-    """Load a program of a blueprint against maps by name. The caller closes the descriptor."""
+    """Load a program of a blueprint against maps by name, fit for jumbo frames. The caller closes the descriptor."""
     body = bytearray(blueprint.programs[program])
     for at, name in blueprint.references[program]:
         body[at : at + 4] = maps[name].to_bytes(4, sys.byteorder)
-    try:
-        return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS)
-    except KernelError as refusal:
-        if refusal.errno != errno.EINVAL:
-            raise
-        return libbpf.load_xdp_program(program, bytes(body))  # before 5.18 the flag is unknown
+    return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS)
 
 
 def create(blueprint: Blueprint, name: str, max_entries: int | None = None) -> int:

@@ -37,6 +37,7 @@ HISTORY_BYTES = _HISTORY.size
 CELL_BYTES = _CELL.size
 SOURCE_AT = HISTORY_BYTES // 4 - 1  # the index of `source` in a struct history, in __u32
 VOLUME_BYTES = _VOLUME.size
+MOMENT_BYTES = 16  # struct moment, which the program keeps for itself
 HINT_MAPS = {"address_filter": 8, "prefix_filter": 8, "lengths4": 8, "lengths6": 16}  # as user space sees a value
 SAMPLE_BYTES = _SAMPLE.size
 SETTINGS_BYTES = _SETTINGS.size

@@ -4,7 +4,9 @@
 #include <linux/types.h>
 
 struct ipv4_header {
-	__u8 before_source[12];
+	__u8 before_length[2];
+	__be16 length_bytes_be; /* of header and payload; 0 for more than it can say (Linux, "BIG TCP") */
+	__u8 before_source[8];
 	__be32 source_be;
 	__be32 destination_be;
 } __attribute__((packed));

@@ -8,7 +8,9 @@ struct ipv6_address {
 } __attribute__((packed));
 
 struct ipv6_header {
-	__u8 before_source[8];
+	__u8 before_length[4];
+	__be16 payload_bytes_be; /* 0 also for a jumbogram (RFC 2675) */
+	__u8 before_source[2];
 	struct ipv6_address source;
 	struct ipv6_address destination;
 } __attribute__((packed));

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     """0: every figure is reached; 1: one is missed, or could not be taken."""
     chosen = _parser().parse_args(arguments)
     if chosen.from_json:
-        report, where = telling.from_json(chosen.from_json.read_text(encoding="utf-8"))
+        report, where = telling.from_json(*(file.read_text(encoding="utf-8") for file in chosen.from_json))
     else:
         report, where = (
             Report(lambda figure: print(telling.line(figure), file=sys.stderr, flush=True)),
@@ -60,7 +60,7 @@ def _measure(name: str, report: Report, effort: Effort) -> None:
         _GROUPS[name](report, effort)
     except subprocess.CalledProcessError as failure:
         report.failures.append(f"{name} FAILED: {failure}\n{failure.stderr or failure.stdout or ''}".rstrip())
-    except (OSError, XdropdError) as failure:
+    except (OSError, subprocess.SubprocessError, XdropdError) as failure:
         report.failures.append(f"{name} FAILED: {failure}")
 
 
@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in a row, for memory (%(default)s)")
     parser.add_argument("--lists", type=Path, metavar="FOLDER", help="list files to reload (default: generated ones)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, take the figures from there")
+    parser.add_argument(
+        "--from-json", type=Path, metavar="FILE", action="append", help="take the figures from there (repeatable)"
+    )
     parser.add_argument("--readme", action="store_true", help="put tables and picture into README.md and docs/")
     return parser
 

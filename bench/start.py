@@ -11,15 +11,21 @@ from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
 _GROUP = "start"
 _ROUNDS = 9
 _LISTED = 10_000
+_MILLION = 1_000_000
 
 
 def measure(report: Report, effort: Effort) -> None:
     """The descriptors are kept by the bench's own service manager, which gives them back as systemd would."""
+    for count in effort.sizes(_LISTED, _MILLION):
+        _measure(report, count, effort.rounds(_ROUNDS))
+
+
+def _measure(report: Report, count: int, rounds: int) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         net = stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
-        daemon.blocklist.write_text(lists.text(lists.addresses(_LISTED, seed=1)), encoding="utf-8")
+        daemon.blocklist.write_text(lists.text(lists.addresses(count, seed=1)), encoding="utf-8")
 
         def first() -> float:
             daemon.stop()
@@ -35,6 +41,7 @@ def measure(report: Report, effort: Effort) -> None:
             return daemon.start()
 
         measures = {"first start ever, compiles": (first, 1.0), "fresh": (fresh, 1.0), "adopting": (adopting, 0.3)}
-        found = in_turns({what: run for what, (run, _) in measures.items()}, effort.rounds(_ROUNDS))
+        found = in_turns({what: run for what, (run, _) in measures.items()}, rounds)
         for what, (_, bound_s) in measures.items():
-            report.add(Figure(_GROUP, what, _LISTED, "s", {XDROPD: found[what]}, (Demand(bound_s),)))
+            demands = (Demand(bound_s),) if count == _LISTED else ()
+            report.add(Figure(_GROUP, what, count, "s", {XDROPD: found[what]}, demands))

@@ -121,16 +121,16 @@ def to_json(report: Report, where: Machine) -> str:
     return json.dumps({"machine": where, "figures": figures, "failures": report.failures}, indent=1) + "\n"
 
 
-def from_json(text: str) -> tuple[Report, Machine]:
-    """The inverse of `to_json`."""
-    kept = json.loads(text)
-    report = Report(lambda _: None, failures=kept["failures"])
-    for found in kept["figures"]:
+def from_json(*texts: str) -> tuple[Report, Machine]:
+    """The inverse of `to_json`, for groups that were measured one by one on one machine as well."""
+    runs = [json.loads(text) for text in texts]
+    report = Report(lambda _: None, failures=[failure for run in runs for failure in run["failures"]])
+    for found in (figure for run in runs for figure in run["figures"]):
         demands = tuple(Demand(item["factor"], item["peer"], item["is_floor"]) for item in found.pop("demands"))
         measured = {name: Spread(**values) for name, values in found.pop("measured").items()}
         del found["reached"]
         report.add(Figure(**found, measured=measured, demands=demands))
-    return report, kept["machine"]
+    return report, runs[0]["machine"]
 
 
 def page(report: Report, where: Machine) -> str:

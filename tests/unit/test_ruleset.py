@@ -4,11 +4,13 @@ Lists are made in two little worlds, the ends of the address spaces, so that hyp
 """
 
 from array import array
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xdropd.rules import ruleset as ruleset_module
 from xdropd.rules.plan import Plan, difference
 from xdropd.rules.ruleset import (
     EVERYTHING,
@@ -218,6 +220,29 @@ def test_a_block_that_ends_is_gone() -> None:
     source = Source("caller", 1, nothing(), {span: Entry(span, 0, until=5.0)}, is_file=False)
     source.end([span], 5)
     assert source.entries == {}
+
+
+@given(rulesets, rulesets)
+def test_many_windows_are_as_good_as_few(old: Ruleset, new: Ruleset) -> None:
+    """Where a change touches more windows than are worth looking at one by one, everything is looked at."""
+    region = Region()
+    for source in (*old.sources, *new.sources):
+        region.update(whole(source))
+    region.update(old.exempt_changes(new))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ruleset_module, "_WINDOWS_AT_MOST", 1)
+        reached = apply(old.whole_layout(), difference(old.layout(region), new.layout(region)))
+    assert reached.addresses == new.whole_layout().addresses
+    assert reached.prefixes == new.whole_layout().prefixes
+
+
+@given(rulesets, st.sampled_from(VERSIONS), st.lists(st.integers(0, WORLD - 1), max_size=6, unique=True))
+def test_addresses_by_window_are_all_of_them(ruleset: Ruleset, version: int, cuts: list[int]) -> None:
+    bounds = [0, *(base(version) + cut for cut in sorted(cuts) if cut), 1 << WIDTH[version]]
+    windows = [Span(version, first, last - 1) for first, last in pairwise(bounds)]
+    found = list(ruleset.addresses_by_window(windows))
+    assert all(window.first <= key <= window.last for window, keys in zip(windows, found, strict=True) for key in keys)
+    assert {key: number for keys in found for key, number in keys.items()} == ruleset.whole_layout().addresses[version]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -200,7 +200,7 @@ def test_entries_end_at_their_second_without_a_reload(net: Net, tmp_path: Path) 
         assert not is_blocked(daemon, "192.0.2.7")
         assert time.time() < end_s - 0.5, "too slow a machine to tell"
         wait_until(lambda: answers(net, VILLAIN), within_s=6)
-        assert end_s - 0.35 <= time.time() <= end_s + 1, "a ping takes up to 0.3 s"
+        assert end_s - 0.35 <= time.time() <= end_s + 1.5, "a ping takes up to 0.3 s, and a while to start"
         assert f"{VILLAIN} of {daemon.blocklist} has ended" in daemon.log
         assert not is_blocked(daemon, VILLAIN)
         # The next mention in the same file takes over, and what was allowed for a while is blocked.

@@ -43,8 +43,7 @@ def package(tree: Path) -> Path:
 @pytest.fixture(scope="module", params=SUITES)
 def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
     """A Debian with xdropd installed and not started."""
-    with Machine(cache, request.param) as made:
-        installation.install(made, package)
+    with installation.machine_with(package, cache, request.param) as made:
         yield made
 
 

@@ -3,9 +3,11 @@
 The one place that knows where the package puts things; everything else uses what the contract names.
 """
 
+import contextlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,14 @@ def build_previous(tree: Path, to: Path) -> Path:
     with (older / "bpf" / "xdrop.bpf.c").open("a") as source:
         source.write("// as of the previous version\n")
     return build(older, to / "previous")
+
+
+@contextlib.contextmanager
+def machine_with(package: Path, cache: Path, suite: str) -> Iterator[Machine]:
+    """A machine of that suite with the package installed and not started."""
+    with Machine(cache, suite) as made:
+        install(made, package)
+        yield made
 
 
 def install(machine: Machine, package: Path) -> None:

@@ -1,6 +1,5 @@
 """What a new process finds in the store, and what it makes of it: taken over if it fits, else built anew beside it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import installation
 import pytest
 import service
 import wire
-from machine import SUITES, Machine
+from machine import ENOUGH_SUITES, Machine
 from service import BLOCKLIST, SETTINGS, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
@@ -18,11 +17,10 @@ _HEIR = "/usr/lib/heir.py"
 _RESTARTS_WITHIN_S = 10
 
 
-@pytest.fixture(scope="module", params=SUITES if os.environ.get("XDROPD_FULL") == "1" else SUITES[:1])
+@pytest.fixture(scope="module", params=ENOUGH_SUITES)
 def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
-    """One Debian in CI: what is looked at is the kernel's and ours, and systemd's part of it is the same in both."""
-    with Machine(cache, request.param) as made:
-        installation.install(made, package)
+    """As for every file of this room, on one Debian in CI."""
+    with installation.machine_with(package, cache, request.param) as made:
         yield made
 
 

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from xdropd.daemon.attaching import Attaching
@@ -21,34 +20,24 @@ from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.program import Program
+from xdropd.daemon.samples import SampleLog
+from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.daemon.telling import Fields, Telling
+from xdropd.daemon.wanted import Wanted, count
 from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
-from xdropd.host.files import Signature, read_file
 from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
 from xdropd.host.watch import Watcher
-from xdropd.kernel.shapes import Sample
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import (
     Change,
-    Exemption,
-    Exemptions,
-    Listed,
     Region,
     Ruleset,
-    Source,
-    nothing,
-    rearranged,
-    source_of,
-    successor,
-    whole,
 )
-from xdropd.text import settings as settings_text
-from xdropd.text.addresses import Span, parse_span
 from xdropd.text.settings import Settings
 
 _TICK_SECONDS = 0.5
@@ -59,12 +48,6 @@ _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
 _LINES_A_SECOND = 20_000  # read by a slow machine
 _TOLD_AT_MOST = 100
-_GOOD_SETTINGS = "last-good/xdropd.yaml"
-
-_LOOPBACK = (
-    Exemption(parse_span("127.0.0.0/8"), "guard", "loopback", 0),
-    Exemption(parse_span("::1"), "guard", "loopback", 0),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +88,6 @@ class Daemon:
         self.places = places
         self.telling = Telling(log)
         self.settings = Settings()
-        self.ruleset: Ruleset | None = None
         self.narrowed: list[str] = []
         self.last_reload = ReloadResult(0.0, is_ok=False)
         self.tally = Tally()
@@ -114,15 +96,15 @@ class Daemon:
         self._log = log
         self._systemd = systemd
         self._state = StateFolder(places.state) if places.state else None
-        self._settings_path = Path(places.settings).absolute()
-        self._settings_signature: Signature | None = None
-        self._unsaved_settings: bytes | None = None
+        self._settings_file = SettingsFile(places.settings, self._state)
         self.catalogue = Catalogue(places.blocklist, self._state)
         self.blocks = Blocks(BlockLog(self._state) if self._state else None)
         self._program = Program(self._state)
         self.filter = Filter(systemd, log, self._program.stamp, self._program.blueprint)
         self._netlink = Netlink()
         self.attaching = Attaching(self.filter, self._netlink, self.telling)
+        self.wanted = Wanted(self.blocks, self._netlink, lambda name: self.filter.sources.number_of(name))
+        self._samples = SampleLog(log, self.attaching.name_of)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watcher = Watcher(self._wake)
@@ -136,10 +118,7 @@ class Daemon:
         self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
         self._reconcile_at = self._settle_at = float("inf")
-        self._samples_left = 1.0
-        self._samples_counted_ns = time.monotonic_ns()
         self._clock_s = time.time()
-        self._next_end_s = self._allow_ends_s = float("inf")
 
     # ---- life ----
 
@@ -181,6 +160,11 @@ class Daemon:
         return self._reloads_asked
 
     @property
+    def ruleset(self) -> Ruleset | None:
+        """What should be in force; None before there was any list."""
+        return self.wanted.ruleset
+
+    @property
     def is_busy(self) -> bool:
         """Whether long work is under way, so that the list must not be changed from elsewhere."""
         return self._job is not None
@@ -191,7 +175,7 @@ class Daemon:
         elif server.wants_a_turn():
             patience_s = 0.01
         else:
-            patience_s = max(0.0, min(_TICK_SECONDS, self._watcher.next_look_s(), self._next_end_s - time.time()))
+            patience_s = max(0.0, min(_TICK_SECONDS, self._watcher.next_look_s(), self.wanted.next_end_s - time.time()))
         for key, _ in self._selector.select(patience_s):
             key.data()
         self._work()
@@ -236,7 +220,7 @@ class Daemon:
                 self.request_reload()
             if self._job is None:
                 self._do_what_is_due(now)
-            self._log_samples()
+            self._samples.log(self.filter, self.settings, self.ruleset)
         self._feed_watchdog(now)
 
     def _do_what_is_due(self, now: float) -> None:
@@ -356,14 +340,14 @@ class Daemon:
     def _begin(self, reading: Reading) -> Generator[None, None, Change]:
         now_s = time.time()
         ruleset, change = self._compose(reading, now_s, fresh=True)
-        total = _count(ruleset)
+        total = count(ruleset)
         self._show_progress(f"putting {total} entries in force")
         yield
         yield from self._patiently(self._await_program())
         for _ in self._patiently(self._begin_with(ruleset, now_s)):
             self.progress = f"putting {total} entries in force: {self.filter.percent} %"
             yield
-        self.ruleset = ruleset
+        self.wanted.ruleset = ruleset
         return change
 
     def _await_program(self) -> Iterator[None]:
@@ -394,10 +378,10 @@ class Daemon:
 
     def _load_settings_at_start(self, adopted: bool) -> list[Problem]:
         try:
-            self.settings = self._read_settings()
+            self.settings = self._settings_file.read()
         except RefusedFile as refusal:
             self._tell_refusal(refusal)
-            saved = self._saved_settings()
+            saved = self._settings_file.last_good()
             if saved is None and not adopted:
                 raise
             self.settings = saved or Settings()
@@ -426,25 +410,7 @@ class Daemon:
         for sentence in damage:
             self._log.error("blocks", sentence)
 
-    def _saved_settings(self) -> Settings | None:
-        with contextlib.suppress(OSError, RefusedFile):  # as good as never saved
-            data = self._state.load(_GOOD_SETTINGS) if self._state else None
-            return None if data is None else settings_text.read(data, self.places.settings)
-        return None
-
     # ---- reloading ----
-
-    def _read_settings(self) -> Settings:
-        self._settings_signature = None
-        try:
-            data, self._settings_signature = read_file(self._settings_path)
-        except FileNotFoundError:
-            return Settings()
-        except OSError as problem:
-            raise RefusedFile([Problem(self.places.settings, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
-        settings = settings_text.read(data, self.places.settings)
-        self._unsaved_settings = data
-        return settings
 
     def _reload(self, accept: str | None) -> Iterator[None]:
         begun = time.monotonic()
@@ -475,7 +441,7 @@ class Daemon:
 
     def _reload_settings(self) -> list[Problem]:
         try:
-            settings = self._read_settings()
+            settings = self._settings_file.read()
         except RefusedFile as refusal:
             told = self._tell_refusal(refusal)
             self.telling.trouble("settings", "the settings file is refused, those before stay in force")
@@ -490,7 +456,7 @@ class Daemon:
 
     def _put_in_force(self, reading: Reading, now_s: float) -> Generator[None, None, Change]:
         ruleset, change = self._compose(reading, now_s, fresh=False)
-        self._show_progress(f"comparing {_count(ruleset)} entries with those in force")
+        self._show_progress(f"comparing {count(ruleset)} entries with those in force")
         yield
         if self.ruleset is None or "kernel" in self.telling.troubles:
             yield from self._patiently(self._begin_with(ruleset, now_s))
@@ -507,7 +473,7 @@ class Daemon:
             for _ in self._patiently(self.filter.change(plan, _lister(ruleset), now_s, change.region)):
                 self.progress = f"putting {plan.steps} changes in force: {self.filter.percent} %"
                 yield
-        self.ruleset = ruleset
+        self.wanted.ruleset = ruleset
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel")
         return change
@@ -516,63 +482,29 @@ class Daemon:
         """The guard changed, or whether there is one; the lists did not."""
         if self.ruleset is None:
             return
-        allow = [item for item in self.ruleset.exemptions.items if item.kind == "allow"]
-        ruleset = Ruleset(self.ruleset.sources, self._exemptions(allow))
+        ruleset = self.wanted.with_exemptions_renewed(guard=self.settings.guard)
         region = self.ruleset.exempt_changes(ruleset)
         if region:
             plan = difference(self.ruleset.layout(region), ruleset.layout(region))
             yield from self.filter.change(plan, _lister(ruleset), now_s, region)
-            self.ruleset = ruleset
+            self.wanted.ruleset = ruleset
             self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _compose(self, reading: Reading, now_s: float, *, fresh: bool) -> tuple[Ruleset, Change]:
-        """The wanted state, and what it touches of the present one (nothing is said of that for a fresh start)."""
-        known = {source.name: source for source in self.ruleset.sources if source.is_file} if self.ruleset else {}
-        change = Change()
-        sources: list[Source] = []
-        texts = [(self.catalogue.absolute, reading.blocklist.block, "")]
-        texts += [(path, content.listing, reason) for path, content, reason in reading.lists]
-        for name, listing, reason in texts:
-            before = known.pop(name, None)
-            if before is not None:
-                source, touched = successor(before, listing, now_s, reason)
-                change.update(touched)
-            else:
-                source = source_of(name, self.filter.sources.number_of(name), listing, now_s, reason)
-                change.added += source.count
-                if not fresh:
-                    change.region.update(whole(source))
-            sources.append(source)
-        for gone in known.values():
-            change.removed += gone.count
-            change.region.update(whole(gone))
-        if self.ruleset:
-            change.region.update(rearranged(self.ruleset.sources, sources))
-        sources += [self._block_source(name) for name in self.blocks.by_source]
-        lasting = [entry for entry in reading.blocklist.allow if entry.until is None or entry.until > now_s]
-        self._allow_ends_s = min((entry.until for entry in lasting if entry.until is not None), default=float("inf"))
-        allow = [Exemption(entry.span, "allow", self.catalogue.absolute, entry.line) for entry in lasting]
-        return Ruleset(sources, self._exemptions(allow)), change
-
-    def _exemptions(self, allow: list[Exemption]) -> Exemptions:
-        if not self.settings.guard:
-            return Exemptions(allow)
-        guard = [*_LOOPBACK]
-        guard += (Exemption(span, "guard", "address of this host", 0) for span in sorted(self._netlink.own_addresses()))
-        guard += (Exemption(span, "guard", "gateway", 0) for span in sorted(self._netlink.gateways()))
-        return Exemptions(allow + guard)
+        guard = self.settings.guard
+        return self.wanted.compose(reading, self.catalogue.absolute, now_s, guard=guard, fresh=fresh)
 
     def _report(self, reading: Reading, change: Change) -> None:
         assert self.ruleset
         self._log.info(
             "reload",
-            f"blocklist: {change.added} added, {change.removed} removed, {_count(self.ruleset)} in force",
+            f"blocklist: {change.added} added, {change.removed} removed, {self.wanted.count} in force",
             file=self.catalogue.absolute,
         )
         places: dict[str, Fields] = {str(each): {"file": each.file, "line": each.line} for each in reading.warnings}
         self.telling.each_once("warnings", WARNING, "list", places)
         self.telling.trouble("lists", {each.file: str(each) for each in reading.troubles}, "list", "file")
-        self.note_ends()
+        self.wanted.note_ends()
 
     def _tell_refusal(self, refusal: RefusedFile) -> list[Problem]:
         told = refusal.problems[:_TOLD_AT_MOST]
@@ -593,22 +525,20 @@ class Daemon:
             self.tally.reloads_ok += 1
             self.tally.last_success_s = time.time()
         files, patterns = self.catalogue.followed()
-        followed = (files | {self._settings_path}, patterns)
+        followed = (files | {self._settings_file.path}, patterns)
         if followed != self._followed:
             self._followed = followed
             self._watcher.follow(*followed)
         for path, signature in self.catalogue.signatures().items():
             self._watcher.mark_read(path, signature)
-        self._watcher.mark_read(self._settings_path, self._settings_signature)
+        self._watcher.mark_read(self._settings_file.path, self._settings_file.signature)
         self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _settle(self) -> None:
         """What can wait until packets are dropped: keep the good versions, sort, name what the guard narrowed."""
         try:
             self.catalogue.save()
-            if self._state and self._unsaved_settings is not None:
-                self._state.save(_GOOD_SETTINGS, self._unsaved_settings)
-                self._unsaved_settings = None
+            self._settings_file.save()
             self.telling.trouble("state")
         except OSError as problem:
             self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
@@ -616,24 +546,12 @@ class Daemon:
             for source in self.ruleset.sources:
                 for members in source.members.values():
                     _ = members.sorted
-            self._name_narrowed(self.ruleset)
+            narrowed = self.wanted.narrowed(_TOLD_AT_MOST)
+            self.telling.each_once("narrowed", WARNING, "guard", narrowed)
+            self.narrowed = list(narrowed)
         if self._watcher.problem:
             self.telling.once("watch", WARNING, "watch", self._watcher.problem)
         libc.give_back_memory()
-
-    def _name_narrowed(self, ruleset: Ruleset) -> None:
-        narrowed = ruleset.narrowed_by_guard()
-        found = {
-            f"{span} of {source.name} is narrowed by the guard: {guard.span} is {_article(guard.source)}": {
-                "entry": str(span),
-                "source": source.name,
-            }
-            for source, span, guard in islice(narrowed, _TOLD_AT_MOST)
-        }
-        if next(narrowed, None):
-            found[f"the guard narrows more entries than the {_TOLD_AT_MOST} that are named"] = {}
-        self.telling.each_once("narrowed", WARNING, "guard", found)
-        self.narrowed = list(found)
 
     def _reconcile(self) -> Iterator[None]:
         """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""
@@ -650,20 +568,6 @@ class Daemon:
 
     # ---- blocks, and what ends ----
 
-    def know_block_source(self, name: str) -> None:
-        """Make a source of a caller's blocks known to the ruleset, once."""
-        assert self.ruleset
-        if all(source.is_file or source.name != name for source in self.ruleset.sources):
-            self.ruleset = Ruleset((*self.ruleset.sources, self._block_source(name)), self.ruleset.exemptions)
-
-    def _block_source(self, name: str) -> Source:
-        sources = self.ruleset.sources if self.ruleset else ()
-        known = next((source for source in sources if source.name == name and not source.is_file), None)
-        entries = self.blocks.by_source[name]
-        if known and known.entries is entries:
-            return known
-        return Source(name, self.filter.sources.number_of(name), nothing(), entries, is_file=False)
-
     @contextlib.contextmanager
     def changing(self, region: Region) -> Iterator[None]:
         """Bracket a change to sources of the ruleset: what differs in the region is put in force at the end.
@@ -677,57 +581,30 @@ class Daemon:
         for _ in self.filter.change(plan, _lister(self.ruleset), time.time(), region):
             pass
 
-    def _load_blocks_again(self) -> None:
-        """Blocks that have ended by one clock may not have by another."""
-        self._load_blocks()
-        if self.ruleset is None:
-            return
-        files = [source for source in self.ruleset.sources if source.is_file]
-        blocks = [self._block_source(name) for name in self.blocks.by_source]
-        region = Region()
-        for source in (*self.ruleset.sources, *blocks):
-            if not source.is_file:
-                region.update(whole(source))
-        with self.changing(region):
-            self.ruleset = Ruleset((*files, *blocks), self.ruleset.exemptions)
-
-    def note_ends(self) -> None:
-        """Find out when the next entry ends."""
-        assert self.ruleset
-        ends = (
-            entry.until
-            for source in self.ruleset.sources
-            for entry in source.entries.values()
-            if entry.until is not None
-        )
-        self._next_end_s = min(ends, default=float("inf"))
-        self._next_end_s = min(self._next_end_s, self._allow_ends_s)
-
     def _end_what_is_over(self, now_s: float) -> None:
         jumped_back = now_s < self._clock_s - 1
         self._clock_s = now_s
         if jumped_back:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
-            self._load_blocks_again()
+            self._load_blocks()  # what has ended by one clock may not have by another
+            if self.ruleset is not None:
+                ruleset, region = self.wanted.with_blocks_anew()
+                with self.changing(region):
+                    self.wanted.ruleset = ruleset
             self.request_reload()
             return
-        if self.ruleset is None or now_s < self._next_end_s:
+        if self.ruleset is None or now_s < self.wanted.next_end_s:
             return
-        if now_s >= self._allow_ends_s:
-            self._allow_ends_s = float("inf")
+        if now_s >= self.wanted.allow_ends_s:
+            self.wanted.allow_ends_s = float("inf")
             self.request_reload()
-        over = [
-            (source, span)
-            for source in self.ruleset.sources
-            for span, entry in source.entries.items()
-            if entry.until is not None and entry.until <= now_s
-        ]
+        over = self.wanted.over(now_s)
         region = Region()
         region.add(span for _, span in over)
         with self.changing(region):
             for source in {id(source): source for source, _ in over}.values():
                 source.end([span for owner, span in over if owner is source], now_s)
-        self.note_ends()
+        self.wanted.note_ends()
         for source, span in over[:_TOLD_AT_MOST]:
             self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
 
@@ -755,42 +632,6 @@ class Daemon:
             pass_malformed=self.settings.malformed == "pass",
         )
 
-    def _log_samples(self) -> None:
-        """The kernel keeps the rate; this only trims what several CPUs sampled at one moment.
-
-        By a bucket of tokens, which holds as many as come between two looks.
-        """
-        now_ns, per_minute = time.monotonic_ns(), self.settings.log_drops_per_minute
-        gained = (now_ns - self._samples_counted_ns) / 60e9 * per_minute
-        self._samples_counted_ns = now_ns
-        self._samples_left = min(self._samples_left + gained, max(1.0, per_minute / 60 * _TICK_SECONDS + 1))
-        for sample in self.filter.samples():
-            if per_minute and self._samples_left >= 1:
-                self._samples_left -= 1
-                self._log_sample(sample)
-
-    def _log_sample(self, sample: Sample) -> None:
-        assert self.filter.generation
-        address = int.from_bytes(sample.source, "big")
-        source = Span(sample.version, address, address)
-        listed = self.filter.generation.listed_in(sample.cell) if sample.cell else None
-        entry = str(listed.span if listed else source)
-        name = self.attaching.name_of(sample.ifindex)
-        verb = "would drop" if self.settings.action == "monitor" else "dropped"
-        message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
-        fields = {"interface": name, "entry": entry}
-        if lister := self._lister_of(listed, source):
-            message += f" by {lister.name}"
-            fields["source"] = lister.name
-        self._log.info("drop", message, **fields)
-
-    def _lister_of(self, listed: Listed | None, address: Span) -> Source | None:
-        if self.ruleset is None:
-            return None
-        if listed is None:
-            return self.ruleset.owner(address.version, address.first)
-        return next((source for source in self.ruleset.sources if source.number == listed.source), None)
-
     def status_line(self) -> str:
         """One line for an operator."""
         names = [
@@ -799,11 +640,7 @@ class Daemon:
         ]
         doing = "monitoring" if self.settings.action == "monitor" else "enforcing"
         degraded = ", degraded" if self.telling.is_degraded else ""
-        return f"{doing}{degraded}: {_count(self.ruleset)} entries on {', '.join(names) or 'no interface yet'}"
-
-
-def _count(ruleset: Ruleset | None) -> int:
-    return sum(source.count for source in ruleset.sources) if ruleset else 0
+        return f"{doing}{degraded}: {self.wanted.count} entries on {', '.join(names) or 'no interface yet'}"
 
 
 def _refusal(problem: KernelError | MemoryError) -> KernelError:
@@ -821,7 +658,3 @@ def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
         return source is not None and source.has_address(version, key)
 
     return lists
-
-
-def _article(what: str) -> str:
-    return "the loopback network" if what == "loopback" else f"an {what}" if what[0] in "aeiou" else f"a {what}"

@@ -291,7 +291,7 @@ class Requests:
         try:
             with daemon.changing(region):
                 daemon.blocks.record(records, now_s)
-                daemon.know_block_source(source_name)
+                daemon.wanted.know_block_source(source_name)
         except OSError as problem:
             raise XdropdError(
                 f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
@@ -306,7 +306,7 @@ class Requests:
             daemon.blocks.record(undo, now_s)
             daemon.distrust_kernel(refusal)
             raise
-        daemon.note_ends()
+        daemon.wanted.note_ends()
         self._log_change(source_name, records)
 
     def _log_change(self, source_name: str, records: list[Record]) -> None:

@@ -1,0 +1,55 @@
+"""Sampled drops for the log: who, how much, where, and listed by whom. The kernel decides how many there are."""
+
+import time
+from collections.abc import Callable
+
+from xdropd.daemon.filter import Filter
+from xdropd.host.systemd import Log
+from xdropd.kernel.shapes import Sample
+from xdropd.rules.ruleset import Listed, Ruleset, Source
+from xdropd.text.addresses import Span
+from xdropd.text.settings import Settings
+
+_AT_ONCE_SECONDS = 0.5  # as many as the rate gives in this time, and one, may come together
+
+
+class SampleLog:
+    """Keeps to the rate that was chosen where several CPUs sampled at one moment: a bucket of tokens."""
+
+    def __init__(self, log: Log, name_of: Callable[[int], str]) -> None:
+        self._log = log
+        self._name_of = name_of
+        self._left = 1.0
+        self._counted_ns = time.monotonic_ns()
+
+    def log(self, kernel: Filter, settings: Settings, ruleset: Ruleset | None) -> None:
+        """Tell of what was sampled since the last call."""
+        now_ns, per_minute = time.monotonic_ns(), settings.log_drops_per_minute
+        gained = (now_ns - self._counted_ns) / 60e9 * per_minute
+        self._counted_ns = now_ns
+        self._left = min(self._left + gained, max(1.0, per_minute / 60 * _AT_ONCE_SECONDS + 1))
+        for sample in kernel.samples():
+            if per_minute and self._left >= 1:
+                self._left -= 1
+                self._tell(sample, kernel, settings, ruleset)
+
+    def _tell(self, sample: Sample, kernel: Filter, settings: Settings, ruleset: Ruleset | None) -> None:
+        assert kernel.generation
+        address = int.from_bytes(sample.source, "big")
+        source = Span(sample.version, address, address)
+        listed = kernel.generation.listed_in(sample.cell) if sample.cell else None
+        entry = str(listed.span if listed else source)
+        name = self._name_of(sample.ifindex)
+        verb = "would drop" if settings.action == "monitor" else "dropped"
+        message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
+        fields = {"interface": name, "entry": entry}
+        if lister := ruleset and _lister_of(ruleset, listed, source):
+            message += f" by {lister.name}"
+            fields["source"] = lister.name
+        self._log.info("drop", message, **fields)
+
+
+def _lister_of(ruleset: Ruleset, listed: Listed | None, address: Span) -> Source | None:
+    if listed is None:
+        return ruleset.owner(address.version, address.first)
+    return next((source for source in ruleset.sources if source.number == listed.source), None)

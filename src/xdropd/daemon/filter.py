@@ -361,7 +361,7 @@ class Filter:
         try:
             self._steps, self._steps_done = plan.steps + sum(old.used.values()), 0
             yield from self._counted(new.clone_from(old))
-            yield from self._counted(new.carry_out(plan, int(now_s), self._parked))
+            yield from self._counted(new.carry_out(plan, int(now_s), self._returning(plan, old)))
             new.removed_since_built = 0
             self._make_verdicts(new)
         except (KernelError, MemoryError):
@@ -372,6 +372,14 @@ class Filter:
         time.sleep(_GRACE_SECONDS)
         yield from self._park(old, plan, still_listed)  # once more, with what was counted since
         yield from self._carry_over()
+
+    def _returning(self, plan: Plan, old: Generation) -> dict[tuple[int, int, int], History]:
+        """Histories to begin with, but for those that a change given up half-way has put into the old maps already."""
+        return {
+            (version, key, number): history
+            for (version, key, number), history in self._parked.items()
+            if plan.addresses_set[version].get(key) == number and old.address_history(version, key) is None
+        }
 
     def _counted(self, work: Iterator[int]) -> Iterator[None]:
         for done in work:

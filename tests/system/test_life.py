@@ -201,6 +201,26 @@ def test_a_kernel_that_refuses_the_program_is_told_once_and_tried_more_and_more_
         machine.write(PROGRAM_TEXT, original)
 
 
+def test_a_compiler_that_fails_after_an_upgrade_leaves_the_filter_as_it_is(stopped: Machine) -> None:
+    machine = stopped
+    pid = _start(machine)
+    original = machine.read(PROGRAM_TEXT)
+    machine.write(PROGRAM_TEXT, original + "int no_program(\n")
+    try:
+        with wire.Silence(machine, VILLAIN):
+            machine.run("kill", "-KILL", str(pid))
+            pid = service.wait_for_another(machine, pid, _RESTARTS_WITHIN_S)
+            assert service.status(machine)["degraded"]
+            assert machine.run("xdropctl", "reload", check=False).returncode == 78
+            assert service.main_pid(machine) == pid
+            machine.write(PROGRAM_TEXT, original)
+            machine.run("systemctl", "restart", UNIT)
+            assert not service.status(machine)["degraded"]
+        assert wire.answers(machine, NEIGHBOUR)
+    finally:
+        machine.write(PROGRAM_TEXT, original)
+
+
 def _without_a_bounds_check(text: str) -> str:
     """A program that compiles, and reads a packet without having looked at its end."""
     changed = re.sub(

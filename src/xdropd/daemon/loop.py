@@ -24,7 +24,7 @@ from xdropd.daemon.samples import SampleLog
 from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.daemon.telling import Fields, Telling
 from xdropd.daemon.wanted import Wanted, count
-from xdropd.errors import KernelError, NotAttachable, Problem, RefusedFile
+from xdropd.errors import CompileError, KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
@@ -197,7 +197,9 @@ class Daemon:
             next(self._job)
         except StopIteration:
             self._job = None
-        except (KernelError, MemoryError) as problem:
+        except (KernelError, MemoryError, CompileError) as problem:
+            if isinstance(problem, CompileError) and not self.is_ready:
+                raise
             self._job = None
             self.tally.reloads_failed += 1
             if self.is_ready and reloads == self.reloads_done < self._reloads_asked - len(self._wanted_reloads):
@@ -317,7 +319,7 @@ class Daemon:
                 layout = self.filter.generation.layout()
                 unchanged = difference(layout, layout)
                 yield from self._patiently(self.filter.change(unchanged, lambda *_: False, time.time(), Region()))
-        except (KernelError, MemoryError) as problem:
+        except (KernelError, MemoryError, CompileError) as problem:
             if not adopted:
                 raise
             refusal = _refusal(problem)  # what is in force is looked after, whatever becomes of what should be
@@ -643,10 +645,12 @@ class Daemon:
         return f"{doing}{degraded}: {self.wanted.count} entries on {', '.join(names) or 'no interface yet'}"
 
 
-def _refusal(problem: KernelError | MemoryError) -> KernelError:
-    """Both mean that the list before stays in force, and that the next try may succeed."""
+def _refusal(problem: KernelError | MemoryError | CompileError) -> KernelError:
+    """Each means that the list before stays in force, and that the next try may succeed."""
     if isinstance(problem, KernelError):
         return problem
+    if isinstance(problem, CompileError):
+        return KernelError("make the program", errno.ENOEXEC, str(problem))
     return KernelError("hold the lists in memory", errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 

@@ -37,9 +37,9 @@ class Program:
         """The program, waiting for the compiler if need be. Raises CompileError."""
         self.prepare()
         if self._blueprint is None:
-            assert self._compilation
-            self._blueprint = self._compilation.result()
-            self._compilation = None
+            compilation, self._compilation = self._compilation, None  # one that failed is begun anew
+            assert compilation
+            self._blueprint = compilation.result()
             self._keep(self._blueprint)
         return self._blueprint
 

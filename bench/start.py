@@ -1,4 +1,4 @@
-"""From starting the daemon to READY=1, with 10,000 entries: fresh, and when it adopts a filter that is in force."""
+"""From starting the daemon to READY=1: fresh, and when it adopts a filter that is in force."""
 
 import tempfile
 from contextlib import ExitStack

@@ -22,7 +22,7 @@ def draw(report: Report) -> str:
         if figure.group == "cost" and figure.what.startswith(cost.UNLISTED)
     }
     top_ns = max(_STEPS_NS[3], *(spread.median for figure in figures.values() for spread in figure.measured.values()))
-    scale = _Scale(sorted(figures), 8.0, top_ns * 1.2)
+    scale = _Scale(sorted(figures), 4.0, top_ns * 1.2)
     parts = [*_frame(scale), *(line for name in _COLOURS for line in _curve(scale, name, figures))]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '

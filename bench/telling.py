@@ -17,7 +17,7 @@ PAGE = "docs/figures.md"
 
 _MARKS = "<!-- figures -->", "<!-- end of figures -->"
 _HEAD = ("figure", "xdropd", "beside it", "must reach", "")
-_PEERS = {"xdp-filter": "xdp-filter", "nft": "nftables", "ipset": "ipset"}
+_PEERS = ("nftables", "ipset", "xdp-tools")  # Debian packages
 
 _NEED_NO_NAME = ("processor", "memory", "system")
 
@@ -41,17 +41,15 @@ def machine() -> Machine:
     return found
 
 
-def _version(program: str) -> str:
-    try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    number = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)
-    return number[0] if number else "unknown"
+def _version(package: str) -> str:
+    query = ["dpkg-query", "--show", "--showformat=${Version}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout
 
 
 def number(value: float) -> str:
     """Three digits that count."""
+    if value == 0:
+        return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"

@@ -27,8 +27,8 @@ def test_a_group_gives_its_figures(group: str, tmp_path: Path) -> None:
 def test_a_peer_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("ip", "ethtool", "sysctl"):
-        (tools / name).symlink_to(Path("/usr/sbin", name))
+    for program in ("/usr/sbin/ip", "/usr/sbin/ethtool", "/usr/sbin/sysctl", "/usr/bin/dpkg-query"):
+        (tools / Path(program).name).symlink_to(program)
     told = tmp_path / "figures.json"
     environment = {
         "PATH": str(tools),

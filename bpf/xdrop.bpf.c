@@ -255,6 +255,12 @@ static __always_inline int take_ethernet(struct cursor *cursor)
 	return type;
 }
 
+/* A length in a header. The mask is for the verifier of Linux 6.1, to which swapped bytes may be any number. */
+static __always_inline __u32 length_in(__be16 field_be)
+{
+	return opaque(from_be16(field_be)) & 0xffff;
+}
+
 static __always_inline void take_ipv4(struct cursor *cursor, struct origin *origin)
 {
 	struct ipv4_header *ip = take(cursor, sizeof(*ip));
@@ -264,7 +270,7 @@ static __always_inline void take_ipv4(struct cursor *cursor, struct origin *orig
 		origin->type = TRUNCATED;
 		return;
 	}
-	length_bytes = from_be16(ip->length_bytes_be);
+	length_bytes = length_in(ip->length_bytes_be);
 	origin->has_more = !length_bytes || (void *)ip + length_bytes > cursor->end;
 	origin->source.words_be[0] = ip->source_be;
 }
@@ -278,7 +284,7 @@ static __always_inline void take_ipv6(struct cursor *cursor, struct origin *orig
 		origin->type = TRUNCATED;
 		return;
 	}
-	payload_bytes = from_be16(ip->payload_bytes_be);
+	payload_bytes = length_in(ip->payload_bytes_be);
 	origin->has_more = !payload_bytes || cursor->position + payload_bytes > cursor->end;
 	origin->source = ip->source;
 }

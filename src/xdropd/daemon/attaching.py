@@ -8,7 +8,7 @@ from dataclasses import replace
 from xdropd.daemon import interfaces
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.telling import Telling
-from xdropd.errors import KernelError, NotAttachable
+from xdropd.errors import CompileError, KernelError, NotAttachable
 from xdropd.host.netlink import Interface, Netlink
 from xdropd.host.systemd import WARNING
 from xdropd.kernel.attachment import GENERIC, Attachment
@@ -105,7 +105,7 @@ class Attaching:
             reason = self._filter.attach(interface.index, mode, occupant)
         except NotAttachable as refusal:
             return refusal.message
-        except KernelError as refusal:
+        except (KernelError, CompileError) as refusal:
             return str(refusal)
         got = self._filter.attachments[interface.index].mode
         self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)

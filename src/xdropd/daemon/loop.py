@@ -642,7 +642,8 @@ class Daemon:
         ]
         doing = "monitoring" if self.settings.action == "monitor" else "enforcing"
         degraded = ", degraded" if self.telling.is_degraded else ""
-        return f"{doing}{degraded}: {self.wanted.count} entries on {', '.join(names) or 'no interface yet'}"
+        entries = f"{self.wanted.count} entries" if self.ruleset else "what was in force before"
+        return f"{doing}{degraded}: {entries} on {', '.join(names) or 'no interface yet'}"
 
 
 def _refusal(problem: KernelError | MemoryError | CompileError) -> KernelError:

@@ -303,7 +303,7 @@ static __always_inline void read_origin(struct xdp_md *context, struct origin *o
 
 /*
  * The same for a frame with headers in its fragments, where `data_end` does not reach and the kernel has to fetch them.
- * (mlx5 with a large MTU keeps all of a frame there: linear_data_len in its en_rx.c, Linux 6.8.)
+ * (mlx5 with a large MTU keeps all of a frame there: mlx5e_skb_from_cqe_mpwrq_nonlinear in its en_rx.c.)
  */
 static __always_inline void fetch_origin(struct xdp_md *context, __u32 length_bytes, struct origin *origin)
 {

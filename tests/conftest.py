@@ -17,6 +17,7 @@ from typing import NamedTuple, NoReturn
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from extent import IS_FULL
 from places import cache_folder
 
 TESTS = Path(__file__).parent
@@ -118,4 +119,4 @@ def corpus(cache: Path) -> Path:
 @pytest.fixture(scope="session")
 def full() -> bool:
     """Whether endurance tests run their full counts (scripts/test --full) or a tenth."""
-    return os.environ.get("XDROPD_FULL") == "1"
+    return IS_FULL

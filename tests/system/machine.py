@@ -27,10 +27,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from extent import IS_FULL
+
 # The oldest and the newest Debian that is supported, with their systemd, bcc and Python.
 SUITES = ("bookworm", "trixie")
 # Where the kernel and we ourselves are looked at, and systemd's part is the same in both, CI takes one of them.
-ENOUGH_SUITES = SUITES if os.environ.get("XDROPD_FULL") == "1" else SUITES[:1]
+ENOUGH_SUITES = SUITES if IS_FULL else SUITES[:1]
 OTHER_SUITES = tuple(suite for suite in SUITES if suite != platform.freedesktop_os_release().get("VERSION_CODENAME"))
 
 PACKAGES = Path(__file__).parents[2] / "scripts" / "packages"

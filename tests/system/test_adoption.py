@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import installation
 import pytest
 import service
 import wire
-from machine import ENOUGH_SUITES, Machine
+from machine import Machine
 from service import BLOCKLIST, SETTINGS, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
@@ -15,13 +14,6 @@ from waiting import wait_until
 
 _HEIR = "/usr/lib/heir.py"
 _RESTARTS_WITHIN_S = 10
-
-
-@pytest.fixture(scope="module", params=ENOUGH_SUITES)
-def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
-    """As for every file of this room, on one Debian in CI."""
-    with installation.machine_with(package, cache, request.param) as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import installation
 import pytest
 import service
 import wire
 from installation import MODULES, PROGRAM_TEXT, SHARE
-from machine import ENOUGH_SUITES, Machine
+from machine import Machine
 from service import BLOCKLIST, SETTINGS, STATE, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
@@ -37,13 +36,6 @@ _BLOCK_ONE_AFTER_THE_OTHER = (
 # In the place of the daemon's main loop, once there is a file that says so: what a mistake of ours would do.
 _HANG = "        while __import__('os').path.exists('/run/xdropd/hang'):\n            pass\n"
 _LOOP = f"{MODULES}/daemon/loop.py"
-
-
-@pytest.fixture(scope="module", params=ENOUGH_SUITES)
-def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
-    """As for every file of this room, on one Debian in CI."""
-    with installation.machine_with(package, cache, request.param) as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import installation
 import pytest
 import service
 import wire
-from machine import Machine
+from machine import SUITES, Machine
 from service import BLOCKLIST, SETTINGS, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
@@ -20,6 +22,13 @@ _CHANGE_WITHIN_S = 2.0
 
 # The kernel frees a map some time after its last user is gone.
 _FREED_WITHIN_S = 5.0
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Machine]:
+    """Each Debian, with xdropd installed and not started."""
+    with installation.machine_with(package, cache, request.param) as made:
+        yield made
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@
 #include <asm/byteorder.h>
 
 #define MAX_VLAN_TAGS 4
-#define ORDINARY_BYTES 1536 /* no frame of 1500 bytes and a few tags is longer, nor split where its headers do not say */
+#define ORDINARY_BYTES 1536 /* of a frame for an MTU of 1500; a longer one may go on in fragments whatever it announces */
 #define FITTED 1
 
 /* ---- What the kernel side and the daemon share ---- */
@@ -144,7 +144,7 @@ BPF_PERCPU_ARRAY(totals, struct volume, VERDICTS);
 /* Settings, one cell. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
 
-/* The time of day of the last tick. Written here, by each CPU for itself. */
+/* The clock as of the last tick. Written here, by each CPU for itself. */
 BPF_PERCPU_ARRAY(clock, struct moment, 1);
 
 /* The next moment at which a drop may be sampled. */
@@ -301,27 +301,30 @@ static __always_inline void read_origin(struct xdp_md *context, struct origin *o
 		take_ipv6(&cursor, origin);
 }
 
+/* The EtherType in the last bytes of a header that ends there, or TRUNCATED. */
+static __always_inline int fetch_type(struct xdp_md *context, __u32 end)
+{
+	__be16 type_be;
+
+	return bpf_xdp_load_bytes(context, end - sizeof(type_be), &type_be, sizeof(type_be)) ? TRUNCATED :
+											       from_be16(type_be);
+}
+
 /*
- * The same for a frame with headers in its fragments, where `data_end` does not reach and the kernel has to fetch them.
+ * As read_origin, for a frame with headers in its fragments, where `data_end` does not reach and the kernel fetches them.
  * (mlx5 with a large MTU keeps all of a frame there: mlx5e_skb_from_cqe_mpwrq_nonlinear in its en_rx.c.)
  */
 static __always_inline void fetch_origin(struct xdp_md *context, __u32 length_bytes, struct origin *origin)
 {
 	__u32 at = sizeof(struct ethhdr);
-	__be16 type_be;
-	int type;
+	int type = fetch_type(context, at);
 
-	if (length_bytes < at || bpf_xdp_load_bytes(context, at - sizeof(type_be), &type_be, sizeof(type_be)))
-		return;
-	type = from_be16(type_be);
 #pragma unroll
 	for (int tags = 0; tags < MAX_VLAN_TAGS; tags++) {
 		if (!is_vlan(type))
 			break;
 		at += sizeof(struct vlan_tag);
-		if (length_bytes < at || bpf_xdp_load_bytes(context, at - sizeof(type_be), &type_be, sizeof(type_be)))
-			return;
-		type = from_be16(type_be);
+		type = fetch_type(context, at);
 	}
 	if (type == ETHERTYPE_IPV4) {
 		if (length_bytes < at + sizeof(struct ipv4_header) ||

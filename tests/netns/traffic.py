@@ -12,7 +12,6 @@ group that their source belongs to in it, so that a packet socket behind the fil
 import contextlib
 import ctypes
 import itertools
-import os
 import re
 import socket
 import struct
@@ -22,28 +21,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Self
 
+from liveframes import BATCH, redirecting
 from netns import Net, inside
 from waiting import wait_until
 from xdropd.kernel import libbpf
 
-BATCH = 64
 RATE = 250_000  # frames a second, all sources together; a ring of 256 behind the cable does not fill
 _FRAMES_AT_MOST = 4_000_000
 _SECONDS_AT_MOST = 120.0
 _NOBODY = bytes.fromhex("02fedcba98")  # and the number of the group
-
-# struct bpf_insn (uapi/linux/bpf.h): r1 = interface index, r2 = 0, call bpf_redirect, exit.
-_MOVE, _CALL, _EXIT, _REDIRECT = 0xB7, 0x85, 0x95, 23
 
 # Classic BPF (uapi/linux/filter.h): the half word at an offset, compared, decides.
 _LOAD_HALF, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x15, 0x06
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
-
-
-def _instruction(code: int, register: int = 0, value: int = 0) -> bytes:
-    return struct.pack("=BBhi", code, register, 0, value)
 
 
 def frame(source: str | bytes, group: int, payload: bytes) -> bytes:
@@ -146,7 +138,7 @@ class Traffic:
 
     def _send_all(self) -> None:
         try:
-            with inside(self._net.peer), _redirecting(self._net.device) as program:
+            with inside(self._net.peer), redirecting(self._net.device) as program:
                 for turn in self._turns():
                     for group, packet in turn:
                         libbpf.test_run(program, packet, BATCH, libbpf.F_TEST_XDP_LIVE_FRAMES, BATCH)
@@ -166,23 +158,3 @@ class Traffic:
             turns -= 1
             due = max(due + self._pause_s, time.monotonic() - 0.1)
             time.sleep(max(0.0, due - time.monotonic()))
-
-
-@contextlib.contextmanager
-def _redirecting(device: str) -> Iterator[int]:
-    """A program that sends what it is run on through a device of this namespace."""
-    program = libbpf.load_xdp_program(
-        "traffic",
-        _instruction(_MOVE, 1, socket.if_nametoindex(device))
-        + _instruction(_MOVE, 2)
-        + _instruction(_CALL, 0, _REDIRECT)
-        + _instruction(_EXIT),
-    )
-    # A test run registers its program with the XDP dispatcher and waits 30 ms for RCU each time, unless the program is
-    # registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).
-    registration = libbpf.attach_xdp(program, socket.if_nametoindex("lo"), libbpf.XDP_FLAGS_SKB_MODE)
-    try:
-        yield program
-    finally:
-        os.close(registration)
-        os.close(program)

@@ -55,8 +55,8 @@ def prepare(machine: Machine) -> None:
         wire.lay(machine)
     for where, device in ((), wire.DEVICE), (("ip", "netns", "exec", wire.PEER), "eth0"):
         machine.run(*where, "ethtool", "--features", device, "gro", "on")
-    for script in ("sender.py", "bystander.py"):
-        machine.copy_in(_HERE / script, f"{_FOLDER}/{script}")
+    for script in (_HERE / "sender.py", _HERE / "bystander.py", _HERE.parent / "liveframes.py"):
+        machine.copy_in(script, f"{_FOLDER}/{script.name}")
     # The sender's own copy of the package: tests replace the installed one under its feet.
     machine.run("cp", "--archive", installation.MODULES, _FOLDER)
 

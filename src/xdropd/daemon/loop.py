@@ -33,11 +33,7 @@ from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
 from xdropd.host.watch import Watcher
 from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import (
-    Change,
-    Region,
-    Ruleset,
-)
+from xdropd.rules.ruleset import Change, Region, Ruleset
 from xdropd.text.settings import Settings
 
 _TICK_SECONDS = 0.5

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +22,9 @@ from extent import IS_FULL
 from places import cache_folder
 
 TESTS = Path(__file__).parent
+
+# A shell starts background jobs with SIGINT ignored, and ignored it stays in all that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = TESTS.parent
 

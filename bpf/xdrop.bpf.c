@@ -116,8 +116,9 @@ struct settings {
 	__u32 pass_malformed;
 };
 
-/* CLOCK_MONOTONIC, coarse, as of a tick. */
-struct moment {
+/* What one CPU has seen on one interface, and the clock as it last looked: CLOCK_MONOTONIC, coarse, in jiffy `tick`. */
+struct tally {
+	struct volume volumes[VERDICTS];
 	__u64 tick;
 	__u64 now_ns;
 };
@@ -136,16 +137,13 @@ struct sample {
 /* The program in force, in slot 0. Written by the daemon; the kernel makes each write one atomic step. */
 BPF_PROG_ARRAY(in_force, 1);
 
-/* What this interface has seen, by verdict. Each interface's program has a map of its own here. */
-BPF_PERCPU_ARRAY(totals, struct volume, VERDICTS);
+/* What this interface has seen, one cell. Each interface's program has a map of its own here. Written here alone. */
+BPF_PERCPU_ARRAY(tallies, struct tally, 1);
 
 /* ---- Maps that all interfaces and generations share ---- */
 
 /* Settings, one cell. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
-
-/* The clock as of the last tick. Written here, by each CPU for itself. */
-BPF_PERCPU_ARRAY(clock, struct moment, 1);
 
 /* The next moment at which a drop may be sampled. */
 BPF_ARRAY(next_sample_ns, __u64, 1);
@@ -575,20 +573,31 @@ static __always_inline struct hit find6(const struct hints *known, struct ipv6_a
 
 /* ---- Counting ---- */
 
-/* The coarse clock moves once a tick. Reading the tick costs nothing; asking for the time costs more than counting. */
-static __always_inline __u64 coarse_now_ns(void)
+static __always_inline struct tally *count(enum verdict verdict, __u64 length_bytes)
 {
 	__u32 zero = 0;
-	__u64 tick = bpf_jiffies64();
-	struct moment *moment = clock.lookup(&zero);
+	struct tally *tally = tallies.lookup(&zero);
 
-	if (!moment)
-		return 0;
-	if (moment->tick != tick) {
-		moment->now_ns = bpf_ktime_get_coarse_ns();
-		moment->tick = tick;
+	if (tally) {
+		tally->volumes[verdict].packets++;
+		tally->volumes[verdict].bytes += length_bytes;
 	}
-	return moment->now_ns;
+	return tally;
+}
+
+/*
+ * See that `now_ns` is the time. Whether it is another than at the last look: the coarse clock moves once a jiffy, and
+ * reading the jiffy costs nothing, where asking for the time costs more than counting.
+ */
+static __always_inline int look_at_clock(struct tally *tally)
+{
+	__u64 tick = bpf_jiffies64();
+
+	if (tally->tick == tick)
+		return 0;
+	tally->now_ns = bpf_ktime_get_coarse_ns();
+	tally->tick = tick;
+	return 1;
 }
 
 /* What is shared comes last: a locked addition holds up whatever follows, while the entry is still on its way here. */
@@ -604,17 +613,6 @@ static __always_inline void credit(struct history *history, __u64 length_bytes, 
 	history->last_seen_ns = now_ns;
 	__sync_fetch_and_add(&history->packets, 1);
 	__sync_fetch_and_add(&history->bytes, length_bytes);
-}
-
-static __always_inline void count(enum verdict verdict, __u64 length_bytes)
-{
-	__u32 index = verdict;
-	struct volume *total = totals.lookup(&index);
-
-	if (total) {
-		total->packets++;
-		total->bytes += length_bytes;
-	}
 }
 
 /* Whether a drop may be sampled now. Two CPUs may both be told yes; the daemon holds the log to its rate. */
@@ -655,28 +653,34 @@ static __always_inline int malformed(__u64 length_bytes)
 	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
 }
 
+static __always_inline void sample(struct xdp_md *context, const struct hit *hit, const struct origin *origin,
+				   __u32 length_bytes)
+{
+	struct sample sample = {
+		.version = origin->type == ETHERTYPE_IPV4 ? 4 : 6,
+		.ifindex = context->ingress_ifindex,
+		.length_bytes = length_bytes,
+		.cell = hit->cell,
+	};
+
+	__builtin_memcpy(sample.source, &origin->source, sizeof(sample.source));
+	samples.push(&sample, 0);
+}
+
 static __always_inline int drop(struct xdp_md *context, const struct hit *hit, const struct origin *origin,
 				__u32 length_bytes)
 {
 	__u32 zero = 0;
-	__u64 now_ns = coarse_now_ns();
+	struct tally *tally = count(DROPPED, length_bytes);
 	struct settings *chosen = settings.lookup(&zero);
+	int is_later;
 
-	count(DROPPED, length_bytes);
-	credit(hit->history, length_bytes, now_ns);
-	if (!chosen)
+	if (!tally || !chosen)
 		return XDP_DROP;
-	if (sample_is_due(chosen->log_interval_ns, now_ns)) {
-		struct sample sample = {
-			.version = origin->type == ETHERTYPE_IPV4 ? 4 : 6,
-			.ifindex = context->ingress_ifindex,
-			.length_bytes = length_bytes,
-			.cell = hit->cell,
-		};
-
-		__builtin_memcpy(sample.source, &origin->source, sizeof(sample.source));
-		samples.push(&sample, 0);
-	}
+	is_later = look_at_clock(tally);
+	credit(hit->history, length_bytes, tally->now_ns);
+	if (is_later && sample_is_due(chosen->log_interval_ns, tally->now_ns)) /* else it was not due before either */
+		sample(context, hit, origin, length_bytes);
 	return chosen->monitor ? XDP_PASS : XDP_DROP;
 }
 

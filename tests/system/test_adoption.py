@@ -96,7 +96,7 @@ def test_maps_of_another_type_or_size(running: Machine, two: tuple[str, str]) ->
 
 
 @pytest.mark.parametrize("how", ["lose", "ruin"])
-@pytest.mark.parametrize("piece", ["if.*.link.*", "if.*.in_force", "if.*.totals", "*"])
+@pytest.mark.parametrize("piece", ["if.*.link.*", "if.*.in_force", "if.*.tallies", "*"])
 def test_an_attachment_that_is_incomplete_is_made_anew(running: Machine, piece: str, how: str) -> None:
     """Without its link nothing is attached, without the others nothing can be looked after: the one gap there is."""
     machine = running

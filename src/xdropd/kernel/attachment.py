@@ -64,15 +64,8 @@ class Attachment:
 
     def totals(self) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
-        size = shapes.VOLUME_BYTES * libbpf.possible_cpus()
-        return {
-            name: shapes.sum_of_volumes(libbpf.lookup(self.maps["totals"], shapes.number(verdict), size) or b"")
-            for name, verdict in (
-                ("passed", shapes.PASSED),
-                ("dropped", shapes.DROPPED),
-                ("malformed", shapes.MALFORMED),
-            )
-        }
+        size = shapes.TALLY_BYTES * libbpf.possible_cpus()
+        return shapes.sum_of_tallies(libbpf.lookup(self.maps["tallies"], shapes.number(0), size) or b"")
 
     def close(self) -> None:
         """Let go: the filter stays only if somebody else (systemd) holds the link."""

@@ -30,8 +30,8 @@ from xdropd.text.addresses import WIDTH, Span
 VERDICT_PROGRAM = "xdrop_verdict"
 ROOT_PROGRAM = "xdrop_root"
 
-INTERFACE_MAPS = frozenset({"in_force", "totals"})
-SHARED_MAPS = frozenset({"settings", "clock", "next_sample_ns", "samples"})
+INTERFACE_MAPS = frozenset({"in_force", "tallies"})
+SHARED_MAPS = frozenset({"settings", "next_sample_ns", "samples"})
 ORDER_PROGRAMS = frozenset({"xdrop_mark", "xdrop_carry"})
 
 _ADDRESSES = {4: "addresses4", 6: "addresses6"}
@@ -40,9 +40,8 @@ _NETWORKS = {4: "networks4", 6: "networks6"}
 # Type, key and value bytes of every map that is read or written here or in filter.py, as xdrop.bpf.c declares them.
 MAP_KINDS = {
     "in_force": (libbpf.MAP_PROG_ARRAY, shapes.NUMBER_BYTES, shapes.NUMBER_BYTES),
-    "totals": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.VOLUME_BYTES),
+    "tallies": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.TALLY_BYTES),
     "settings": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.SETTINGS_BYTES),
-    "clock": (libbpf.MAP_PERCPU_ARRAY, shapes.NUMBER_BYTES, shapes.MOMENT_BYTES),
     "next_sample_ns": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, 8),
     "samples": (libbpf.MAP_QUEUE, 0, shapes.SAMPLE_BYTES),
     "addresses4": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-PASSED, DROPPED, MALFORMED = range(3)  # enum verdict
+VERDICTS = ("passed", "dropped", "malformed")  # enum verdict
 
 MARK_ADDRESSES = {4: 0, 6: 1}
 MARK_NETWORKS = {4: 2, 6: 3}
@@ -37,7 +37,7 @@ HISTORY_BYTES = _HISTORY.size
 CELL_BYTES = _CELL.size
 SOURCE_AT = HISTORY_BYTES // 4 - 1  # the index of `source` in a struct history, in __u32
 VOLUME_BYTES = _VOLUME.size
-MOMENT_BYTES = 16  # struct moment, which the program keeps for itself
+TALLY_BYTES = len(VERDICTS) * _VOLUME.size + 16  # the rest is the program's own clock
 HINT_MAPS = {"address_filter": 8, "prefix_filter": 8, "lengths4": 8, "lengths6": 16}  # as user space sees a value
 SAMPLE_BYTES = _SAMPLE.size
 SETTINGS_BYTES = _SETTINGS.size
@@ -152,6 +152,13 @@ def read_sample(data: bytes) -> Sample:
     """struct sample."""
     source, version, ifindex, length_bytes, cell_number = _SAMPLE.unpack(data)
     return Sample(version, source[: ADDRESS_BYTES[version]], ifindex, length_bytes, cell_number)
+
+
+def sum_of_tallies(data: bytes) -> dict[str, Volume]:
+    """struct tally of each CPU, added up, by verdict."""
+    tallies = [data[at : at + TALLY_BYTES] for at in range(0, len(data), TALLY_BYTES)]
+    columns = {name: slice(at * VOLUME_BYTES, (at + 1) * VOLUME_BYTES) for at, name in enumerate(VERDICTS)}
+    return {name: sum_of_volumes(b"".join(tally[column] for tally in tallies)) for name, column in columns.items()}
 
 
 def sum_of_volumes(data: bytes) -> Volume:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import lists, peers
-from bench.contest import Owned, compiled
+from bench.contest import PLAIN, Owned, Peers, compiled
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
 from netns import Net, inside
@@ -85,6 +85,16 @@ def _xdp_filter(keys: list[int]) -> Iterator[Net]:
 
 
 @contextmanager
+def _plain(keys: list[int]) -> Iterator[Net]:
+    _, blueprint = compiled()
+    with peers.host() as net, Peers(blueprint, 4, keys) as simple, Owned() as attached:
+        with inside(net.host):
+            device = socket.if_nametoindex(net.device)
+            attached.own(libbpf.attach_xdp(simple.programs[PLAIN], device, libbpf.XDP_FLAGS_DRV_MODE))
+        yield net
+
+
+@contextmanager
 def _xdropd(keys: list[int]) -> Iterator[Net]:
     with peers.host() as net, tempfile.TemporaryDirectory() as folder, Daemon(net.host, Path(folder)) as daemon:
         daemon.blocklist.write_text(lists.text(keys), encoding="utf-8")
@@ -98,6 +108,7 @@ _CONTENDERS = {
     "nft ingress": _nft,
     "ipset raw": _ipset,
     "xdp-filter": _xdp_filter,
+    PLAIN: _plain,
 }
 
 

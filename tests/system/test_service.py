@@ -104,6 +104,19 @@ def test_the_count_of_an_entry_that_is_exempt_outlives_a_restart(stopped: Machin
     assert service.lookup(machine, VILLAIN)["packets"] > counted
 
 
+def test_memory_is_the_c_librarys(stopped: Machine) -> None:
+    """PYTHONMALLOC= counts only for a Python that is not told to ignore its environment."""
+    machine = stopped
+    machine.write(BLOCKLIST, service.blocklist())
+    machine.run("systemctl", "start", UNIT)
+    process = f"/proc/{service.main_pid(machine)}"
+    environment = machine.run("cat", f"{process}/environ").stdout.split("\0")
+    assert "PYTHONMALLOC=malloc" in environment
+    _, *options, program, _ = machine.run("cat", f"{process}/cmdline").stdout.split("\0")
+    assert program == "/usr/bin/xdropd"
+    assert not set("IE") & set("".join(options))
+
+
 def test_a_list_that_does_not_fit_does_not_end_what_took_over_a_running_filter(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))

@@ -143,6 +143,7 @@ class Daemon:
             "STATE_DIRECTORY": str(self.state),
             "RUNTIME_DIRECTORY": str(self._folder),
             "NOTIFY_SOCKET": str(self._manager.path),
+            "PYTHONMALLOC": "malloc",  # as in its unit
         }
         kept = self._manager.kept()
         if kept:

@@ -1,6 +1,5 @@
 """What the daemon keeps resident, and whether it grows: over many reloads of lists that differ."""
 
-import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ _MILLION = 1_000_000
 _BOUNDS_MB = {10_000: 35.0, _MILLION: 60.0}
 _RELOADED = 10_000
 _LISTS = 10
-_GROWTH_MB = 1.0  # what an allocator may do to a process that leaks nothing
+_GROWTH_MB = 1.0  # since READY: what an allocator may do to a process that leaks nothing
 
 
 def measure(report: Report, effort: Effort) -> None:
@@ -51,29 +50,26 @@ def _settled(report: Report, keys: Sequence[int]) -> None:
 
 
 def _reloads(report: Report, effort: Effort) -> None:
-    """Each list is renamed over the one before. Compared is what is resident after a tenth of them and after all."""
-    count = 20 if effort.is_quick else effort.reloads
+    """Each list is renamed over the one before, in whole turns: what is compared is resident with the same list."""
     texts = _real(effort.lists) if effort.lists else _generated()
+    turns = -(-(20 if effort.is_quick else effort.reloads) // len(texts))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         net = stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
-        daemon.new_blocklist(texts[0])()
+        daemon.new_blocklist(texts[-1])()
         daemon.start()
-        time.sleep(_SETTLED_S)
-        in_force = itertools.cycle([*texts[1:], texts[0]])
 
-        def after(reloads: int) -> tuple[int, int]:
-            for text in itertools.islice(in_force, reloads):
-                daemon.reload(text)
-            daemon.reload(texts[0])  # the same list each time something is compared
+        def settled() -> tuple[int, int]:
             time.sleep(_SETTLED_S)
             return daemon.memory().now_bytes, daemon.descriptors()
 
-        before, opened = after(max(count // 10, len(texts)))
-        now, descriptors = after(count)
+        before, opened = settled()
+        for text in texts * turns:
+            daemon.reload(text)
+        now, descriptors = settled()
         growth, more = _megabytes(now - before), Spread.of([descriptors - opened])
-    reloads = f"{count:,} reloads of {len(texts)} {'real' if effort.lists else 'generated'} lists in turn"
+    reloads = f"{turns * len(texts):,} reloads of {len(texts)} {'real' if effort.lists else 'generated'} lists in turn"
     report.add(Figure(_GROUP, f"more resident after {reloads}", -1, "MB", {XDROPD: growth}, (Demand(_GROWTH_MB),)))
     report.add(Figure(_GROUP, f"more descriptors after {reloads}", -1, "", {XDROPD: more}, (Demand(0),)))
 

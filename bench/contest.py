@@ -7,7 +7,7 @@ calls the one in force. No interface is involved.
 import os
 import time
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,6 @@ from xdropd.kernel.generation import (
     Sizes,
     create,
     load,
-    pack_keys,
 )
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Region, Ruleset, source_of
@@ -121,7 +120,7 @@ class Peers(Owned):
         }
         self.programs = {name: self.own(load(blueprint, found, maps)) for name, found in programs.items() if found}
         self._driver = self.own(load(blueprint, f"drive{version}", maps))
-        packed = pack_keys(version, keys)
+        packed = _packed(version, keys)
         _fill(maps[f"plain{version}"], packed, len(keys))
         bits = 8 * shapes.ADDRESS_BYTES[version]
         _fill(maps[f"trie{version}"], _trie_keys(packed, bits), len(keys))
@@ -134,7 +133,7 @@ class Peers(Owned):
     def sources(self, keys: Sequence[int]) -> None:
         """What the driver writes from now on, in this order and over and over."""
         whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
-        packed, size = pack_keys(self._version, whole), shapes.ADDRESS_BYTES[self._version]
+        packed, size = _packed(self._version, whole), shapes.ADDRESS_BYTES[self._version]
         for at in range(0, POOL_ADDRESSES, _CHUNK):
             numbers = array("I", range(at, at + _CHUNK)).tobytes()
             libbpf.update_batch(self._pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
@@ -152,6 +151,12 @@ class Peers(Owned):
             return taken / _REPEATS_AT_MOST
 
         return measure
+
+
+def _packed(version: int, keys: Iterable[int]) -> bytes:
+    """Addresses in network byte order."""
+    size = shapes.ADDRESS_BYTES[version]
+    return b"".join(key.to_bytes(size, "big") for key in keys)
 
 
 def _fill(map_fd: int, keys: bytes, count: int) -> None:

@@ -18,16 +18,16 @@ BLOCK = "block:\n  - 192.0.2.1\n  - 203.0.113.0/24\n  - 198.51.100.7-198.51.100.
 INCLUDE = "include:\n  - listed\n"
 
 
-def in_the_kernel(daemon: Daemon) -> dict[int, set[str]]:
-    """The keys of the maps that decide, by the keys' size: addresses and prefixes, as bpftool reads them."""
+def in_the_kernel(daemon: Daemon) -> dict[tuple[str, str], set[str]]:
+    """The keys of the maps that decide, by size of key and value: addresses and prefixes, as bpftool reads them."""
     assert daemon.process
     found = {}
     for file in Path(f"/proc/{daemon.process.pid}/fdinfo").iterdir():
         about = dict(re.findall(r"^(\w+):\s+(\d+)", file.read_text(), re.MULTILINE))
         if about.get("map_type") == "1":  # BPF_MAP_TYPE_HASH
             dump = json.loads(subprocess.check_output(["bpftool", "-j", "map", "dump", "id", about["map_id"]]))
-            found[int(about["key_size"])] = {"".join(entry["key"]) for entry in dump}
-    assert found.keys() == {4, 16, 8, 32}
+            found[about["key_size"], about["value_size"]] = {"".join(entry["key"]) for entry in dump}
+    assert found.keys() == {("8", "32"), ("16", "32"), ("8", "4"), ("32", "4")}
     return found
 
 

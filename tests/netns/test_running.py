@@ -325,14 +325,18 @@ def packed(*addresses: str) -> list[str]:
     return octets(b"".join(map(socket.inet_aton, addresses)))
 
 
+def key4(address: str) -> list[str]:
+    return octets(bytes(4) + socket.inet_aton(address))
+
+
 _ZERO = octets(bytes(4))
 _MONITOR = octets(struct.pack("=QII", 0, 1, 0))
 
 # What is done to which map, and whose packets then meet something else: a source, and whether it is dropped rightly.
 HARM = {
-    "a listed address is gone": ([("addresses4", "delete", packed(VILLAIN), None)], VILLAIN, True),
+    "a listed address is gone": ([("addresses4", "delete", key4(VILLAIN), None)], VILLAIN, True),
     "an address that nobody lists": (
-        [("addresses4", "update", packed(NEIGHBOUR), octets(bytes(32)))],
+        [("addresses4", "update", key4(NEIGHBOUR), octets(bytes(32)))],
         NEIGHBOUR,
         False,
     ),

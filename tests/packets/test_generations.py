@@ -343,7 +343,7 @@ def test_a_batch_that_is_deleted_in_part_is_deleted_in_the_end(verdicts: Verdict
     verdicts.put(addresses)
     plan = difference(addresses.whole_layout(), Layout())
     for at in (0, 1, 77, 150, 199):
-        assert libbpf.delete(verdicts.generation.maps["addresses4"], bytes([10, 0, 0, at]))
+        assert libbpf.delete(verdicts.generation.maps["addresses4"], bytes([0, 0, 0, 0, 10, 0, 0, at]))
     verdicts.generation.apply(plan, since_s=1)
     assert verdicts.generation.layout().addresses[4] == {}
 

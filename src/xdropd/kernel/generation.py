@@ -44,8 +44,8 @@ MAP_KINDS = {
     "settings": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.SETTINGS_BYTES),
     "next_sample_ns": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, 8),
     "samples": (libbpf.MAP_QUEUE, 0, shapes.SAMPLE_BYTES),
-    "addresses4": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[4], shapes.HISTORY_BYTES),
-    "addresses6": (libbpf.MAP_HASH, shapes.ADDRESS_BYTES[6], shapes.HISTORY_BYTES),
+    "addresses4": (libbpf.MAP_HASH, shapes.KEY_BYTES[4], shapes.HISTORY_BYTES),
+    "addresses6": (libbpf.MAP_HASH, shapes.KEY_BYTES[6], shapes.HISTORY_BYTES),
     "networks4": (libbpf.MAP_HASH, shapes.PREFIX_BYTES[4], shapes.NUMBER_BYTES),
     "networks6": (libbpf.MAP_HASH, shapes.PREFIX_BYTES[6], shapes.NUMBER_BYTES),
     "cells": (libbpf.MAP_ARRAY, shapes.NUMBER_BYTES, shapes.CELL_BYTES),
@@ -139,7 +139,7 @@ class Sizes:
 
 def make_room(addresses: int) -> int:
     """The map of IPv4 addresses alone, for about so many: the kernel takes half a second over a million."""
-    return libbpf.create_map(MapShape(_ADDRESSES[4], libbpf.MAP_HASH, 4, shapes.HISTORY_BYTES, roomy(addresses), 0))
+    return libbpf.create_map(MapShape(_ADDRESSES[4], *MAP_KINDS[_ADDRESSES[4]], roomy(addresses), 0))
 
 
 def load(blueprint: Blueprint, program: str, maps: Mapping[str, int]) -> int:
@@ -267,7 +267,7 @@ class Generation:
 
     def fill(self, version: int, source: int, keys: Collection[int], since_s: int) -> Iterator[int]:
         """Put addresses into maps that are not in force yet, yielding how many each time. The last written counts."""
-        size = shapes.ADDRESS_BYTES[version]
+        size = shapes.KEY_BYTES[version]
         blob = pack_keys(version, keys)
         values = History(0, 0, 0, since_s, source).pack() * min(len(keys), _KEYS_A_BATCH)
 
@@ -302,7 +302,7 @@ class Generation:
         for version in VERSIONS:
             self._mark(
                 shapes.MARK_ADDRESSES[version],
-                shapes.ADDRESS_BYTES[version],
+                shapes.KEY_BYTES[version],
                 pack_keys(version, plan.addresses_set[version]),
             )
         self._mark_prefixes([*plan.exempt_set, *(prefix for prefix, _ in plan.listed_set)])
@@ -446,7 +446,7 @@ class Generation:
     def mark(self, layout: Layout) -> None:
         """Set every hint that leads to what is in a layout, as it should be already."""
         for version, keys in layout.addresses.items():
-            self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], pack_keys(version, keys))
+            self._mark(shapes.MARK_ADDRESSES[version], shapes.KEY_BYTES[version], pack_keys(version, keys))
         self._mark_prefixes(layout.prefixes)
 
     def hint_bits(self) -> int:
@@ -478,14 +478,14 @@ class Generation:
 
     def _batches(self, name: str, value_bytes: int) -> Iterator[tuple[bytes, bytes, int]]:
         key_bytes = {
-            **{_ADDRESSES[version]: shapes.ADDRESS_BYTES[version] for version in VERSIONS},
+            **{_ADDRESSES[version]: shapes.KEY_BYTES[version] for version in VERSIONS},
             **{_NETWORKS[version]: shapes.PREFIX_BYTES[version] for version in VERSIONS},
         }.get(name, shapes.NUMBER_BYTES)
         return libbpf.batches(self.maps[name], key_bytes, value_bytes)
 
     def address_history(self, version: int, key: int) -> History | None:
         """What is known of a listed address; None where it is not in the maps."""
-        packed = key.to_bytes(shapes.ADDRESS_BYTES[version], "big")
+        packed = key.to_bytes(shapes.KEY_BYTES[version], "big")
         found = libbpf.lookup(self.maps[_ADDRESSES[version]], packed, shapes.HISTORY_BYTES)
         return shapes.read_history(found) if found else None
 
@@ -504,7 +504,7 @@ class Generation:
     def seen_addresses(self) -> Iterator[list[tuple[int, int, History]]]:
         """Every address that has a packet to its name, as (version, key, history), batch by batch."""
         for version in VERSIONS:
-            size = shapes.ADDRESS_BYTES[version]
+            size = shapes.KEY_BYTES[version]
             for keys, values, count in self._batches(_ADDRESSES[version], shapes.HISTORY_BYTES):
                 packets = memoryview(values).cast("Q")[:: shapes.HISTORY_BYTES // 8].tolist()
                 yield (
@@ -537,7 +537,7 @@ class Generation:
             for keys, values, count in old._batches(name, shapes.HISTORY_BYTES):
                 blank = without_counts(values)
                 insist(libbpf.update_batch, self.maps[name], keys, blank, count)
-                self._mark(shapes.MARK_ADDRESSES[version], shapes.ADDRESS_BYTES[version], keys)
+                self._mark(shapes.MARK_ADDRESSES[version], shapes.KEY_BYTES[version], keys)
                 self.used[name] += count
                 yield count
         new_number = {0: 0}  # numbers in a larger map may be above what a smaller one holds
@@ -597,7 +597,7 @@ class Generation:
 
     def _carry_addresses(self, old: "Generation", seen: list[tuple[int, int, History]]) -> None:
         version = seen[0][0]
-        keys = [key.to_bytes(shapes.ADDRESS_BYTES[version], "big") for _, key, _ in seen]
+        keys = [key.to_bytes(shapes.KEY_BYTES[version], "big") for _, key, _ in seen]
         self._carry(
             shapes.CARRY_ADDRESSES[version],
             [shapes.carry(key, *history[:3]) for key, (_, _, history) in zip(keys, seen, strict=True)],
@@ -617,19 +617,21 @@ def _chunks(items: Mapping[int, int]) -> Iterator[dict[int, int]]:
 
 
 def pack_keys(version: int, keys: Iterable[int]) -> bytes:
-    """Addresses packed in network byte order, as the address maps' keys."""
+    """Addresses as keys of the address maps, packed."""
     if version == 4:
         packed = array("I", keys)
         if sys.byteorder == "little":
             packed.byteswap()
-        return packed.tobytes()
+        wide = array("I", bytes(shapes.KEY_BYTES[4] * len(packed)))
+        wide[1::2] = packed
+        return wide.tobytes()
     return b"".join(key.to_bytes(16, "big") for key in keys)
 
 
 def unpack_keys(version: int, blob: bytes) -> list[int]:
     """The inverse of `pack_keys`."""
     if version == 4:
-        keys = array("I", blob)
+        keys = array("I", blob)[1::2]
         if sys.byteorder == "little":
             keys.byteswap()
         return keys.tolist()

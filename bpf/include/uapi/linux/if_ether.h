@@ -1,4 +1,7 @@
-/* Ethernet (IEEE 802.3) and VLAN tags (IEEE 802.1Q): the wire format, nothing of the kernel's own. */
+/*
+ * Ethernet (IEEE 802.3) and VLAN tags (IEEE 802.1Q): the wire format, nothing of the kernel's own. Neither this nor the
+ * headers above it are packed: they have no holes, and the compiler reads what is packed byte by byte.
+ */
 #ifndef XDROP_UAPI_LINUX_IF_ETHER_H
 #define XDROP_UAPI_LINUX_IF_ETHER_H
 #include <linux/types.h>
@@ -7,13 +10,13 @@ struct ethhdr {
 	__u8 destination[6];
 	__u8 source[6];
 	__be16 type_be;
-} __attribute__((packed));
+};
 
 /* What follows an EtherType of 802.1Q or 802.1ad. */
 struct vlan_tag {
 	__be16 control_be;
 	__be16 type_be;
-} __attribute__((packed));
+};
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_IPV6 0x86dd

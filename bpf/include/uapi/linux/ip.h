@@ -9,6 +9,6 @@ struct ipv4_header {
 	__u8 before_source[8];
 	__be32 source_be;
 	__be32 destination_be;
-} __attribute__((packed));
+};
 
 #endif

@@ -5,7 +5,7 @@
 
 struct ipv6_address {
 	__be32 words_be[4];
-} __attribute__((packed));
+};
 
 struct ipv6_header {
 	__u8 before_length[4];
@@ -13,6 +13,6 @@ struct ipv6_header {
 	__u8 before_source[2];
 	struct ipv6_address source;
 	struct ipv6_address destination;
-} __attribute__((packed));
+};
 
 #endif

@@ -110,11 +110,17 @@ struct overview {
 };
 
 struct hints {
-	__u32 last_address_word; /* of the filters: their size, a power of two, less one */
-	__u32 last_prefix_word;
 	struct overview ipv4;
 	struct overview ipv6;
 };
+
+/*
+ * Numbers that the daemon puts into the instructions when it loads a program for a generation, so that no packet has to
+ * read them: the sizes of the filters, powers of two, less one. To bcc they are descriptors of an unknown kind.
+ */
+enum fitted_number { LAST_ADDRESS_WORD, LAST_PREFIX_WORD };
+#define FITTED_NUMBER 15
+#define fitted(number) bpf_pseudo_fd(FITTED_NUMBER, number)
 
 /* The cell of a prefix that passes although a wider one is listed. */
 #define EXEMPT 0
@@ -395,16 +401,16 @@ static __always_inline struct question ask_prefix6(const struct prefix6 *prefix)
 	return ask(folded(&prefix->address) + folded(&prefix->mask));
 }
 
-static __always_inline __u64 *address_word(const struct hints *known, const struct question *question)
+static __always_inline __u64 *address_word(const struct question *question)
 {
-	__u32 index = question->word & known->last_address_word;
+	__u32 index = question->word & fitted(LAST_ADDRESS_WORD);
 
 	return address_filter.lookup(&index);
 }
 
-static __always_inline __u64 *prefix_word(const struct hints *known, const struct question *question)
+static __always_inline __u64 *prefix_word(const struct question *question)
 {
-	__u32 index = question->word & known->last_prefix_word;
+	__u32 index = question->word & fitted(LAST_PREFIX_WORD);
 
 	return prefix_filter.lookup(&index);
 }
@@ -483,7 +489,7 @@ static __always_inline struct hit in_cell(const __u32 *number)
  * Longest prefix first: the first one found decides. Its cell's number, or NULL. `lengths` are those of struct lengths6
  * for one word; an IPv4 address has only one.
  */
-static __always_inline __u32 *find_network4(const struct hints *known, __be32 source_be, __u64 lengths)
+static __always_inline __u32 *find_network4(__be32 source_be, __u64 lengths)
 {
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
 		struct prefix4 prefix = { .mask_be = to_be32(-(lengths & -lengths)) };
@@ -492,7 +498,7 @@ static __always_inline __u32 *find_network4(const struct hints *known, __be32 so
 		lengths &= lengths - 1;
 		prefix.address_be = source_be & prefix.mask_be;
 		question = ask_prefix4(&prefix);
-		if (yes(&question, prefix_word(known, &question))) {
+		if (yes(&question, prefix_word(&question))) {
 			__u32 *cell = networks4.lookup(&prefix);
 
 			if (cell)
@@ -502,8 +508,7 @@ static __always_inline __u32 *find_network4(const struct hints *known, __be32 so
 	return NULL;
 }
 
-static __always_inline __u32 *find_network6(const struct hints *known, const struct ipv6_address *source, int word,
-					     __u64 lengths)
+static __always_inline __u32 *find_network6(const struct ipv6_address *source, int word, __u64 lengths)
 {
 	struct prefix6 prefix = {};
 
@@ -520,7 +525,7 @@ static __always_inline __u32 *find_network6(const struct hints *known, const str
 		prefix.mask.words_be[word] = mask_be;
 		prefix.address.words_be[word] = source->words_be[word] & mask_be;
 		question = ask_prefix6(&prefix);
-		if (yes(&question, prefix_word(known, &question))) {
+		if (yes(&question, prefix_word(&question))) {
 			__u32 *cell = networks6.lookup(&prefix);
 
 			if (cell)
@@ -530,39 +535,47 @@ static __always_inline __u32 *find_network6(const struct hints *known, const str
 	return NULL;
 }
 
-static __always_inline struct hit find4(const struct hints *known, __be32 source_be)
+static __always_inline struct hit find4(__be32 source_be)
 {
 	struct question question = ask(source_be);
+	__u32 *narrow, zero = 0;
+	struct hints *known;
 	__u64 lengths;
-	__u32 *narrow;
 
-	if (yes(&question, address_word(known, &question))) {
+	if (yes(&question, address_word(&question))) {
 		struct address4 key = { .address_be = source_be };
 		struct history *history = addresses4.lookup(&key);
 
 		if (history)
 			return (struct hit){ .history = history };
 	}
+	known = hints.lookup(&zero);
+	if (!known)
+		return (struct hit){};
 	lengths = wide_lengths(&known->ipv4, from_be32(source_be));
 	narrow = lengths_near4(&known->ipv4, granule4(source_be));
 	if (narrow)
 		lengths |= *narrow;
-	return in_cell(find_network4(known, source_be, lengths));
+	return in_cell(find_network4(source_be, lengths));
 }
 
-static __always_inline struct hit find6(const struct hints *known, struct ipv6_address *source)
+static __always_inline struct hit find6(struct ipv6_address *source)
 {
+	__u32 top = from_be32(source->words_be[0]), zero = 0;
 	struct question question = ask_address6(source);
-	__u32 top = from_be32(source->words_be[0]);
 	struct lengths6 *near;
+	struct hints *known;
 	__u64 lengths;
 
-	if (yes(&question, address_word(known, &question))) {
+	if (yes(&question, address_word(&question))) {
 		struct history *history = addresses6.lookup(source);
 
 		if (history)
 			return (struct hit){ .history = history };
 	}
+	known = hints.lookup(&zero);
+	if (!known)
+		return (struct hit){};
 	lengths = wide_lengths(&known->ipv6, top);
 	near = lengths_near6(&known->ipv6, granule6(top & NARROW6));
 	if (near)
@@ -571,14 +584,14 @@ static __always_inline struct hit find6(const struct hints *known, struct ipv6_a
 	if (near) {
 #pragma unroll
 		for (int word = 3; word > 0; word--) {
-			__u32 *cell = find_network6(known, source, word, near->words[word]);
+			__u32 *cell = find_network6(source, word, near->words[word]);
 
 			if (cell)
 				return in_cell(cell);
 		}
 		lengths |= near->words[0];
 	}
-	return in_cell(find_network6(known, source, 0, lengths));
+	return in_cell(find_network6(source, 0, lengths));
 }
 
 /* ---- Counting ---- */
@@ -697,8 +710,7 @@ static __always_inline int drop(struct xdp_md *context, const struct hit *hit, c
 int xdrop_verdict(struct xdp_md *context)
 {
 	struct origin origin = {};
-	__u32 length_bytes = context->data_end - context->data, zero = 0;
-	struct hints *known = hints.lookup(&zero);
+	__u32 length_bytes = context->data_end - context->data;
 	struct hit hit = {};
 
 	read_origin(context, &origin);
@@ -709,15 +721,12 @@ int xdrop_verdict(struct xdp_md *context)
 		if (origin.type == TRUNCATED && length_bytes > linear_bytes)
 			fetch_origin(context, length_bytes, &origin);
 	}
-	if (!known)
-		return pass(length_bytes);
-
 	if (origin.type == TRUNCATED)
 		return malformed(length_bytes);
 	if (origin.type == ETHERTYPE_IPV4)
-		hit = find4(known, origin.source.words_be[0]);
+		hit = find4(origin.source.words_be[0]);
 	else if (origin.type == ETHERTYPE_IPV6)
-		hit = find6(known, &origin.source);
+		hit = find6(&origin.source);
 	if (hit.history)
 		return drop(context, &hit, &origin, length_bytes);
 	return pass(length_bytes);
@@ -754,18 +763,18 @@ static __always_inline __u64 lowest_bit(__u32 mask)
 	return marked & -marked;
 }
 
-static __always_inline void mark_address4(const struct hints *known, const struct address4 *address)
+static __always_inline void mark_address4(const struct address4 *address)
 {
 	struct question question = ask(address->address_be);
 
-	mark(address_word(known, &question), &question);
+	mark(address_word(&question), &question);
 }
 
-static __always_inline void mark_address6(const struct hints *known, const struct ipv6_address *address)
+static __always_inline void mark_address6(const struct ipv6_address *address)
 {
 	struct question question = ask_address6(address);
 
-	mark(address_word(known, &question), &question);
+	mark(address_word(&question), &question);
 }
 
 static __always_inline void mark_wide(struct overview *overview, __u32 top, __u32 mask)
@@ -790,7 +799,7 @@ static __always_inline void mark_network4(struct hints *known, const struct pref
 	__u32 mask = from_be32(place->mask_be), granule = granule4(place->address_be);
 	__u32 *narrow;
 
-	mark(prefix_word(known, &question), &question);
+	mark(prefix_word(&question), &question);
 	if (mask < NARROW4) {
 		mark_wide(&known->ipv4, from_be32(place->address_be), mask);
 		return;
@@ -815,7 +824,7 @@ static __always_inline void mark_network6(struct hints *known, const struct pref
 		prefix.address.words_be[word] = place->address.words_be[word] & place->mask.words_be[word];
 	}
 	question = ask_prefix6(&prefix);
-	mark(prefix_word(known, &question), &question);
+	mark(prefix_word(&question), &question);
 	if (mask < NARROW6) {
 		mark_wide(&known->ipv6, top, mask);
 		return;
@@ -848,7 +857,7 @@ int xdrop_mark(struct xdp_md *context)
 
 			if (!address)
 				break;
-			mark_address4(known, address);
+			mark_address4(address);
 		}
 	} else if (order->kind == MARK_ADDRESSES6) {
 		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
@@ -856,7 +865,7 @@ int xdrop_mark(struct xdp_md *context)
 
 			if (!address)
 				break;
-			mark_address6(known, address);
+			mark_address6(address);
 		}
 	} else if (order->kind == MARK_NETWORKS4) {
 		for (__u64 i = 0; i < NETWORKS_AT_MOST; i = opaque(i + 1)) {

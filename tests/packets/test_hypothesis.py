@@ -84,8 +84,7 @@ class Kernel(Verdicts):
     def start_with(self, wanted: Ruleset) -> None:
         """Put a list into maps that know nothing of the one before, so that an example can be told from its past."""
         self.hold(ruleset_of([]))
-        sizes = (self.generation.size_of("address_filter"), self.generation.size_of("prefix_filter"))
-        libbpf.update(self.generation.maps["hints"], shapes.number(0), shapes.hints(*sizes))
+        libbpf.update(self.generation.maps["hints"], shapes.number(0), bytes(shapes.HINTS_BYTES))
         self.hold(wanted)
 
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from xdropd.host import libc
-from xdropd.kernel.libbpf import map_references
+from xdropd.kernel.libbpf import PSEUDO_MAP_FD, references
 
 _PROGRAM = re.compile(r"^int (\w+)\(struct xdp_md \*\w+\)", re.MULTILINE)
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     except Exception as problem:  # noqa: BLE001  # bcc raises bare Exception; clang's own lines are on standard error already
         sys.exit(str(problem))
     programs = {name: module.dump_func(name.encode()) for name in _PROGRAM.findall(text)}
-    maps = sorted({number for body in programs.values() for _, number in map_references(body)})
+    maps = sorted({number for body in programs.values() for _, number in references(body, PSEUDO_MAP_FD)})
     body = json.dumps(
         {"programs": {name: base64.b64encode(body).decode() for name, body in programs.items()}, "maps": maps}
     ).encode()

@@ -20,6 +20,7 @@ import xdropd
 from xdropd.errors import CompileError
 from xdropd.kernel import libbpf
 from xdropd.kernel.libbpf import MapShape
+from xdropd.kernel.shapes import FITTED_NUMBERS
 
 PROGRAM = "xdrop.bpf.c"
 
@@ -29,28 +30,36 @@ _DESCRIPTORS_AT_MOST = 64
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """Programs as instructions with the places where they refer to maps, and the shapes of those maps.
+    """Programs as instructions with the places where something is to be put in, and the shapes of their maps.
 
-    `references[program]` lists (offset of a 4-byte immediate, map name).
+    `references[program]` lists (offset of an instruction, name of the map that it refers to); `numbers[program]` the
+    same for fitted numbers.
     """
 
     programs: dict[str, bytes]
     references: dict[str, list[tuple[int, str]]]
+    numbers: dict[str, list[tuple[int, str]]]
     maps: dict[str, MapShape]
 
     def to_json(self) -> bytes:
         """A form to keep on disk."""
         programs = {name: base64.b64encode(body).decode() for name, body in self.programs.items()}
         maps = [dataclasses.astuple(shape) for shape in self.maps.values()]
-        return json.dumps({"programs": programs, "references": self.references, "maps": maps}).encode()
+        kept = {"programs": programs, "references": self.references, "numbers": self.numbers, "maps": maps}
+        return json.dumps(kept).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Blueprint":
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError where it is something else."""
         kept = json.loads(data)
+
+        def places(key: str) -> dict[str, list[tuple[int, str]]]:
+            return {name: list(map(tuple, found)) for name, found in kept[key].items()}
+
         return cls(
             {name: base64.b64decode(body) for name, body in kept["programs"].items()},
-            {name: list(map(tuple, found)) for name, found in kept["references"].items()},
+            places("references"),
+            places("numbers"),
             {shape[0]: MapShape(*shape) for shape in kept["maps"]},
         )
 
@@ -133,10 +142,14 @@ class Compilation:
         }
         programs = {name: base64.b64decode(text) for name, text in answer["programs"].items()}
         references = {
-            name: [(at, shapes[number].name) for at, number in libbpf.map_references(body)]
+            name: [(at, shapes[number].name) for at, number in libbpf.references(body, libbpf.PSEUDO_MAP_FD)]
             for name, body in programs.items()
         }
-        return Blueprint(programs, references, {shape.name: shape for shape in shapes.values()})
+        numbers = {
+            name: [(at, FITTED_NUMBERS[number]) for at, number in libbpf.references(body, libbpf.PSEUDO_FITTED_NUMBER)]
+            for name, body in programs.items()
+        }
+        return Blueprint(programs, references, numbers, {shape.name: shape for shape in shapes.values()})
 
     def _what_was_said(self) -> str:
         code = self._child.wait()

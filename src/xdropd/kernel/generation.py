@@ -142,12 +142,27 @@ def make_room(addresses: int) -> int:
     return libbpf.create_map(MapShape(_ADDRESSES[4], *MAP_KINDS[_ADDRESSES[4]], roomy(addresses), 0))
 
 
-def load(blueprint: Blueprint, program: str, maps: Mapping[str, int]) -> int:
-    """Load a program of a blueprint against maps by name, fit for jumbo frames. The caller closes the descriptor."""
+def load(
+    blueprint: Blueprint,
+    program: str,
+    maps: Mapping[str, int],
+    numbers: Mapping[str, int] = MappingProxyType({}),
+) -> int:
+    """Load a program of a blueprint against maps by name and with fitted numbers by name, fit for jumbo frames.
+
+    The caller closes the descriptor.
+    """
     body = bytearray(blueprint.programs[program])
     for at, name in blueprint.references[program]:
-        body[at : at + 4] = maps[name].to_bytes(4, sys.byteorder)
+        libbpf.set_reference(body, at, maps[name])
+    for at, name in blueprint.numbers[program]:
+        libbpf.set_constant(body, at, numbers[name])
     return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS)
+
+
+def _numbers(address_words: int, prefix_words: int) -> dict[str, int]:
+    """The fitted numbers of filters that have so many words, powers of two."""
+    return {"last_address_word": address_words - 1, "last_prefix_word": prefix_words - 1}
 
 
 def create(blueprint: Blueprint, name: str, max_entries: int | None = None) -> int:
@@ -199,11 +214,10 @@ class Generation:
         try:
             for name in blueprint.maps.keys() - INTERFACE_MAPS - SHARED_MAPS - ready_made.keys():
                 maps[name] = insist(create, blueprint, name, getattr(sizes, name, None))
-            hints = shapes.hints(sizes.address_filter, sizes.prefix_filter)
-            insist(libbpf.update, maps["hints"], shapes.number(0), hints)
             everything = {**maps, **shared}
+            numbers = _numbers(sizes.address_filter, sizes.prefix_filter)
             for name in sorted(ORDER_PROGRAMS):
-                programs[name] = insist(load, blueprint, name, everything)
+                programs[name] = insist(load, blueprint, name, everything, numbers)
         except KernelError:
             for descriptor in (*maps.values(), *programs.values()):
                 os.close(descriptor)
@@ -222,8 +236,8 @@ class Generation:
         if name not in self.programs:
             assert self._blueprint, "an adopted generation has the programs it was found with"
             maps = {**self.maps, **shared, **interface_maps}
-            blueprint = self._blueprint
-            self.programs[name] = insist(load, blueprint, VERDICT_PROGRAM, maps)
+            numbers = _numbers(self._sizes["address_filter"], self._sizes["prefix_filter"])
+            self.programs[name] = insist(load, self._blueprint, VERDICT_PROGRAM, maps, numbers)
         return self.programs[name]
 
     def forget_interface(self, interface: str) -> None:

@@ -48,6 +48,7 @@ XDP_FLAGS_DRV_MODE = 1 << 2
 INSN_BYTES = 8
 LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
+PSEUDO_FITTED_NUMBER = 15  # FITTED_NUMBER in xdrop.bpf.c: ours, and gone before the kernel sees it
 
 _KEYS_A_BATCH = 4096
 _VERIFIER_LOG_BYTES = 1 << 22  # kernels before 6.4 keep the beginning of a log that does not fit; the end tells
@@ -461,12 +462,22 @@ def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch
     return TestRun(options.retval, options.duration)
 
 
-def map_references(instructions: bytes) -> list[tuple[int, int]]:
-    """Where a program refers to maps: (offset of the 4-byte immediate, descriptor number in it)."""
+def references(instructions: bytes, pseudo: int) -> list[tuple[int, int]]:
+    """Where a program loads an immediate of a kind: (offset of the instruction, the number that stands in it)."""
     found = []
     for at in range(0, len(instructions), INSN_BYTES):
         source_register = instructions[at + 1] >> 4 if sys.byteorder == "little" else instructions[at + 1] & 15
-        if instructions[at] == LD_IMM64 and source_register == PSEUDO_MAP_FD:
-            number = int.from_bytes(instructions[at + 4 : at + 8], sys.byteorder)
-            found.append((at + 4, number))
+        if instructions[at] == LD_IMM64 and source_register == pseudo:
+            found.append((at, int.from_bytes(instructions[at + 4 : at + 8], sys.byteorder)))
     return found
+
+
+def set_reference(instructions: bytearray, at: int, number: int) -> None:
+    """Let an instruction of `references` load another number of the same kind."""
+    instructions[at + 4 : at + 8] = number.to_bytes(4, sys.byteorder)
+
+
+def set_constant(instructions: bytearray, at: int, number: int) -> None:
+    """Let an instruction of `references` load a plain number."""
+    set_reference(instructions, at, number)
+    instructions[at + 1] &= 0x0F if sys.byteorder == "little" else 0xF0

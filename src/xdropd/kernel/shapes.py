@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+FITTED_NUMBERS = ("last_address_word", "last_prefix_word")  # enum fitted_number
 VERDICTS = ("passed", "dropped", "malformed")  # enum verdict
 
 MARK_ADDRESSES = {4: 0, 6: 1}
@@ -32,7 +33,7 @@ _SETTINGS = struct.Struct("=QII")
 _SAMPLE = struct.Struct("=16sIIII")
 _CARRY = struct.Struct("=16sQQQ")
 _ORDER = struct.Struct("=IIII")
-HINTS_BYTES = 8 + 2 * (8 + (1 << 12) // 8 + (1 << 16) // 8)  # two words, two of struct overview
+HINTS_BYTES = 2 * (8 + (1 << 12) // 8 + (1 << 16) // 8)  # two of struct overview
 
 HISTORY_BYTES = _HISTORY.size
 CELL_BYTES = _CELL.size
@@ -124,11 +125,6 @@ def read_prefixes(version: int, data: bytes) -> Iterator[tuple[int, int]]:
     width = ADDRESS_BYTES[version]
     for first, mask in struct.iter_unpack(f"={width}s{width}s", data):
         yield int.from_bytes(first, "big"), int.from_bytes(mask, "big").bit_count()
-
-
-def hints(address_words: int, prefix_words: int) -> bytes:
-    """struct hints of an empty list; how many words the filters have, powers of two."""
-    return struct.pack("=II", address_words - 1, prefix_words - 1).ljust(HINTS_BYTES, b"\0")
 
 
 def settings(log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bytes:

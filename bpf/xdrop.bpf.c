@@ -65,13 +65,12 @@ struct cell {
 };
 
 /*
- * An IPv4 address as a key. In eight bytes, which the kernel's hash compares at once where it would take four one by one
- * (memcmp in lib/string.c), and which fill the place of a key in it anyway.
+ * Keys of IPv4: numbers of 64 bits, of an address its own, of a prefix its first address and below it the netmask. The
+ * kernel's hash compares eight bytes at once, and fewer one by one (memcmp in lib/string.c). They are also written at
+ * once: a read of bytes that were written in parts waits until the CPU has put away all that was written before.
  */
-struct address4 {
-	__u32 zero;
-	__be32 address_be;
-};
+#define ADDRESS_KEY(address) to_be64((__u64)(address))
+#define PREFIX_KEY(address, mask) to_be64((__u64)(address) << 32 | (__u32)(mask))
 
 /* A prefix: its first address, and its netmask. */
 struct prefix4 {
@@ -169,11 +168,11 @@ BPF_QUEUE(samples, struct sample, 64);
 /* ---- Maps of one generation ---- */
 
 /* Listed addresses: the exact answer. Entries are added and removed in place. */
-BPF_HASH(addresses4, struct address4, struct history, FITTED);
+BPF_HASH(addresses4, __be64, struct history, FITTED);
 BPF_HASH(addresses6, struct ipv6_address, struct history, FITTED);
 
 /* Prefixes of networks and ranges, and exempt prefixes: the number of a cell. Added and removed in place. */
-BPF_HASH(networks4, struct prefix4, __u32, FITTED);
+BPF_HASH(networks4, __be64, __u32, FITTED);
 BPF_HASH(networks6, struct prefix6, __u32, FITTED);
 
 /* Networks and ranges, by number; 0 is EXEMPT and stays unused. Written before a prefix points to it. */
@@ -391,11 +390,6 @@ static __always_inline struct question ask_address6(const struct ipv6_address *a
 	return ask(folded(address));
 }
 
-static __always_inline struct question ask_prefix4(const struct prefix4 *prefix)
-{
-	return ask((__u64)prefix->address_be << 32 | prefix->mask_be);
-}
-
 static __always_inline struct question ask_prefix6(const struct prefix6 *prefix)
 {
 	return ask(folded(&prefix->address) + folded(&prefix->mask));
@@ -434,9 +428,9 @@ static __always_inline __u64 wide_lengths(const struct overview *overview, __u32
 	return overview->slash12s[slash12 >> 6] >> (slash12 & 63) & 1 ? overview->wide_lengths : 0;
 }
 
-static __always_inline __u32 granule4(__be32 address_be)
+static __always_inline __u32 granule4(__u32 address)
 {
-	return from_be32(address_be) >> 16;
+	return address >> 16;
 }
 
 /* The granule of a /32, or of a /20 if only the bits of NARROW6 are left of it. */
@@ -489,17 +483,16 @@ static __always_inline struct hit in_cell(const __u32 *number)
  * Longest prefix first: the first one found decides. Its cell's number, or NULL. `lengths` are those of struct lengths6
  * for one word; an IPv4 address has only one.
  */
-static __always_inline __u32 *find_network4(__be32 source_be, __u64 lengths)
+static __always_inline __u32 *find_network4(__u32 source, __u64 lengths)
 {
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
-		struct prefix4 prefix = { .mask_be = to_be32(-(lengths & -lengths)) };
-		struct question question;
+		__u32 mask = -(lengths & -lengths);
+		__be64 key_be = PREFIX_KEY(source & mask, mask);
+		struct question question = ask(key_be);
 
 		lengths &= lengths - 1;
-		prefix.address_be = source_be & prefix.mask_be;
-		question = ask_prefix4(&prefix);
 		if (yes(&question, prefix_word(&question))) {
-			__u32 *cell = networks4.lookup(&prefix);
+			__u32 *cell = networks4.lookup(&key_be);
 
 			if (cell)
 				return cell;
@@ -535,16 +528,16 @@ static __always_inline __u32 *find_network6(const struct ipv6_address *source, i
 	return NULL;
 }
 
-static __always_inline struct hit find4(__be32 source_be)
+static __always_inline struct hit find4(__u32 source)
 {
-	struct question question = ask(source_be);
+	struct question question = ask(source);
+	__be64 key_be = ADDRESS_KEY(source);
 	__u32 *narrow, zero = 0;
 	struct hints *known;
 	__u64 lengths;
 
 	if (yes(&question, address_word(&question))) {
-		struct address4 key = { .address_be = source_be };
-		struct history *history = addresses4.lookup(&key);
+		struct history *history = addresses4.lookup(&key_be);
 
 		if (history)
 			return (struct hit){ .history = history };
@@ -552,11 +545,11 @@ static __always_inline struct hit find4(__be32 source_be)
 	known = hints.lookup(&zero);
 	if (!known)
 		return (struct hit){};
-	lengths = wide_lengths(&known->ipv4, from_be32(source_be));
-	narrow = lengths_near4(&known->ipv4, granule4(source_be));
+	lengths = wide_lengths(&known->ipv4, source);
+	narrow = lengths_near4(&known->ipv4, granule4(source));
 	if (narrow)
 		lengths |= *narrow;
-	return in_cell(find_network4(source_be, lengths));
+	return in_cell(find_network4(source, lengths));
 }
 
 static __always_inline struct hit find6(struct ipv6_address *source)
@@ -724,7 +717,7 @@ int xdrop_verdict(struct xdp_md *context)
 	if (origin.type == TRUNCATED)
 		return malformed(length_bytes);
 	if (origin.type == ETHERTYPE_IPV4)
-		hit = find4(origin.source.words_be[0]);
+		hit = find4(from_be32(origin.source.words_be[0]));
 	else if (origin.type == ETHERTYPE_IPV6)
 		hit = find6(&origin.source);
 	if (hit.history)
@@ -763,9 +756,9 @@ static __always_inline __u64 lowest_bit(__u32 mask)
 	return marked & -marked;
 }
 
-static __always_inline void mark_address4(const struct address4 *address)
+static __always_inline void mark_address4(const __be64 *key_be)
 {
-	struct question question = ask(address->address_be);
+	struct question question = ask(from_be64(*key_be));
 
 	mark(address_word(&question), &question);
 }
@@ -794,14 +787,13 @@ static __always_inline void mark_granule(struct overview *overview, __u32 granul
 
 static __always_inline void mark_network4(struct hints *known, const struct prefix4 *place)
 {
-	struct prefix4 prefix = { .address_be = place->address_be & place->mask_be, .mask_be = place->mask_be };
-	struct question question = ask_prefix4(&prefix);
-	__u32 mask = from_be32(place->mask_be), granule = granule4(place->address_be);
+	__u32 mask = from_be32(place->mask_be), address = from_be32(place->address_be), granule = granule4(address);
+	struct question question = ask(PREFIX_KEY(address & mask, mask));
 	__u32 *narrow;
 
 	mark(prefix_word(&question), &question);
 	if (mask < NARROW4) {
-		mark_wide(&known->ipv4, from_be32(place->address_be), mask);
+		mark_wide(&known->ipv4, address, mask);
 		return;
 	}
 	mark_granule(&known->ipv4, granule);
@@ -853,11 +845,11 @@ int xdrop_mark(struct xdp_md *context)
 		return XDP_ABORTED;
 	if (order->kind == MARK_ADDRESSES4) {
 		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
-			struct address4 *address = take(&cursor, sizeof(*address));
+			__be64 *key_be = take(&cursor, sizeof(*key_be));
 
-			if (!address)
+			if (!key_be)
 				break;
-			mark_address4(address);
+			mark_address4(key_be);
 		}
 	} else if (order->kind == MARK_ADDRESSES6) {
 		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
@@ -920,16 +912,14 @@ int xdrop_carry(struct xdp_md *context)
 	for (__u64 i = 0; i < CARRIES_AT_MOST; i = opaque(i + 1)) {
 		struct carry *carry = take(&cursor, sizeof(*carry));
 		struct ipv6_address key;
-		struct address4 key4;
 		__u32 number;
 
 		if (!carry)
 			break;
 		__builtin_memcpy(&key, carry->key, sizeof(key));
-		key4 = (struct address4){ .address_be = key.words_be[1] };
 		number = key.words_be[0];
 		if (kind == CARRY_ADDRESSES4) {
-			add_to(addresses4.lookup(&key4), carry);
+			add_to(addresses4.lookup(&key.halves_be[0]), carry);
 		} else if (kind == CARRY_ADDRESSES6) {
 			add_to(addresses6.lookup(&key), carry);
 		} else if (kind == CARRY_CELLS) {

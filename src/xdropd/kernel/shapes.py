@@ -22,7 +22,7 @@ CARRIES_AT_MOST = 80
 ORDER_DONE = 2  # XDP_PASS
 
 ADDRESS_BYTES = {4: 4, 6: 16}
-KEY_BYTES = {4: 8, 6: 16}  # struct address4, struct ipv6_address: zeros, and the address in network byte order
+KEY_BYTES = {4: 8, 6: 16}  # a number in network byte order
 PREFIX_BYTES = {4: 8, 6: 32}
 NUMBER_BYTES = 4
 

@@ -4,7 +4,10 @@
 #include <linux/types.h>
 
 struct ipv6_address {
-	__be32 words_be[4];
+	union {
+		__be32 words_be[4];
+		__be64 halves_be[2]; /* as which it is copied */
+	};
 };
 
 struct ipv6_header {

@@ -78,12 +78,8 @@ def insist(step: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _
 
 
 def roomy(count: int) -> int:
-    """How many entries a map for `count` gets: a quarter more, or less where the next power of two is as good.
-
-    The kernel makes a power of two of buckets anyway.
-    """
-    power = 1 << max(count, 1023).bit_length()
-    return min(power, max(1024, count + count // 4)) if power >= count + count // 50 else count + count // 4
+    """How many entries a map for `count` gets: a quarter more. The kernel rounds its buckets up to a power of two."""
+    return max(1024, count + count // 4)
 
 
 def _words(keys: int, keys_a_word: int) -> int:

@@ -94,8 +94,7 @@ def _batch(report: Report, listed: Sequence[int], others: Iterator[int], effort:
             batch.write_text("".join(f"{format_address(4, next(others))}\n" for _ in range(_BATCH)), encoding="utf-8")
             taken.append(processes.seconds([*_xdropctl(daemon), "block", "-"], net.host, batch))
         what = f"{_BATCH:,} addresses on standard input, whole process"
-        note = "The most is the batch that outgrew the maps, so that the whole list moved into larger ones."
-        report.add(Figure(_GROUP, what, len(listed), "s", {XDROPD: Spread.of(taken)}, (Demand(1),), note))
+        report.add(Figure(_GROUP, what, len(listed), "s", {XDROPD: Spread.of(taken)}, (Demand(1),)))
 
 
 def _running(stack: ExitStack, namespace: str, folder: Path, listed: Sequence[int]) -> Daemon:

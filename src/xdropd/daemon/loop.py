@@ -59,11 +59,19 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """How the last reload went."""
+    """How a reload went."""
 
     at_s: float
     is_ok: bool
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(slots=True)
+class ReloadRequest:
+    """A reload that somebody wants. `accept` is the path of a list file to be taken as it is; `result` comes last."""
+
+    accept: str | None = None
+    result: ReloadResult | None = None
 
 
 @dataclass(slots=True)
@@ -106,9 +114,9 @@ class Daemon:
         self._watcher = Watcher(self._wake)
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
         self._job: Iterator[None] | None = None
-        self._wanted_reloads: list[str | None] = []
+        self._wanted_reloads: list[ReloadRequest] = []
+        self._reloading: ReloadRequest | None = None
         self._wants_reconciliation = False
-        self._reloads_asked = self.reloads_done = 0
         self._stop = False
         self._retry_at = self._alive_at = self._follow_host_at = 0.0
         self._host_changed = False
@@ -144,16 +152,15 @@ class Daemon:
                 raise
             self.distrust_kernel(refusal)
 
-    def ask_for_reload(self, accept: str | None = None) -> int:
+    def ask_for_reload(self, accept: str | None = None) -> ReloadRequest:
         """Have a reload done for somebody who asks for one, who may have a doubt: reconcile as well, behind it."""
         self._wants_reconciliation = True
         return self.request_reload(accept)
 
-    def request_reload(self, accept: str | None = None) -> int:
-        """Have a reload done; `reloads_done` is at least the number returned once it is."""
-        self._wanted_reloads.append(accept)
-        self._reloads_asked += 1
-        return self._reloads_asked
+    def request_reload(self, accept: str | None = None) -> ReloadRequest:
+        """Have a reload done; what is returned has its result once it is, and never that of another."""
+        self._wanted_reloads.append(ReloadRequest(accept))
+        return self._wanted_reloads[-1]
 
     @property
     def ruleset(self) -> Ruleset | None:
@@ -182,30 +189,35 @@ class Daemon:
         """Take the job at hand a step further, or begin the next one."""
         if self._job is None:
             if self._wanted_reloads:
-                self._job = self._reload(self._wanted_reloads.pop(0))
+                self._reloading = self._wanted_reloads.pop(0)
+                self._job = self._reload(self._reloading)
             elif self._wants_reconciliation:
                 self._wants_reconciliation = False
                 self._job = self._reconcile()
             else:
                 return
-        reloads = self.reloads_done
         try:
             next(self._job)
         except StopIteration:
-            self._job = None
+            self._job = self._reloading = None
         except (KernelError, MemoryError, CompileError) as problem:
             if isinstance(problem, CompileError) and not self.is_ready:
                 raise
             self._job = None
             self.tally.reloads_failed += 1
-            if self.is_ready and reloads == self.reloads_done < self._reloads_asked - len(self._wanted_reloads):
-                self.reloads_done += 1  # whoever waits for this reload is told that it failed
-            raise _refusal(problem) from problem
+            refusal = _refusal(problem)
+            if self._reloading is not None:
+                self._reloading.result = self._failed(refusal)
+                self._reloading = None
+            raise refusal from problem
+
+    def _failed(self, refusal: KernelError) -> ReloadResult:
+        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
 
     def distrust_kernel(self, refusal: KernelError) -> None:
         """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
         self.telling.trouble("kernel", f"the kernel refuses a change, it will be tried again: {refusal}", "kernel")
-        self.last_reload = ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
+        self.last_reload = self._failed(refusal)
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self._retry_seconds
         self.progress = ""
@@ -410,7 +422,7 @@ class Daemon:
 
     # ---- reloading ----
 
-    def _reload(self, accept: str | None) -> Iterator[None]:
+    def _reload(self, request: ReloadRequest) -> Iterator[None]:
         begun = time.monotonic()
         now_s = time.time()
         self._systemd.reloading()
@@ -418,7 +430,7 @@ class Daemon:
         refusals = self._reload_settings()
         reading = None
         try:
-            reading = self.catalogue.read(accept)
+            reading = self.catalogue.read(request.accept)
             self.telling.trouble("blocklist")
         except RefusedFile as refusal:
             refusals += self._tell_refusal(refusal)
@@ -434,7 +446,7 @@ class Daemon:
         self._sync_interfaces()
         self.tally.last_reload_s = time.monotonic() - begun
         self._conclude(refusals)
-        self.reloads_done += 1
+        request.result = self.last_reload
         self._systemd.ready(self.status_line())
 
     def _reload_settings(self) -> list[Problem]:

@@ -329,17 +329,18 @@ class Requests:
         if accept is not None and not Path(accept).is_absolute():
             raise BadRequest('"accept" is an absolute path')
         yield from self._until(lambda: self._daemon.is_ready)
-        target = self._daemon.ask_for_reload(accept)
-        yield from self._until(lambda: self._daemon.reloads_done >= target)
-        last = self._daemon.last_reload
+        asked = self._daemon.ask_for_reload(accept)
+        yield from self._until(lambda: asked.result is not None)
+        assert asked.result is not None
+        result = asked.result
         catalogue = self._daemon.catalogue
         lists = {str(path) for path in catalogue.followed()[0]} - {catalogue.absolute}
-        if last.is_ok and accept is not None and accept not in lists:
+        if result.is_ok and accept is not None and accept not in lists:
             raise Refused(f"{accept} is not a list file that {catalogue.absolute} includes")
         yield {
             "result": {
-                "ok": last.is_ok,
-                "problems": [problem.as_json() for problem in last.problems],
+                "ok": result.is_ok,
+                "problems": [problem.as_json() for problem in result.problems],
                 "troubles": self._daemon.telling.all_troubles(),
                 "status": self._daemon.status_line(),
             }

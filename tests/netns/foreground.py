@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -29,6 +29,7 @@ class Daemon:
     """A daemon on `net.host`, filtering `eth0`, with its files in `folder`. Use as a context; `log` tells what it said.
 
     Entering returns when the daemon is ready, leaving sends SIGTERM and requires exit status 0, unless it was stopped.
+    `environment` adds variables, an empty one is taken out; `within` is a command that the daemon's is given to.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Daemon:
         blocklist: str = "block: []\n",
         *arguments: str,
         environment: Mapping[str, str] = MappingProxyType({}),
+        within: Sequence[str] = (),
     ) -> None:
         self.blocklist = folder / "etc" / "blocklist.yaml"
         self.settings = folder / "etc" / "xdropd.yaml"
@@ -47,7 +49,8 @@ class Daemon:
         self._net = net
         self._environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder)}
         self._environment.pop("NOTIFY_SOCKET", None)
-        self._environment.update(environment)
+        self._environment = {name: value for name, value in {**self._environment, **environment}.items() if value}
+        self._within = within
         self._arguments = arguments or ("--interface", net.device)
         self.blocklist.parent.mkdir(exist_ok=True)
         self.blocklist.write_text(blocklist)
@@ -72,7 +75,7 @@ class Daemon:
         with self._log.open("ab") as log:
             self._log_begins = log.tell()
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self._net.host, sys.executable, *command],
+                ["ip", "netns", "exec", self._net.host, *self._within, sys.executable, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

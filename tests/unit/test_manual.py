@@ -111,7 +111,7 @@ def test_every_option_of_xdropd() -> None:
     there = set(re.findall(r"--[a-z]+", help_text))
     assert set(re.findall(r"--[a-z]+", section("xdropd.8", "SYNOPSIS"))) == there - {"--help"}
     assert there <= tags(section("xdropd.8", "DESCRIPTION")) | {"--help"}
-    for default in (xdropd.SETTINGS, xdropd.BLOCKLIST, f"{xdropd.RUNTIME}/control.sock", f"{xdropd.STATE}/"):
+    for default in (xdropd.SETTINGS, xdropd.BLOCKLIST, f"{xdropd.RUNTIME}/control.sock", "STATE_DIRECTORY"):
         assert default in page("xdropd.8")
 
 

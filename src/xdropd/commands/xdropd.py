@@ -13,7 +13,6 @@ from xdropd.errors import Problem, RefusedFile, XdropdError
 SETTINGS = "/etc/xdrop/xdropd.yaml"
 BLOCKLIST = "/etc/xdrop/blocklist.yaml"
 RUNTIME = "/run/xdropd"
-STATE = "/var/lib/xdropd"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +23,11 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--settings", metavar="FILE", default=SETTINGS, help="settings file (default: %(default)s)")
     line.add_argument("--blocklist", metavar="FILE", default=BLOCKLIST, help="blocklist (default: %(default)s)")
     line.add_argument("--socket", metavar="PATH", help=f"control socket (default: {RUNTIME}/control.sock)")
+    line.add_argument(
+        "--state",
+        metavar="FOLDER",
+        help="folder for what outlives a restart (default: $STATE_DIRECTORY, and none where that is not set)",
+    )
     line.add_argument(
         "--interface",
         metavar="NAME",
@@ -78,6 +82,15 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
     return problems, warnings
 
 
+def _state_folder(chosen: str | None) -> Path | None:
+    """The state folder that the command line or the unit names: never the service's own by default.
+
+    For whoever tries something out beside the service would overwrite what that one starts from.
+    """
+    named = chosen or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(named) if named else None
+
+
 def serve(chosen: argparse.Namespace) -> int:
     """Be the daemon until told to stop."""
     from xdropd.daemon.loop import Daemon, Places
@@ -94,7 +107,7 @@ def serve(chosen: argparse.Namespace) -> int:
         chosen.settings,
         chosen.blocklist,
         socket,
-        Path(os.environ.get("STATE_DIRECTORY", STATE)),
+        _state_folder(chosen.state),
         tuple(chosen.interface) if chosen.interface else None,
     )
     systemd = Systemd()

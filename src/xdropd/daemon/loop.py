@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdropd.daemon.attaching import Attaching
+from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
@@ -24,7 +25,7 @@ from xdropd.daemon.samples import SampleLog
 from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.daemon.telling import Fields, Telling
 from xdropd.daemon.wanted import Wanted, count
-from xdropd.errors import CompileError, KernelError, NotAttachable, Problem, RefusedFile
+from xdropd.errors import AlreadyRunning, CompileError, KernelError, NotAttachable, Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
@@ -121,6 +122,7 @@ class Daemon:
         self._retry_at = self._alive_at = self._follow_host_at = 0.0
         self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
+        self._keeping = Backoff()
         self._reconcile_at = self._settle_at = float("inf")
         self._clock_s = time.time()
 
@@ -240,6 +242,8 @@ class Daemon:
         if now >= self._settle_at:
             self._settle_at = float("inf")
             self._settle()
+        if "state" in self.telling.troubles and self._keeping.is_due(now):
+            self._keep_good_versions()
         if now >= self._retry_at and self.telling.troubles.keys() & {"kernel", "interfaces"}:
             self._retry_at = now + self._retry_seconds
             if "kernel" in self.telling.troubles:
@@ -299,6 +303,7 @@ class Daemon:
     # ---- starting ----
 
     def _start(self) -> Iterator[None]:
+        self._hold_state_folder()
         adopted = self.filter.adopt(self._systemd.inherited())
         if adopted:
             self.filter.agree()
@@ -346,6 +351,18 @@ class Daemon:
         if refusal is not None:
             self.distrust_kernel(refusal)
         self._log.notice("ready", self.status_line())
+
+    def _hold_state_folder(self) -> None:
+        if self._state is None:
+            return
+        try:
+            self._state.hold()
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"another xdropd keeps its state in {self._state.path}", "stop it, or choose another --state"
+            ) from None
+        except OSError:
+            pass  # told once something is to be kept there
 
     def _begin(self, reading: Reading) -> Generator[None, None, Change]:
         now_s = time.time()
@@ -546,12 +563,7 @@ class Daemon:
 
     def _settle(self) -> None:
         """What can wait until packets are dropped: keep the good versions, sort, name what the guard narrowed."""
-        try:
-            self.catalogue.save()
-            self._settings_file.save()
-            self.telling.trouble("state")
-        except OSError as problem:
-            self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
+        self._keep_good_versions()
         if self.ruleset:
             for source in self.ruleset.sources:
                 for members in source.members.values():
@@ -562,6 +574,18 @@ class Daemon:
         if self._watcher.problem:
             self.telling.once("watch", WARNING, "watch", self._watcher.problem)
         libc.give_back_memory()
+
+    def _keep_good_versions(self) -> None:
+        """In the state folder. Without space there it is tried again until there is some, whatever else happens."""
+        try:
+            self.catalogue.save()
+            self._settings_file.save()
+        except OSError as problem:
+            self._keeping.failed(time.monotonic())
+            self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
+        else:
+            self._keeping.succeeded()
+            self.telling.trouble("state")
 
     def _reconcile(self) -> Iterator[None]:
         """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""

@@ -1,13 +1,19 @@
 """The state folder: what must outlive a restart. Files of bytes by name, replaced atomically.
 
 A write is on disk when it returns: written beside, synced, renamed over, the folder synced (rename(2), fsync(2)).
+The folder is locked (flock(2)) while a daemon lives, for a second one would overwrite what the first one relies on.
 Knows nothing of what is in the files.
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 from pathlib import Path
+
+# flock(2) of a folder, by file systems that have no locks, or want a file that is open for writing, as NFS does.
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class StateFolder:
@@ -15,6 +21,29 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: int | None = None
+
+    def hold(self) -> None:
+        """Make the folder if need be and lock it until this process ends, whoever inherits its descriptors.
+
+        Called again, it sees that the lock is still that of the folder at this path. The lock is the folder's own, so
+        that it takes no space and no file that may belong to somebody else. BlockingIOError: another process has it.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._lock is not None:
+            if os.path.samestat(os.fstat(self._lock), self.path.stat()):
+                return
+            os.close(self._lock)
+            self._lock = None
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                problem.filename = str(self.path)
+                raise
+        self._lock = descriptor
 
     def load(self, name: str) -> bytes | None:
         """The content of a file, None if it was never saved."""
@@ -25,6 +54,7 @@ class StateFolder:
 
     def save(self, name: str, data: bytes) -> None:
         """Replace a file, or leave the old one as it was."""
+        self.hold()
         target = self.path / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")

@@ -89,9 +89,12 @@ def _error_in(reply: dict[str, Any]) -> Exception:
 
 
 def _converse(path: str, request: Mapping[str, object], wait_s: float) -> Generator[bytes, None, None]:
-    """The lines of an answer; at least one. A daemon that hangs up without a word is about to restart."""
+    """The lines of an answer; at least one. A daemon that hangs up without a word is about to restart.
+
+    It is waited for from the moment when it was found to be away: it may have been there, and busy, for long before.
+    """
     line = f'{{"version":{_VERSION},{_json(request)[1:]}\n'.encode()
-    begun = time.monotonic()
+    away_since: float | None = None
     progress = _Progress()
     while True:
         peer, reason = _connected(path)
@@ -106,7 +109,8 @@ def _converse(path: str, request: Mapping[str, object], wait_s: float) -> Genera
                     return
             finally:
                 peer.close()
-        waited = time.monotonic() - begun
+        away_since = away_since or time.monotonic()
+        waited = time.monotonic() - away_since
         if waited >= wait_s:
             progress.clear()
             raise _not_there(path, reason)

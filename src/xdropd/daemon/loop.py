@@ -177,10 +177,9 @@ class Daemon:
     def _turn(self, server: ControlServer) -> None:
         if self._job or self._wanted_reloads or self._wants_reconciliation:
             patience_s = 0.0
-        elif server.wants_a_turn():
-            patience_s = 0.01
         else:
-            patience_s = max(0.0, min(_TICK_SECONDS, self._watcher.next_look_s(), self.wanted.next_end_s - time.time()))
+            due_s = min(self._watcher.next_look_s(), self.wanted.next_end_s - time.time(), server.idle_s())
+            patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         for key, _ in self._selector.select(patience_s):
             key.data()
         self._work()

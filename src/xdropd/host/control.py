@@ -3,8 +3,9 @@
 A request is one line, {"version": 1, "verb": ..., ...}. The answer is lines: {"row": ...} and {"progress": ...} any
 number of times, then {"result": ...} or {"error": sentence, "kind": word, "problems": [...]} as the last. Described for
 users in docs/protocol.md.
-Nothing that arrives here can hold up or end the loop: sizes, times and the number of connections are bounded, and an
-answer is made only as fast as it is read. The meaning of verbs is the handler's.
+Nothing that arrives here can hold up or end the loop: sizes, times and the number of connections are bounded, an answer
+is made only as fast as it is read, and a turn of all answers together takes no longer than one long step. The meaning
+of verbs is the handler's.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import select
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,25 @@ _SILENCE_SECONDS = 10.0  # without a whole request
 _PATIENCE_SECONDS = 600.0  # with a reader: somebody looks at a list in a pager
 _ACCEPTED_A_TURN = 64
 _CHUNK_BYTES = 1 << 16
-_LINES_A_TURN = 256
+_LINES_A_STEP = 256
+_STEP_SECONDS = 0.01
+_TURN_SECONDS = 0.03  # all answers together; somebody who asks anew is next in line
+_WAIT_SECONDS = 0.01  # between looks whether what an answer waits for has come
+_LARGE_BYTES = 1 << 14  # requests over this are taken one at a time: parsed, they are many times as large
+_RECEIVED_BYTES_AT_MOST = 32 << 20  # of all requests that wait to be taken
+_WORD_EVERY_SECONDS = 1.0
 
 _TO_JSON = json.JSONEncoder(separators=(",", ":"))
 
 Reply = Mapping[str, Any]
 Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
 
+MORE: Reply = {}  # instead of a line: what follows takes a while, and others may have their turn first
+
 
 class ControlServer:
-    """Listens at `path`. `handler(request)` yields replies, None where it is not ready yet, or raises XdropdError.
+    """Listens at `path`. `handler(request)` yields replies, MORE to let others go first, None where it waits for
+    something, or raises XdropdError. Where the caller leaves, it is closed as generators are.
 
     Raises AlreadyRunning if another daemon holds the socket, OSError if the place cannot be used.
     """
@@ -74,18 +84,41 @@ class ControlServer:
         self._selector = selector
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
-    def wants_a_turn(self) -> bool:
-        """Whether an answer waits for the handler rather than for its reader."""
-        return any(connection.is_waiting for connection in self._connections.values())
+    def idle_s(self) -> float:
+        """How long events may be waited for before the next turn: no time where an answer can go on at once."""
+        making = [connection for connection in self._connections.values() if connection.is_making]
+        if any(not connection.waits for connection in making):
+            return 0.0
+        return _WAIT_SECONDS if making else float("inf")
 
     def turn(self) -> None:
-        """Go on with answers that wait for the handler, and drop connections that have been silent for long."""
-        now = time.monotonic()
+        """Go on with the answers for a while, and drop connections that have been silent for long.
+
+        First the one whose last step is longest ago, so that none waits for ever; then those that had fewest steps,
+        the latest comer before others, so that a quick question is answered beside any number of long ones.
+        """
+        begun = time.monotonic()
+        latest_first = reversed(self._connections.values())
+        making = sorted((each for each in latest_first if each.is_making), key=_Connection.steps_taken)
+        if making:
+            making.insert(0, min(making, key=_Connection.last_step))
+        for connection in making:
+            self._go_on(connection)
+            if time.monotonic() - begun > _TURN_SECONDS:
+                break
         for connection in list(self._connections.values()):
-            if connection.is_waiting:
-                connection.go_on()
-            elif now - connection.active_at > (_PATIENCE_SECONDS if connection.is_answered else _SILENCE_SECONDS):
+            if connection.is_silent(begun):
                 connection.close()
+
+    def _go_on(self, connection: "_Connection") -> None:
+        """Take a step with an answer. Of the large requests one at a time is taken."""
+        if not connection.is_making:
+            return
+        taken = connection.is_taken or not connection.is_large
+        if not taken and any(each.is_large and each.is_taken for each in self._connections.values()):
+            connection.say_that_it_waits()
+        else:
+            connection.go_on(self._answers)
 
     def close(self) -> None:
         """Stop listening, drop every connection and remove the socket."""
@@ -103,16 +136,28 @@ class ControlServer:
                 return  # nobody is left, gone again, or no descriptors: they will be back
             if len(self._connections) >= _CONNECTIONS_AT_MOST:
                 min(self._connections.values(), key=_Connection.worth).close()
-            connection = _Connection(peer, self._selector, self._answers, self._forget)
+            connection = _Connection(peer, self._selector, self._heard, self._forget)
             self._connections[peer.fileno()] = connection
+            connection.read()  # nearly everybody has asked by now
+
+    def _heard(self, connection: "_Connection") -> None:
+        """More of a request has come. What waits to be taken has a bound, and the longest silent give way."""
+        if connection.is_large:
+            large = [each for each in self._connections.values() if each.is_large]
+            if sum(each.received_bytes for each in large) > _RECEIVED_BYTES_AT_MOST:
+                min(large, key=_Connection.worth).close()
 
     def _forget(self, descriptor: int) -> None:
         del self._connections[descriptor]
 
     def _answers(self, line: bytes) -> Iterator[bytes | None]:
         try:
-            for reply in self._handler(_request_in(line)):
-                yield None if reply is None else _line_of(reply)
+            request = _request_in(line)
+            del line  # an answer can take long, and be one of many
+            replies = self._handler(request)
+            del request
+            for reply in replies:
+                yield None if reply is None else _line_of(reply) if reply else b""
         except XdropdError as problem:
             said: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
             problems = [each.as_json() for each in getattr(problem, "problems", [])]
@@ -149,49 +194,79 @@ def _request_in(line: bytes) -> Mapping[str, Any]:
 
 
 class _Connection:
-    """One request and its answer."""
+    """One request and its answer: read from the peer, then made in steps, sent as fast as it is read."""
 
     def __init__(
         self,
         peer: socket.socket,
         selector: selectors.BaseSelector,
-        answers: Callable[[bytes], Iterator[bytes | None]],
+        heard: Callable[["_Connection"], None],
         forget: Callable[[int], None],
     ) -> None:
         self._peer = peer
         self._descriptor = peer.fileno()
         self._selector = selector
-        self._answers = answers
+        self._heard = heard
         self._forget = forget
         self._received = bytearray()
+        self._is_whole = False
         self._to_send = b""
         self._replies: Iterator[bytes | None] | None = None
         self._is_closed = False
-        self.is_waiting = False
+        self._watches: int | None = None  # events of the selector
+        self._steps = 0
+        self._next_word_at = float("inf")
+        self.waits = False
+        self.is_large = False
         self.active_at = time.monotonic()
         peer.setblocking(False)
-        selector.register(peer, selectors.EVENT_READ, self._read)
+        self._watch(selectors.EVENT_READ)
 
     @property
-    def is_answered(self) -> bool:
-        """Whether the whole request is here."""
+    def is_making(self) -> bool:
+        """Whether more of an answer can be made: the request is here, and what there was to say is sent."""
+        return self._is_whole and self._watches is None and not self._is_closed
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether its answer has been begun."""
         return self._replies is not None
+
+    @property
+    def received_bytes(self) -> int:
+        """How much of a request is here and not yet taken."""
+        return len(self._received)
+
+    def steps_taken(self) -> int:
+        """How often there was something done for it."""
+        return self._steps
+
+    def last_step(self) -> float:
+        """When there was last something done for it."""
+        return self.active_at
 
     def worth(self) -> tuple[bool, float]:
         """Where places are short, the least goes first: who has not asked yet, then who was silent for longest."""
-        return self.is_answered, self.active_at
+        return self._is_whole or self._has_news(), self.active_at
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing has come or gone for too long. We may have been the ones who did not listen: look first."""
+        limit_s = _PATIENCE_SECONDS if self._is_whole else _SILENCE_SECONDS
+        return not self.is_making and now - self.active_at > limit_s and not self._has_news()
 
     def close(self) -> None:
         """Hang up. Events of this turn may still arrive for it and find nothing to do."""
         if self._is_closed:
             return
         self._is_closed = True
-        if not self.is_waiting:
-            self._selector.unregister(self._peer)
+        self._watch(None)
         self._peer.close()
         self._forget(self._descriptor)
+        if isinstance(self._replies, Generator):
+            self._replies.close()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take what has come of the request."""
         if self._is_closed:
             return
         self.active_at = time.monotonic()
@@ -208,62 +283,93 @@ class _Connection:
         seen = len(self._received)
         self._received += chunk
         end = self._received.find(b"\n", seen)
-        if end < 0 and len(self._received) <= _REQUEST_BYTES_AT_MOST:
-            return
-        line = bytes(self._received[: end if end >= 0 else None])
-        self._received = bytearray()
-        self._replies = self._answers(line)
-        self._selector.modify(self._peer, selectors.EVENT_WRITE, self.go_on)
-        self.go_on()
+        if end >= 0 or len(self._received) > _REQUEST_BYTES_AT_MOST:
+            if end >= 0:
+                del self._received[end:]
+            self._is_whole = True
+            self._next_word_at = self.active_at + _WORD_EVERY_SECONDS
+            self._watch(None)
+        self.is_large = len(self._received) > _LARGE_BYTES
+        self._heard(self)
 
-    def go_on(self) -> None:
-        """Send what can be sent, make more of the answer when all is sent."""
-        if self._is_closed:
-            return
-        if self.is_waiting and self._is_gone():
+    def say_that_it_waits(self) -> None:
+        """Instead of a step: others are before it, and the peer should know that it is not forgotten."""
+        self.waits = True
+        if self._is_gone():
+            self.close()
+        elif time.monotonic() >= self._next_word_at:
+            self._next_word_at = time.monotonic() + _WORD_EVERY_SECONDS
+            self._send(_line_of({"progress": "waiting for other requests"}))
+
+    def go_on(self, answers: Callable[[bytes], Iterator[bytes | None]]) -> None:
+        """Make more of the answer, for a moment, and send it."""
+        if self.waits and self._is_gone():
             self.close()
             return
-        self.active_at = time.monotonic()
-        self._set_waiting(False)
+        begun = self.active_at = time.monotonic()
+        if self._replies is None:
+            line, self._received = bytes(self._received), bytearray()
+            self._replies = answers(line)
+            del line
+        self.waits = False
+        lines: list[bytes] = []
+        is_over = False
+        for _ in range(_LINES_A_STEP):
+            line_or_none = next(self._replies, _END)
+            self.waits = line_or_none is None
+            is_over = line_or_none is _END
+            if line_or_none is None or is_over:
+                break
+            lines.append(line_or_none)
+            if not line_or_none or time.monotonic() - begun > _STEP_SECONDS:
+                break
+        self._steps += 1
+        if said := b"".join(lines):
+            self.is_large &= said.startswith(b'{"progress"')  # what it asked for is done
+            self._send(said)
+        elif is_over:
+            self.close()
+
+    def _send(self, lines: bytes) -> None:
+        """As much as the peer takes now; it is asked for more once the rest is gone as well."""
         try:
-            if self._to_send:
-                self._to_send = self._to_send[self._peer.send(self._to_send) :]
-            if self._to_send:
-                return
-            assert self._replies is not None
-            lines: list[bytes] = []
-            for _ in range(_LINES_A_TURN):
-                line = next(self._replies, _END)
-                if line is None:
-                    self._set_waiting(True)
-                    break
-                if line is _END:
-                    if not lines:
-                        self.close()
-                        return
-                    break
-                lines.append(line)
-            self._to_send = b"".join(lines)
-            if self._to_send:
-                self._to_send = self._to_send[self._peer.send(self._to_send) :]
+            self._to_send = lines[self._peer.send(lines) :]
         except BlockingIOError:
-            return
+            self._to_send = lines
         except OSError:
             self.close()
+            return
+        self._watch(selectors.EVENT_WRITE if self._to_send else None)
 
-    def _set_waiting(self, waiting: bool) -> None:
-        """While the handler is waited for, the peer's events mean nothing; whether it is still there is asked for."""
-        if waiting and not self.is_waiting:
+    def _go_on_sending(self) -> None:
+        if self._is_closed:
+            return
+        self.active_at = time.monotonic()
+        self._send(self._to_send)
+
+    def _watch(self, events: int | None) -> None:
+        """Hear of the peer: its request, that it takes more of the answer, or nothing while that is made."""
+        if events == self._watches:
+            return
+        if self._watches is not None:
             self._selector.unregister(self._peer)
-        elif self.is_waiting and not waiting:
-            self._selector.register(self._peer, selectors.EVENT_WRITE, self.go_on)
-        self.is_waiting = waiting
+        if events is not None:
+            reading = events == selectors.EVENT_READ
+            self._selector.register(self._peer, events, self.read if reading else self._go_on_sending)
+        self._watches = events
+
+    def _has_news(self) -> bool:
+        """Whether the peer has said or taken something that was not looked at yet."""
+        return bool(self._polled(select.POLLOUT if self._is_whole else select.POLLIN))
 
     def _is_gone(self) -> bool:
         """Whether the peer has closed the socket; having said all (shutdown(2) for writing) is not the same."""
+        return bool(self._polled(0) & (select.POLLHUP | select.POLLERR))
+
+    def _polled(self, events: int) -> int:
         poll = select.poll()
-        poll.register(self._peer, 0)
-        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+        poll.register(self._peer, events)
+        return next((found for _, found in poll.poll(0)), 0)
 
 
-_END = b""
+_END = b"the end"

@@ -1,5 +1,6 @@
 """Which version of each file counts: only what changed is read, and what turned bad keeps its last good version."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def catalogue(folder: Path) -> Catalogue:
 
 def counts(reading: Reading) -> dict[str, int]:
     return {Path(path).name: content.listing.count for path, content, _ in reading.lists}
+
+
+def test_a_current_folder_that_is_removed_is_no_reason_to_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    catalogue = Catalogue("blocklist.yaml", None)
+    assert catalogue.read().blocklist
+    shutil.rmtree(folder)
+    with pytest.raises(RefusedFile, match=r"blocklist\.yaml: error: there is no such file"):
+        catalogue.read()
 
 
 def old(*files: Path) -> None:

@@ -847,3 +847,39 @@ def test_problems_have_the_place_of_the_contract() -> None:
     assert str(Problem("standard input", 3, 7, "what", "error")) == "standard input:3:7: error: what"
     with pytest.raises(WrongLine):
         batch.entries(["10.0"], "block", _Bytes(b""))
+
+
+# ---- a current folder that is gone ----
+
+_GONE = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
+_WHY = "the current folder has been removed; change to another one, or write the path from / on"
+_XDROPD = (sys.executable, "-m", "xdropd.commands.xdropd")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (*XDROPCTL, "check", "x"),
+        (*XDROPCTL, "reload", "--accept", "x"),
+        (*XDROPCTL, "list", "--source", "./x"),
+        (*_XDROPD, "--check", "--blocklist", "x"),
+        (*_XDROPD, "--check", "--settings", "x"),
+        (*_XDROPD, "--blocklist", "x"),
+        (*_XDROPD, "--settings", "x"),
+    ],
+    ids=lambda command: " ".join(command[2:]),
+)
+def test_a_relative_path_in_a_folder_that_is_gone(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [*_GONE, *command], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == exits.BAD_INPUT
+    assert f"x: error: {_WHY}\n" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_absolute_path_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "blocklist.yaml").write_text("block: []\n")
+    command = [*_GONE, *_XDROPD, "--check", "--blocklist", str(tmp_path / "blocklist.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from xdropd.commands import arguments, client, exits
+from xdropd.commands import arguments, client, exits, paths
 from xdropd.commands.arguments import Chosen, WrongLine
 
 TYPE_CHECKING = False
@@ -36,7 +36,8 @@ def main(line: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as problem:
-        sys.stderr.write(f"xdropctl: error: the output cannot be written: {problem.strerror or problem}\n")
+        what = problem.filename or "the output cannot be written"  # a write to a stream names no file
+        sys.stderr.write(f"xdropctl: error: {what}: {problem.strerror or problem}\n")
         return exits.UNAVAILABLE
     return status
 
@@ -116,7 +117,7 @@ def _list(chosen: Chosen) -> int:
     request = {"verb": "list"}
     if "source" in chosen.options:
         name = str(chosen.options["source"])
-        request["source"] = os.path.abspath(name) if "/" in name else name  # noqa: PTH100  # pathlib takes 5 ms
+        request["source"] = paths.absolute(name) if "/" in name else name
     return _print_rows(chosen, client.rows(chosen.socket, request))
 
 
@@ -204,7 +205,7 @@ def _given(chosen: Chosen, *options: str) -> dict[str, Any]:
 def _reload(chosen: Chosen) -> int:
     request = {"verb": "reload"}
     if "accept" in chosen.options:
-        request["accept"] = os.path.abspath(str(chosen.options["accept"]))  # noqa: PTH100  # as above
+        request["accept"] = paths.absolute(str(chosen.options["accept"]))
     reply = client.ask(chosen.socket, request)
     if chosen.json:
         _print_json(reply if reply["ok"] else {"error": "refused, what was in force stays in force", **reply})

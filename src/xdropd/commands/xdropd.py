@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import xdropd
-from xdropd.commands import exits
+from xdropd.commands import exits, paths
 from xdropd.errors import Problem, RefusedFile, XdropdError
 
 SETTINGS = "/etc/xdrop/xdropd.yaml"
@@ -65,6 +65,7 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
     problems: list[Problem] = []
     warnings: list[Problem] = []
     try:
+        paths.absolute(settings)
         settings_text.read(Path(settings).read_bytes(), settings)
     except FileNotFoundError:
         if settings != SETTINGS:
@@ -74,6 +75,7 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
     except RefusedFile as refusal:
         problems += refusal.problems
     try:
+        paths.absolute(blocklist)
         reading = Catalogue(blocklist, None).read()
         problems += reading.troubles
         warnings += reading.warnings
@@ -100,6 +102,8 @@ def serve(chosen: argparse.Namespace) -> int:
     from xdropd.host.systemd import Log, Systemd
 
     faulthandler.enable()
+    for given in (chosen.settings, chosen.blocklist):
+        paths.absolute(given)  # what begins at a folder that is gone leads nowhere
     log = Log()
     runtime = Path(os.environ.get("RUNTIME_DIRECTORY", RUNTIME))
     socket = Path(chosen.socket) if chosen.socket else runtime / "control.sock"

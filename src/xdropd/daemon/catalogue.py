@@ -68,20 +68,22 @@ class Reading:
 
 @dataclass(slots=True)
 class Catalogue:
-    """The blocklist at `path` (as the user gave it) and everything it includes. `state` None: nothing outlives us."""
+    """The blocklist at `path` (as the user gave it) and everything it includes. `state` None: nothing outlives us.
+
+    `absolute` is its absolute path, its source name: found at the beginning, for the current folder may be removed.
+    """
 
     path: str
     state: StateFolder | None
+    absolute: str = field(init=False)
     _lists: dict[str, _Known] = field(default_factory=dict)
     _blocklist: tuple[_Look, Blocklist] | None = None
     _unsaved: bytes | None = None
     _patterns: frozenset[str] = frozenset()
     _seen: dict[Path, Signature | None] = field(default_factory=dict)
 
-    @property
-    def absolute(self) -> str:
-        """The blocklist's absolute path, its source name."""
-        return os.path.abspath(self.path)
+    def __post_init__(self) -> None:
+        self.absolute = os.path.abspath(self.path)
 
     def read(self, accept: str | None = None) -> Reading:
         """Read what changed. `accept` is the path of a list file to be taken as it is.

@@ -35,6 +35,17 @@ def counts(reading: Reading) -> dict[str, int]:
     return {Path(path).name: content.listing.count for path, content, _ in reading.lists}
 
 
+@pytest.mark.parametrize(
+    "name",
+    "a.txt~ #a.txt# a.txt.bak a.txt.orig a.txt.swp a.txt.dpkg-old a.txt.rpmsave a.txt.ucf-dist .a.txt".split(),
+)
+def test_globs_pass_over_what_editors_and_packages_leave_behind(folder: Path, name: str) -> None:
+    (folder / "blocklist.yaml").write_text("block: []\ninclude: [lists/*]\n")
+    (folder / "lists" / name).write_text("10.0.0.9\n")
+    (folder / "lists" / "a folder").mkdir()
+    assert counts(Catalogue(str(folder / "blocklist.yaml"), None).read()) == {"a.txt": 2}
+
+
 def test_a_current_folder_that_is_removed_is_no_reason_to_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     catalogue = Catalogue("blocklist.yaml", None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xdropd.errors import Problem, RefusedFile
-from xdropd.host.files import Signature, matching, read_file, signature_of
+from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.text import blocklist, listfiles
 from xdropd.text.blocklist import Blocklist, Include
@@ -176,7 +176,7 @@ class Catalogue:
             pattern = os.path.normpath(os.path.join(folder, include.pattern))
             if glob.has_magic(include.pattern):
                 patterns.add(pattern)
-                found = sorted(path for path in matching(pattern) if os.path.isfile(path))
+                found = sorted(path for path in matching_lists(pattern) if os.path.isfile(path))
             else:
                 found = [pattern]
             for path in found:

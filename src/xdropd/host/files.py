@@ -3,9 +3,10 @@
 Not here: what is in the files, and when they are worth reading.
 """
 
-# ruff: noqa: PTH116, PTH123, PTH207
+# ruff: noqa: PTH116, PTH119, PTH123, PTH207
 # Half of it is about descriptors, and patterns are plain strings.
 
+import fnmatch
 import glob
 import os
 import stat
@@ -16,6 +17,9 @@ from pathlib import Path
 
 _READS_AT_MOST = 5
 _TICK_NS = 50_000_000  # two changes within one tick of the kernel's clock (4 ms, 10 ms at most) leave the same times
+
+# What editors and packages leave beside a file. What was taken out of a list must not come back with its backup.
+_LEFT_BEHIND = ("*~", "#*#", "*.bak", "*.orig", "*.swp", "*.dpkg-*", "*.rpm*", "*.ucf-*")
 
 # A path with a NUL or a lone surrogate in it names no file; Python says so with a ValueError.
 NO_SUCH_FILE = (OSError, ValueError)
@@ -97,3 +101,12 @@ def matching(pattern: str) -> frozenset[str]:
         return frozenset(glob.glob(pattern))
     except NO_SUCH_FILE:
         return frozenset()
+
+
+def matching_lists(pattern: str) -> frozenset[str]:
+    """The same without what editors and packages leave behind."""
+    return frozenset(path for path in matching(pattern) if not _is_left_behind(os.path.basename(path)))
+
+
+def _is_left_behind(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, left) for left in _LEFT_BEHIND)

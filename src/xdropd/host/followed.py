@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from errno import EINVAL
 
-from xdropd.host.files import NO_SUCH_FILE, Signature, matching
+from xdropd.host.files import NO_SUCH_FILE, Signature, matching, matching_lists
 
 # How long a file has to stay as it is before it may be read:
 _PAUSE_S = 1.0  # it was written to, as events told, and not closed
@@ -131,7 +131,7 @@ class FollowedPattern:
                 self.folders.setdefault(os.path.realpath(folder), set()).add(parts[number])
         self.steps = frozenset(steps)
         self.is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in self.stamps.values())
-        self.matches = matching(self.text)
+        self.matches = matching_lists(self.text)
 
     def is_stale(self, hints: Mapping[Step, Hint]) -> bool:
         """True if the folders may hold other matches than at the last scan."""

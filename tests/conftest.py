@@ -1,6 +1,6 @@
-"""The house rules: which rooms there are, what each needs, and what happens where that is missing.
+"""The rules for all tests: which suites there are, what each needs, and what happens where that is missing.
 
-A room is a folder of tests. One that cannot run on this machine says why, and in CI (environment CI=true) that is a
+A suite is a folder of tests. One that cannot run on this machine says why, and in CI (environment CI=true) that is a
 failure: a test is not skipped for something that the machine could have.
 """
 
@@ -33,7 +33,7 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39
 _BPF_POWERS = {"CAP_BPF": _CAP_BPF, "CAP_NET_ADMIN": _CAP_NET_ADMIN, "CAP_PERFMON": _CAP_PERFMON}
 
 
-class Room(NamedTuple):
+class Suite(NamedTuple):
     """What a folder of tests needs: capabilities by name, programs on the PATH, modules of this Python."""
 
     capabilities: dict[str, int]
@@ -41,11 +41,11 @@ class Room(NamedTuple):
     modules: tuple[str, ...] = ()
 
 
-ROOMS = {
-    "unit": Room({}),
-    "packets": Room(_BPF_POWERS, (), ("bcc",)),
-    "netns": Room({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping"), ("bcc",)),
-    "system": Room(
+SUITES = {
+    "unit": Suite({}),
+    "packets": Suite(_BPF_POWERS, (), ("bcc",)),
+    "netns": Suite({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping"), ("bcc",)),
+    "system": Suite(
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
         ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),
     ),
@@ -55,9 +55,9 @@ _closed: dict[str, str] = {}
 
 
 @functools.cache
-def _missing(room: str) -> str:
-    """What keeps a room from running on this machine; empty if nothing does."""
-    needs = ROOMS[room]
+def _missing(suite: str) -> str:
+    """What keeps a suite from running on this machine; empty if nothing does."""
+    needs = SUITES[suite]
     status = Path("/proc/self/status").read_text(encoding="ascii")
     held = int(status.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
     lacking = [name for name, number in needs.capabilities.items() if not held >> number & 1]
@@ -81,10 +81,10 @@ def cannot_run(what: str, why: str) -> NoReturn:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look at the room's door before any fixture goes to work."""
-    room = item.path.relative_to(TESTS).parts[0]
-    if why := _missing(room):
-        cannot_run(f"room {room}", why)
+    """Look at what the suite needs before any fixture goes to work."""
+    suite = item.path.relative_to(TESTS).parts[0]
+    if why := _missing(suite):
+        cannot_run(f"suite {suite}", why)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""The verdict program, compiled once for the room with warnings as errors, and one make-believe interface a test."""
+"""The verdict program, compiled once for the suite with warnings as errors, and one make-believe interface a test."""
 
 from collections.abc import Iterator
 

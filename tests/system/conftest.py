@@ -1,4 +1,4 @@
-"""Machines for the system room: a real systemd, thrown away after the tests of one file."""
+"""Machines for the system suite: a real systemd, thrown away after the tests of one file."""
 
 import threading
 from collections.abc import Generator, Iterator

@@ -235,6 +235,9 @@ def test_no_headers_and_no_compiler_come_along(bare: Machine) -> None:
     wanted = ("python3-bpfcc", "python3-yaml", "python3-watchdog", "python3-systemd", "libbpf1")
     depends = machine.run("dpkg-query", "--show", "--showformat=${Depends}", "xdropd").stdout
     assert set(wanted) <= set(depends.split(", "))
+    # What `systemctl enable --now xdropd-exporter` needs is there as well, where nobody says otherwise.
+    recommends = machine.run("dpkg-query", "--show", "--showformat=${Recommends}", "xdropd").stdout
+    assert recommends == "python3-prometheus-client"
 
 
 def test_an_upgrade_under_load_lets_nothing_through(bare: Machine) -> None:

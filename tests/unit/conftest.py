@@ -1,4 +1,4 @@
-"""Hypothesis for this room: no deadlines, for machines are shared, and no files in the source tree."""
+"""Hypothesis for this suite: no deadlines, for machines are shared, and no files in the source tree."""
 
 import os
 from pathlib import Path

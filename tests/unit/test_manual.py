@@ -17,11 +17,13 @@ import pytest
 from xdropd import errors
 from xdropd.commands import arguments, exits, exporter, xdropd
 from xdropd.daemon import requests
+from xdropd.daemon.catalogue import Catalogue
 from xdropd.host import control, systemd
-from xdropd.text import blocklist, settings
+from xdropd.text import addresses, blocklist, settings
 from xdropd.text.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
+README = REPOSITORY / "README.md"
 SOURCE = REPOSITORY / "src" / "xdropd"
 MANUAL = REPOSITORY / "docs" / "man"
 PAGES = ("xdropd.8", "xdropctl.8", "xdropd.yaml.5", "xdrop-blocklist.5")
@@ -242,6 +244,27 @@ def test_every_blocklist_in_the_manual_is_one() -> None:
     assert len(found) == 3
     for text in found:
         blocklist.read(text.encode(), "example")
+
+
+def test_the_readmes_blocklist_can_be_pasted(tmp_path: Path) -> None:
+    """All of it is in force then: no file is missing, and what it allows is not all of what it blocks."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "blocklist.yaml"
+    file.write_text(text)
+    reading = Catalogue(str(file), None).read()
+    assert (reading.troubles, reading.warnings) == ((), ())
+    shown = re.findall(r"^ +- (?:address: )?([0-9a-f.:/-]+) ", text.partition("allow:")[0], re.MULTILINE)
+    (allowed,) = re.findall(r"^allow:.*\n  - (\S+)", text, re.MULTILINE)
+    assert len(shown) == 5
+    assert allowed not in shown
+    assert addresses.parse_span(allowed).is_address, "it leaves something of every entry"
+
+
+def test_the_readmes_packages_are_those_of_the_debian_package() -> None:
+    control = (REPOSITORY / "debian" / "control").read_text(encoding="utf-8")
+    depends = control.partition("\nDepends: ")[2].partition("\nRecommends:")[0]
+    (installed,) = re.findall(r"^sudo apt install (python3-venv .*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(installed.split()) - {"python3-venv"} == set(re.findall(r"^ *([a-z][\w-]+)", depends, re.MULTILINE))
 
 
 # ---- JSON, metrics, protocol ----

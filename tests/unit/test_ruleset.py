@@ -3,6 +3,7 @@
 Lists are made in two little worlds, the ends of the address spaces, so that hypothesis finds overlaps by itself.
 """
 
+import time
 from array import array
 from itertools import pairwise
 
@@ -83,6 +84,14 @@ def credited(ruleset: Ruleset, version: int, key: int) -> tuple[Span, int] | Non
     return min(found)[3:] if found else None
 
 
+def is_within(inner: Span, outer: Span) -> bool:
+    return inner.version == outer.version and outer.first <= inner.first and inner.last <= outer.last
+
+
+def meets(one: Span, other: Span) -> bool:
+    return one.version == other.version and one.first <= other.last and other.first <= one.last
+
+
 def world() -> list[tuple[int, int]]:
     return [(version, base(version) + at) for version in VERSIONS for at in range(WORLD)]
 
@@ -92,7 +101,9 @@ def test_layout_answers_as_the_contract(ruleset: Ruleset) -> None:
     layout = ruleset.whole_layout()
     for version, key in world():
         assert answer(layout, version, key) == credited(ruleset, version, key)
-    assert {Listed(e.span, s.number) for s in ruleset.sources for e in s.wide()} == layout.cells
+    assert {
+        Listed(span, source.number) for source in ruleset.sources for span in source.entries if not span.is_address
+    } == layout.cells
 
 
 @given(rulesets, rulesets)
@@ -211,7 +222,7 @@ def test_many_windows_are_as_good_as_few(old: Ruleset, new: Ruleset) -> None:
 def test_addresses_by_window_are_all_of_them(ruleset: Ruleset, version: int, cuts: list[int]) -> None:
     bounds = [0, *(base(version) + cut for cut in sorted(cuts) if cut), 1 << WIDTH[version]]
     windows = [Span(version, first, last - 1) for first, last in pairwise(bounds)]
-    found = list(ruleset.addresses_by_window(windows))
+    found = list(ruleset.addresses_by_window(version, windows))
     assert all(window.first <= key <= window.last for window, keys in zip(windows, found, strict=True) for key in keys)
     assert {key: number for keys in found for key, number in keys.items()} == ruleset.whole_layout().addresses[version]
 
@@ -263,3 +274,96 @@ def test_a_large_region_is_laid_out_as_a_small_one_is() -> None:
         for version in VERSIONS
     }
     assert len(found.addresses[4]) == 30_000 - 51
+
+
+@given(
+    st.lists(st.tuples(spans(), st.sampled_from(["allow", "guard"])), max_size=40),
+    st.lists(spans(), min_size=1, max_size=5),
+)
+def test_exemptions_are_found_as_one_by_one(kept: list[tuple[Span, str]], asked: list[Span]) -> None:
+    """Who alone covers a span, allow before guard, and the fewest addresses, and the first; and who touches it."""
+    items = [Exemption(span, kind, "f", line) for line, (span, kind) in enumerate(kept, start=1)]
+    exempt = Exemptions(items)
+    for span in asked:
+        covering = [item for item in items if is_within(span, item.span)]
+        expected = min(covering, key=lambda item: (item.kind, item.span.size, item.line), default=None)
+        assert exempt.keeper_of(span) == expected
+        assert exempt.touching(span) == [item for item in items if meets(item.span, span)]
+        keys = range(span.first, span.last + 1)
+        assert exempt.covers(span) == all(exempt.holds(span.version, key) for key in keys)
+        assert list(exempt.union.met([span])) == [span] * any(exempt.holds(span.version, key) for key in keys)
+
+
+@given(rulesets, st.lists(spans(), max_size=5))
+def test_what_the_guard_narrows_is_named_once_for_each_part_of_it(ruleset: Ruleset, guarded: list[Span]) -> None:
+    guard = [Exemption(span, "guard", "address of this host", line) for line, span in enumerate(guarded)]
+    found = list(Ruleset(ruleset.sources, Exemptions((*ruleset.exemptions.items, *guard))).narrowed_by_guard())
+    expected = {
+        (source.number, entry.span, item.line)
+        for source in ruleset.sources
+        for entry in source.all_entries()
+        for item in guard
+        if meets(entry.span, item.span)
+    }
+    assert {(source.number, span, item.line) for source, span, item in found} == expected
+    assert len(found) == len(expected)
+
+
+@given(listings, st.sets(st.integers(0, WORLD - 1)), st.sampled_from(VERSIONS))
+def test_lines_are_the_first_ones(text: Listing, wanted: set[int], version: int) -> None:
+    source = source_of("list", 1, text, 0)
+    keys = {base(version) + at for at in wanted}
+    members = source.members[version]
+    there = [key for key in keys if key in members]
+    assert members.lines_of(keys) == {key: members.line_of(key) for key in there}
+    listed = {entry.span.first for entry in source.all_entries() if entry.span.is_address and entry.span[0] == version}
+    assert source.among(version, keys) == keys & listed
+
+
+class Quick:
+    """What takes a moment, and took nine seconds and more: judged by the processor's time, for machines are shared."""
+
+    def __enter__(self) -> None:
+        self.begun_s = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        assert time.process_time() - self.begun_s < 2
+
+
+def test_two_thousand_addresses_of_the_host_and_fifty_thousand_networks_are_a_matter_of_moments() -> None:
+    networks = tuple(Entry(Span(4, at << 12, (at << 12) + 255), at + 1) for at in range(50_000))
+    source = source_of("list", 1, Listing(Column.empty(4), Column.empty(6), networks), 0)
+    first = networks[-1].span.first
+    own = [Span(4, first + 7 * at, first + 7 * at) for at in range(2000)]
+    guarded = Ruleset([source], Exemptions(Exemption(span, "guard", "address of this host", 0) for span in own))
+    with Quick():
+        narrowed = list(guarded.narrowed_by_guard())
+        region = guarded.exempt_changes(Ruleset([source]))
+    assert [(span, item.span) for _, span, item in narrowed] == [(networks[-1].span, span) for span in own[:37]]
+    assert region.windows == set(own)
+
+
+def test_a_large_batch_is_asked_of_many_exemptions_in_a_moment() -> None:
+    exempt = Exemptions(Exemption(Span(4, at << 16, (at << 16) + 9), "allow", "f", at) for at in range(1000))
+    with Quick():
+        for at in range(50_000):
+            assert (keeper := exempt.keeper_of(Span(4, at % 1000 << 16, at % 1000 << 16)))
+            assert keeper.line == at % 1000
+            assert exempt.touching(Span(4, at << 16, (at << 16) + 9)) == list(exempt.items[at : at + 1])
+
+
+def test_a_batch_among_thousands_of_callers_is_laid_out_in_a_moment() -> None:
+    callers = []
+    for number in range(1, 5001):
+        span = Span(4, number, number)
+        callers.append(Source(f"caller{number}", number, nothing(), {span: Entry(span, 0)}, is_file=False))
+    with Quick():
+        layout = Ruleset(callers).layout(Region({4: set(range(20_000)), 6: set()}))
+    assert layout.addresses[4] == {number: number for number in range(1, 5001)}
+
+
+def test_windows_in_which_nobody_lists_anything_take_no_time() -> None:
+    callers = [Source(f"caller{number}", number, nothing(), {}, is_file=False) for number in range(20_000)]
+    with Quick():
+        windows = [Span(4, at << 24, (at << 24) + (1 << 24) - 1) for at in range(256)]
+        assert not any(Ruleset(callers).addresses_by_window(4, windows))

@@ -53,10 +53,12 @@ def _parts(generation: Generation, ruleset: Ruleset) -> Iterator[tuple[Layout, L
     for version in VERSIONS:
         there = yield from _addresses_there(generation, version)
         windows = [_part(version, number) for number in range(1 << _PART_BITS)]
-        for number, wanted in enumerate(ruleset.addresses_by_window(windows)):
+        for number, wanted in enumerate(ruleset.addresses_by_window(version, windows)):
             keys, sources = there.pop(number, _NOBODY)
             if keys or wanted:
                 yield _layout(version, dict(zip(keys, sources, strict=True))), _layout(version, wanted)
+            else:
+                yield None
 
 
 def _joined(whole: Layout, part: Layout) -> Layout:

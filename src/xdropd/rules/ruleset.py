@@ -14,10 +14,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, compress, filterfalse
 from operator import ne
 from typing import NamedTuple, TypeVar
 
+from xdropd.rules.intervals import Index, Union
 from xdropd.text.addresses import WIDTH, Span, prefixes
 from xdropd.text.entries import Column, Entry, Listing
 
@@ -29,7 +31,7 @@ EVERYTHING = {version: Span(version, 0, (1 << bits) - 1) for version, bits in WI
 
 _SORTED_EDITS_AT_MOST = 256
 _SORTED_AT_ONCE = 1 << 14  # below, buckets cost more than they save
-_ASKED_ONE_BY_ONE_AT_MOST = 50_000  # 2.4 us each; going through a million lines takes as long
+_AS_LONG_AS_READING = 50  # lines: to look for one address among the sorted ones
 _WINDOWS_AT_MOST = 16
 
 
@@ -78,8 +80,17 @@ class Members:
         return keys[bisect_left(keys, first) : bisect_right(keys, last)]
 
     def line_of(self, key: int) -> int:
-        """The first line that lists the key. Reads through the file's order: for a person who asks, not for a loop."""
+        """The first line that lists the key. Reads through the file's order: see `lines_of` for more than one."""
         return self.column.lines[self.column.keys.index(key)]
+
+    def lines_of(self, keys: Container[int]) -> dict[int, int]:
+        """The first line that lists each of many keys, for those that are there: one reading for all of them."""
+        column = self.column
+        listing = compress(zip(column.keys, column.lines, strict=True), map(keys.__contains__, column.keys))
+        lines: dict[int, int] = {}
+        for key, line in listing:
+            lines.setdefault(key, line)
+        return lines
 
     def replaced_by(self, column: Column) -> tuple["Members", set[int], set[int]]:
         """Members of a new version of the text, the keys that are only in the old one, and those only in the new.
@@ -173,9 +184,32 @@ class Source:
         """Entries as written."""
         return sum(map(len, self.members.values())) + len(self.entries)
 
+    @property
+    def has_members(self) -> bool:
+        """Whether there are plain addresses."""
+        return any(map(len, self.members.values()))
+
     def has_address(self, version: int, key: int) -> bool:
         """Whether this source lists the address as such, not as part of a network."""
         return key in self.members[version] or (bool(self.entries) and Span(version, key, key) in self.entries)
+
+    def addresses(self, version: int) -> list[int]:
+        """Those of `entries` that are single addresses, in the order of the text."""
+        return [first for of, first, last in self.entries if of == version and first == last]
+
+    def among(self, version: int, keys: set[int]) -> set[int]:
+        """Those of many addresses that this source lists as such. Takes no longer than going through the fewer does."""
+        found: set[int] = set()
+        members = self.members[version]
+        if len(members) > _AS_LONG_AS_READING * len(keys):
+            found.update(key for key in keys if key in members)
+        elif members:
+            found.update(keys.intersection(members.column.keys))
+        if len(self.entries) > len(keys):
+            found.update(key for key in keys if Span(version, key, key) in self.entries)
+        elif self.entries:
+            found.update(keys.intersection(self.addresses(version)))
+        return found
 
     def entry(self, span: Span) -> Entry | None:
         """The entry with exactly this span, with its line."""
@@ -193,10 +227,6 @@ class Source:
         else:  # the caller's own entries, one a span
             for span in spans:
                 del self.entries[span]
-
-    def wide(self) -> Iterator[Entry]:
-        """Networks and ranges."""
-        return (entry for span, entry in self.entries.items() if not span.is_address)
 
     def all_entries(self) -> Iterator[Entry]:
         """Everything, plain addresses first, each part in the order of the file."""
@@ -300,51 +330,43 @@ class Exemption(NamedTuple):
 
 
 class Exemptions:
-    """Everything exempt, asked by address."""
+    """Everything exempt: as addresses, and as what says so, in the order in which it was written."""
 
     def __init__(self, items: Iterable[Exemption] = ()) -> None:
         self.items = tuple(items)
         self.spans = frozenset(item.span for item in self.items)
-        self._bounds = {version: _bounds_of(self.spans, version) for version in VERSIONS}
+        self.union = Union(self.spans)
 
     def holds(self, version: int, key: int) -> bool:
         """Whether an address is exempt."""
-        return bisect_right(self._bounds[version], key) & 1 == 1
-
-    def held(self, version: int, keys: Iterable[int]) -> list[int]:
-        """Those of many addresses that are exempt."""
-        bounds = self._bounds[version]
-        return [key for key in keys if bisect_right(bounds, key) & 1] if bounds else []
-
-    def keeper_of(self, span: Span) -> Exemption | None:
-        """An exemption that covers all of a span alone; allow before guard."""
-        covering = [item for item in self.items if _covers(item.span, span)]
-        return min(covering, key=lambda item: (item.kind, item.span.size)) if covering else None
+        return self.union.holds(version, key)
 
     def covers(self, span: Span) -> bool:
         """Whether the exemptions together cover all of a span."""
-        bounds = self._bounds[span.version]
-        at = bisect_right(bounds, span.first)
-        return at & 1 == 1 and bounds[at] > span.last
+        return self.union.covers(span)
+
+    def keeper_of(self, span: Span) -> Exemption | None:
+        """An exemption that covers all of a span alone; allow before guard, then the one with the fewest addresses."""
+        if not self.covers(span):
+            return None
+        order, index = self._index[span.version]
+        covering = [self.items[at] for at in sorted(order[place] for place in index.covering(span))]
+        return min(covering, key=lambda item: (item.kind, item.span.size)) if covering else None
 
     def touching(self, span: Span) -> list[Exemption]:
         """Exemptions that share an address with a span."""
-        bounds = self._bounds[span.version]
-        at = bisect_right(bounds, span.first)
-        if at & 1 == 0 and (at == len(bounds) or bounds[at] > span.last):
-            return []
-        return [item for item in self.items if _overlap(item.span, span)]
+        order, index = self._index[span.version]
+        return [self.items[at] for at in sorted(order[place] for place in index.meeting(span))]
 
-
-def _bounds_of(spans: Iterable[Span], version: int) -> list[int]:
-    """Merged intervals as a flat sorted list [first, last + 1, first, ...]: an odd insertion point lies within one."""
-    bounds: list[int] = []
-    for span in sorted(span for span in spans if span.version == version):
-        if bounds and span.first <= bounds[-1]:
-            bounds[-1] = max(bounds[-1], span.last + 1)
-        else:
-            bounds += (span.first, span.last + 1)
-    return bounds
+    @cached_property
+    def _index(self) -> dict[int, tuple[list[int], Index]]:
+        """By version: places of items in the order of their spans, and the index of these spans."""
+        found = {}
+        for version in VERSIONS:
+            order = [at for at, item in enumerate(self.items) if item.span.version == version]
+            order.sort(key=lambda at: self.items[at].span)
+            found[version] = order, Index([self.items[at].span for at in order])
+        return found
 
 
 def _overlap(one: Span, other: Span) -> bool:
@@ -422,40 +444,51 @@ class Ruleset:
         exact = source.entry(Span(version, key, key))
         if exact:
             yield exact
-        for entry in source.wide():
-            if entry.span.version == version and entry.span.first <= key <= entry.span.last:
-                yield entry
+        for span in [span for span in source.entries if span[1] <= key <= span[2] and span[0] == version]:
+            if not span.is_address:
+                yield source.entries[span]
 
-    def wide(self, version: int, window: Span) -> Iterator[tuple[int, int, Listed]]:
+    def wide(self, window: Span) -> Iterator[tuple[int, int, Listed]]:
         """Networks and ranges that touch a window, with the order of their source and their own within it."""
+        version, begin, end = window
         for order, source in enumerate(self.sources):
-            for position, span in enumerate(source.entries):
-                if span.version == version and not span.is_address and _overlap(span, window):
-                    yield order, position, Listed(span, source.number)
+            touching = [
+                (position, span)
+                for position, span in enumerate(source.entries)
+                if span[1] <= end and span[2] >= begin and span[0] == version and span[1] != span[2]
+            ]
+            for position, span in touching:
+                yield order, position, Listed(span, source.number)
 
     def exempt_changes(self, other: "Ruleset") -> Region:
         """The region in which exemptions of two rulesets make a difference, whatever is listed there in either."""
-        region = Region()
-        for span in self.exemptions.spans ^ other.exemptions.spans:
-            region.windows.add(span)
-            for source in chain(self.sources, other.sources):
-                region.keys[span.version].update(source.members[span.version].within(span.first, span.last))
-                region.add(listed for listed in source.entries if listed.is_address and _overlap(listed, span))
+        changed = self.exemptions.spans ^ other.exemptions.spans
+        region = Region(windows=set(changed))
+        if not changed:
+            return region
+        union = Union(changed)
+        for source in {id(source): source for source in chain(self.sources, other.sources)}.values():
+            for version, first, last in union if source.has_members else ():
+                region.keys[version].update(source.members[version].within(first, last))
+            region.add(span for span in union.met(source.entries) if span.is_address)
         return region
 
     def layout(self, region: Region) -> Layout:
         """What the kernel should hold in a region."""
-        addresses: dict[int, dict[int, int]] = {4: {}, 6: {}}
-        for version, keys in region.keys.items():
-            if len(keys) > _ASKED_ONE_BY_ONE_AT_MOST:
-                for number, listed in self.bulk(version):
-                    addresses[version].update(dict.fromkeys(keys.intersection(listed), number))
-                continue
-            for key in keys:
-                owner = self.owner(version, key)
-                if owner:
-                    addresses[version][key] = owner.number
+        addresses = {version: self._owners(version, keys) for version, keys in region.keys.items()}
         return Layout(addresses, self.prefixes(region.windows), frozenset(self._cells(region.windows)))
+
+    def _owners(self, version: int, keys: set[int]) -> dict[int, int]:
+        """Of these addresses those that are listed and not exempt, with the number of the source credited."""
+        left = keys.difference(self.exemptions.union.held(version, keys))
+        owners: dict[int, int] = {}
+        for source in self.sources:
+            if not left:
+                break
+            found = source.among(version, left)
+            owners.update(dict.fromkeys(found, source.number))
+            left -= found
+        return owners
 
     def whole_layout(self) -> Layout:
         """What the kernel should hold in all. For comparing; `bulk` is the cheap way to fill empty maps."""
@@ -469,30 +502,29 @@ class Ruleset:
     def bulk(self, version: int) -> Iterator[tuple[int, Collection[int]]]:
         """Every listed address that is not exempt, as (source number, keys): the last one written counts."""
         for source in reversed(self.sources):
-            own = [span.first for span in source.entries if span.version == version and span.is_address]
-            for keys in (source.members[version].column.keys, own):
-                exempt = set(self.exemptions.held(version, keys))
+            for keys in (source.members[version].column.keys, source.addresses(version)):
+                exempt = set(self.exemptions.union.held(version, keys))
                 left = keys if not exempt else _like(keys, filterfalse(exempt.__contains__, keys))
                 if left:
                     yield source.number, left
 
-    def addresses_by_window(self, windows: Iterable[Span]) -> Iterator[dict[int, int]]:
+    def addresses_by_window(self, version: int, windows: Iterable[Span]) -> Iterator[dict[int, int]]:
         """The same a window at a time, as keys with the number of the source that each is credited to."""
-        annotated = {
-            source.number: {
-                version: sorted(span.first for span in source.entries if span.version == version and span.is_address)
-                for version in VERSIONS
-            }
-            for source in self.sources
-        }
-        for version, first, last in windows:
+        columns = [(source.number, source.members[version]) for source in self.sources if source.members[version]]
+        rank = {source.number: order for order, source in enumerate(self.sources)}
+        # What says more than its address may come from thousands of callers: all of it together.
+        annotated: dict[int, int] = {}
+        for source in reversed(self.sources):
+            annotated.update(dict.fromkeys(source.addresses(version), source.number))
+        ascending = sorted(annotated)
+        for _, first, last in windows:
             found: dict[int, int] = {}
-            for source in reversed(self.sources):
-                own = annotated[source.number][version]
-                own = own[bisect_left(own, first) : bisect_right(own, last)]
-                for keys in (source.members[version].within(first, last), own):
-                    found.update(dict.fromkeys(keys, source.number))
-            for key in self.exemptions.held(version, found):
+            for number, members in reversed(columns):
+                found.update(dict.fromkeys(members.within(first, last), number))
+            for key in ascending[bisect_left(ascending, first) : bisect_right(ascending, last)]:
+                if key not in found or rank[annotated[key]] < rank[found[key]]:
+                    found[key] = annotated[key]
+            for key in self.exemptions.union.held(version, found):
                 del found[key]
             yield found
 
@@ -506,7 +538,7 @@ class Ruleset:
     def _prefixes_within(self, window: Span) -> dict[Prefix, Listed | None]:
         version = window.version
         candidates: dict[tuple[int, int], _Rank] = {}
-        for order, position, listed in self.wide(version, window):
+        for order, position, listed in self.wide(window):
             rank = _Rank(listed.span.size, order, position, listed)
             for place in prefixes(listed.span):
                 known = candidates.get(place)
@@ -525,21 +557,19 @@ class Ruleset:
 
     def _cells(self, windows: Iterable[Span]) -> Iterator[Listed]:
         for window in _few(windows):
-            for _, _, listed in self.wide(window.version, window):
+            for _, _, listed in self.wide(window):
                 yield listed
 
     def narrowed_by_guard(self) -> Iterator[tuple[Source, Span, Exemption]]:
-        """Each entry that the guard cuts something out of."""
-        for guard in self.exemptions.items:
-            if guard.kind != "guard":
-                continue
-            span = guard.span
-            for source in self.sources:
-                for key in source.members[span.version].within(span.first, span.last):
-                    yield source, Span(span.version, key, key), guard
-                for listed in source.entries:
-                    if _overlap(listed, span):
-                        yield source, listed, guard
+        """Each entry that the guard cuts something out of, with each part of the guard that does."""
+        guard = Exemptions(item for item in self.exemptions.items if item.kind == "guard")
+        for source in self.sources:
+            for version, first, last in guard.union if source.has_members else ():
+                for key in source.members[version].within(first, last):
+                    span = Span(version, key, key)
+                    yield from ((source, span, item) for item in guard.touching(span))
+            for span in guard.union.met(source.entries):
+                yield from ((source, span, item) for item in guard.touching(span))
 
 
 class _Rank(NamedTuple):

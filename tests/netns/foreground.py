@@ -13,7 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from netns import Net
+from servicemanager import ServiceManager
+
+from netns import Net, inside
 from waiting import wait_until
 
 # What is compiled once is compiled for all: the form that a daemon keeps in its state folder, by name.
@@ -30,7 +32,11 @@ class Daemon:
 
     Entering returns when the daemon is ready, leaving sends SIGTERM and requires exit status 0, unless it was stopped.
     `environment` adds variables, an empty one is taken out; `within` is a command that the daemon's is given to.
+    With a `manager` it is a service, whose filter outlives it; `sources` is the folder of the package that it runs.
     """
+
+    sources: Path | None = None
+    starts_compiled = True  # what was compiled before is in its state folder
 
     def __init__(
         self,
@@ -40,6 +46,7 @@ class Daemon:
         *arguments: str,
         environment: Mapping[str, str] = MappingProxyType({}),
         within: Sequence[str] = (),
+        manager: ServiceManager | None = None,
     ) -> None:
         self.blocklist = folder / "etc" / "blocklist.yaml"
         self.settings = folder / "etc" / "xdropd.yaml"
@@ -51,6 +58,7 @@ class Daemon:
         self._environment.pop("NOTIFY_SOCKET", None)
         self._environment = {name: value for name, value in {**self._environment, **environment}.items() if value}
         self._within = within
+        self._manager = manager
         self._arguments = arguments or ("--interface", net.device)
         self.blocklist.parent.mkdir(exist_ok=True)
         self.blocklist.write_text(blocklist)
@@ -67,36 +75,49 @@ class Daemon:
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and do not wait."""
         with contextlib.suppress(OSError):  # a state folder without space
-            for name, data in _compiled.items():
+            for name, data in _compiled.items() if self.starts_compiled else ():
                 self._programs.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (self._programs / name).write_bytes(data)
         files = ("--settings", self.settings, "--blocklist", self.blocklist, "--socket", self.socket)
-        command = ["-m", "xdropd.commands.xdropd", *files, *self._arguments]
+        command = [*self._within, sys.executable, "-m", "xdropd.commands.xdropd", *map(str, files), *self._arguments]
+        environment = {**self._environment, **({"PYTHONPATH": str(self.sources)} if self.sources else {})}
         with self._log.open("ab") as log:
             self._log_begins = log.tell()
-            self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self._net.host, *self._within, sys.executable, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
+            if self._manager:
+                with inside(self._net.host):
+                    self.process = self._manager.start(command, environment, log)
+            else:
+                self.process = subprocess.Popen(
+                    ["ip", "netns", "exec", self._net.host, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                )
         return self.process
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said so."""
+        return _READY.search(self.log) is not None
+
+    def keep_compiled(self) -> None:
+        """What it has compiled is there for the next start of any daemon."""
+        _compiled.update({file.name: file.read_bytes() for file in self._programs.glob("*.json")})
 
     def __enter__(self) -> Self:
         process = self.start()
 
         def is_ready() -> bool:
             assert process.poll() is None, f"exit status {process.returncode}\n{self.log}"
-            return _READY.search(self.log) is not None
+            return self.is_ready
 
         try:
             wait_until(is_ready, within_s=READY_WITHIN_S, what="the daemon is ready")
         except BaseException:
             self._kill()
             raise
-        if not _compiled:
-            _compiled.update({file.name: file.read_bytes() for file in self._programs.glob("*.json")})
+        self.keep_compiled()
         return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:

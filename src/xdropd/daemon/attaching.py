@@ -54,11 +54,17 @@ class Attaching:
         # The kernel takes no program on a port whose master has one, but the other way round it does.
         for master in {there[ifindex].master for ifindex in changing} & self._filter.attachments.keys():
             changing.setdefault(master, self._filter.attachments[master].mode)
+        failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
+        if changing and (reason := self._why_not_attachable()):
+            for ifindex, before in changing.items():
+                name = there[ifindex].name
+                failures[name] = f"{name}: stays in {before} mode: {reason}"
+            self._wanted = wanted_names, mode_before  # so that it is tried again
+            changing = {}
         for ifindex in changing:
             self._let_go(ifindex)
             there[ifindex] = replace(there[ifindex], xdp_program=0)
         self.names = {index: interface.name for index, interface in there.items()}
-        failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
         masters = {interface.master for interface in there.values()}
         for ifindex in sorted(
             choice.wanted - self._filter.attachments.keys(), key=lambda index: (index in masters, index)
@@ -74,6 +80,14 @@ class Attaching:
         if wanted_names is None:
             self._say_what_auto_leaves_alone([there[ifindex] for ifindex in sorted(routes & there.keys())], failures)
         return failures
+
+    def _why_not_attachable(self) -> str:
+        """Why whatever is let go now could not be attached again; "" if it could."""
+        try:
+            self._filter.attachable()
+        except (NotAttachable, KernelError, CompileError) as refusal:
+            return str(refusal)
+        return ""
 
     def _say(self, absent: tuple[str, ...], failures: dict[str, str]) -> None:
         for name in absent:

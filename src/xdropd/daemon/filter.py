@@ -6,6 +6,10 @@ have been carried over. So at any instant a process that starts finds everything
 can tell what is in force: the highest generation that an interface runs, and below it what is yet to be carried over.
 Whatever else it finds is left from an end between two steps, and goes.
 
+A filter that was taken over may run a generation that cannot be read: its maps are another version's, or not all there.
+Packets meet it all the same. Then `generation` is None while there are attachments, and everything here knows what that
+means: nothing is known of entries, nothing small can be changed, and the next list that is put in force replaces it.
+
 Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources,
 parked.NUMBER.
 """
@@ -67,14 +71,16 @@ class SourceNumbers:
                 number, name = json.loads(line)
             except (ValueError, TypeError):
                 continue
-            self._numbers[name] = number
+            if isinstance(number, int) and isinstance(name, str):
+                self._numbers[name] = number
 
     def number_of(self, name: str) -> int:
         """The number of a source, a new one if need be. 0 is nobody's."""
         if name not in self._numbers:
-            self._numbers[name] = max(self._numbers.values(), default=0) + 1
-            line = b"\n" + json.dumps([self._numbers[name], name]).encode() + b"\n"
+            number = self.highest + 1
+            line = b"\n" + json.dumps([number, name]).encode() + b"\n"
             self._end += os.pwrite(self.descriptor, line, self._end)
+            self._numbers[name] = number
         return self._numbers[name]
 
     def name_of(self, number: int) -> str | None:
@@ -157,9 +163,8 @@ class Filter:
     def adopt(self, inherited: Mapping[str, list[int]]) -> bool:
         """Take over what the store kept; whatever does not fit is let go.
 
-        True if packets meet a filter, which must not end then. `generation` is None all the same if its maps are not
-        such as this version understands, or not all there: `start` then puts a list in force on the same attachments.
-        The other way round, there may be a generation with its counts and no interface for now.
+        True if packets meet a filter, which must not end then, whether it can be read or not. The other way round,
+        there may be a generation with its counts and no interface for now.
         """
         found = _Found.in_store(inherited)
         for name, descriptor in found.useless:
@@ -222,7 +227,7 @@ class Filter:
         for generation in (self.generation, *self._retired):
             for name in list(generation.programs):
                 program, _, ifindex = name.partition(".")
-                if program == VERDICT_PROGRAM and int(ifindex) not in self.attachments:
+                if program == VERDICT_PROGRAM and ifindex not in map(str, self.attachments):
                     self._systemd.forget([_name(generation, name)])
                     generation.forget_interface(ifindex)
 
@@ -250,7 +255,7 @@ class Filter:
 
     def expect(self, addresses: int) -> None:
         """Begin to make room for about so many IPv4 addresses while somebody else still reads them."""
-        if addresses >= _WORTH_EXPECTING:
+        if self.generation is None and addresses >= _WORTH_EXPECTING:
             self._room = ThreadPoolExecutor(max_workers=1).submit(make_room, addresses)
 
     def _room_for(self, addresses: int) -> dict[str, int]:
@@ -264,11 +269,28 @@ class Filter:
         os.close(descriptor)
         return {}
 
-    def start(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
-        """Put a list in force where there is none to go on from: build, fill. Yields now and then.
+    def begin(self, ruleset: Ruleset, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
+        """Put a list in force where only the maps, if they can be read, tell what was before.
 
-        Interfaces are attached after; those that run what could not be understood change over without a gap.
+        Yields and raises as `change` does. Interfaces that run what cannot be read change over without a gap.
         """
+        if self.generation is None:
+            yield from self._build(ruleset, now_s)
+        else:
+            plan = yield from comparison(self.generation, ruleset)
+            yield from self.change(plan, still_listed, now_s)
+
+    def renew(self, now_s: float) -> Iterator[None]:
+        """Have what is in force, whatever it is, read by this version's programs. Yields and raises as `change` does.
+
+        What cannot be read stays as it is.
+        """
+        if self.generation is not None and not self.is_current:
+            layout = self.generation.layout()
+            yield from self.change(difference(layout, layout), lambda *_: False, now_s, Region())
+
+    def _build(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
+        """A list where there is none to go on from: build, fill. Interfaces are attached after."""
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         bulk = {version: list(ruleset.bulk(version)) for version in VERSIONS}
@@ -455,28 +477,31 @@ class Filter:
             self._log.warning("counts", f"what the list before has counted is not carried over yet: {refusal}")
 
     def _make_shared(self, blueprint: Blueprint) -> None:
-        """Whatever is not there, or not as this version has it."""
+        """Whatever is not there, or not as this version has it. What is there goes once there is another."""
         for name in sorted(SHARED_MAPS):
-            if name in self._shared and not _fits(libbpf.map_shape(self._shared[name]), blueprint.maps[name]):
-                self._drop({f"shared.{name}": self._shared.pop(name)})
-            if name not in self._shared:
-                self._shared[name] = insist(create, blueprint, name)
-                self._systemd.store({f"shared.{name}": self._shared[name]})
-
-    def replace(self, ruleset: Ruleset, still_listed: Callable[[int, int, int], bool], now_s: float) -> Iterator[None]:
-        """Put a list in force where only the maps can tell what was before. Yields and raises as `change` does."""
-        assert self.generation
-        plan = yield from comparison(self.generation, ruleset)
-        yield from self.change(plan, still_listed, now_s)
+            before = self._shared.get(name)
+            if before is not None and _fits(libbpf.map_shape(before), blueprint.maps[name]):
+                continue
+            made = insist(create, blueprint, name)
+            if before is not None:
+                self._drop({f"shared.{name}": before})
+            self._shared[name] = made
+            self._systemd.store({f"shared.{name}": made})
 
     def repair(self, ruleset: Ruleset, now_s: float) -> Generator[None, None, int]:
-        """Compare all that packets meet with what it should be, and mend it; in how many places it differed."""
-        assert self.generation
+        """Compare all that packets meet with what it should be, and mend it; in how many places it differed.
+
+        Only this version's programs are known to read maps as they should be; before, there is nothing to compare.
+        """
+        if self.generation is None or not self.is_current:
+            return 0
         self.agree()
         return (yield from repair(self.generation, ruleset, self._parked, int(now_s)))
 
     def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bool:
-        """Put settings in force; whether that made a difference."""
+        """Put settings in force; whether that made a difference. What cannot be read keeps those that it has."""
+        if self.generation is None:
+            return False
         value = shapes.settings(log_interval_ns, monitor, pass_malformed)
         if libbpf.lookup(self._shared["settings"], shapes.number(0), len(value)) == value:
             return False
@@ -485,15 +510,18 @@ class Filter:
 
     # ---- interfaces ----
 
+    def attachable(self) -> tuple[Generation, Blueprint]:
+        """What an interface would be given. Raises NotAttachable, KernelError or CompileError where nothing is."""
+        if self.generation is None or not self.is_current:
+            raise NotAttachable("there is no list of this version's making in force yet")
+        return self.generation, self._blueprint()
+
     def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object]) -> str:
         """Filter an interface. The generation in force is behind the root program before the first packet meets it.
 
-        Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises NotAttachable, KernelError.
+        Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises as `attachable` does.
         """
-        generation = self.generation
-        if generation is None or not self.is_current:
-            raise NotAttachable("there is no list of this version's making in force yet")
-        blueprint = self._blueprint()
+        generation, blueprint = self.attachable()
         generation.give_blueprint(blueprint)
         prepared = attachment.prepare(blueprint)
         key = str(ifindex)
@@ -555,7 +583,8 @@ class Filter:
             for ifindex, kept in self.attachments.items()
             if not kept.is_attached or not kept.in_force
         ]
-        if self._shared and libbpf.lookup(self._shared["settings"], shapes.number(0), 16) is None:
+        settings = self._shared.get("settings")
+        if settings is not None and libbpf.lookup(settings, shapes.number(0), shapes.SETTINGS_BYTES) is None:
             found.append("the maps cannot be read")
         return found
 
@@ -563,14 +592,16 @@ class Filter:
 
     def history_of(self, version: int, key: int, number: int) -> History | None:
         """What is known of an address entry of a source, credited now or kept for its return."""
-        assert self.generation
-        history = self.generation.address_history(version, key)
+        history = self.generation.address_history(version, key) if self.generation else None
         return history if history and history.source == number else self._parked.get((version, key, number))
 
     def history_of_network(self, listed: Listed) -> History | None:
         """What is known of a network or range."""
-        assert self.generation
-        return self.generation.cell_history(listed)
+        return self.generation.cell_history(listed) if self.generation else None
+
+    def listed_in(self, cell: int) -> Listed | None:
+        """The network or range that a sample names by its cell."""
+        return self.generation.listed_in(cell) if self.generation else None
 
     def source_volume(self, number: int) -> Volume:
         """What was dropped on behalf of a source, by entries that are gone as well."""

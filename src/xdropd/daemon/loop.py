@@ -25,7 +25,15 @@ from xdropd.daemon.samples import SampleLog
 from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.daemon.telling import Fields, Telling
 from xdropd.daemon.wanted import Wanted, count
-from xdropd.errors import AlreadyRunning, CompileError, KernelError, NotAttachable, Problem, RefusedFile
+from xdropd.errors import (
+    AlreadyRunning,
+    CompileError,
+    KernelError,
+    NotAttachable,
+    Problem,
+    RefusedFile,
+    XdropdError,
+)
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
@@ -45,6 +53,12 @@ _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
 _LINES_A_SECOND = 20_000  # read by a slow machine
 _TOLD_AT_MOST = 100
+
+NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
+
+# What any work may meet that is no mistake of ours. What was in force stays, and the next try may succeed.
+_Failure = KernelError | CompileError | MemoryError | OSError
+_FAILURES = (KernelError, CompileError, MemoryError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +163,13 @@ class Daemon:
     def _turn_or_recover(self, server: ControlServer) -> None:
         try:
             self._turn(server)
-        except KernelError as refusal:
-            if not self.is_ready:
+        except _FAILURES as failure:
+            if self.is_ready:
+                self.distrust_kernel(failure)
+            elif isinstance(failure, MemoryError):
+                raise XdropdError(_reason(failure)) from failure
+            else:
                 raise
-            self.distrust_kernel(refusal)
 
     def ask_for_reload(self, accept: str | None = None) -> ReloadRequest:
         """Have a reload done for somebody who asks for one, who may have a doubt: reconcile as well, behind it."""
@@ -201,24 +218,22 @@ class Daemon:
             next(self._job)
         except StopIteration:
             self._job = self._reloading = None
-        except (KernelError, MemoryError, CompileError) as problem:
-            if isinstance(problem, CompileError) and not self.is_ready:
-                raise
+        except _FAILURES as failure:
             self._job = None
             self.tally.reloads_failed += 1
-            refusal = _refusal(problem)
             if self._reloading is not None:
-                self._reloading.result = self._failed(refusal)
+                self._reloading.result = self._failed(failure)
                 self._reloading = None
-            raise refusal from problem
+            raise
 
-    def _failed(self, refusal: KernelError) -> ReloadResult:
-        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, str(refusal)),))
+    def _failed(self, failure: _Failure) -> ReloadResult:
+        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, _reason(failure)),))
 
-    def distrust_kernel(self, refusal: KernelError) -> None:
-        """The kernel refused a change half-way: what it holds is compared with the list before the next one, soon."""
-        self.telling.trouble("kernel", f"the kernel refuses a change, it will be tried again: {refusal}", "kernel")
-        self.last_reload = self._failed(refusal)
+    def distrust_kernel(self, failure: _Failure) -> None:
+        """A change failed half-way: what the kernel holds is compared with the list before the next one, soon."""
+        who = "the kernel refuses a change" if isinstance(failure, KernelError) else "a change fails"
+        self.telling.trouble("kernel", f"{who}, it will be tried again: {_reason(failure)}", "kernel")
+        self.last_reload = self._failed(failure)
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self._retry_seconds
         self.progress = ""
@@ -302,44 +317,43 @@ class Daemon:
     # ---- starting ----
 
     def _start(self) -> Iterator[None]:
+        """Put the list in force. What fails is the end of a fresh start, never of one that has taken over a filter.
+
+        There, what is in force is looked after, whatever becomes of what should be.
+        """
         self._hold_state_folder()
         adopted = self.filter.adopt(self._systemd.inherited())
         if adopted:
-            self.filter.agree()
             self._log.notice("adopt", "took over the running filter")
-        if not adopted or not self.filter.is_current:
-            self._program.prepare()
+        with contextlib.suppress(*_FAILURES if adopted else ()):  # it fails again below, where it is told
+            self._prepare_program()
         lines = self.catalogue.lines_at_most()
         if lines > _LINES_A_SECOND:  # nothing is said while they are read
             self._systemd.patience(_PATIENCE_SECONDS + lines // _LINES_A_SECOND)
-        if self.filter.generation is None:
-            self.filter.expect(lines)
+        self.filter.expect(lines)
         yield
         refusals = self._load_settings_at_start(adopted)
         self._load_blocks()
         reading: Reading | None = None
         change = Change()
-        refusal: KernelError | None = None
-        try:
+        failed: list[_Failure] = []
+        with _noting(failed if adopted else None):
+            self.filter.agree()
             reading, refused = self._read_lists_at_start(adopted)
             refusals += refused
             yield
             if reading is not None:
                 change = yield from self._begin(reading)
-            elif self.filter.generation is not None and not self.filter.is_current:
-                yield from self._patiently(self._await_program())
-                layout = self.filter.generation.layout()
-                unchanged = difference(layout, layout)
-                yield from self._patiently(self.filter.change(unchanged, lambda *_: False, time.time(), Region()))
-        except (KernelError, MemoryError, CompileError) as problem:
-            if not adopted:
-                raise
-            refusal = _refusal(problem)  # what is in force is looked after, whatever becomes of what should be
-        self._choose()
-        failures = self._attach_interfaces()
-        if failures and not adopted and not self.filter.attachments and len(failures) == 1:
-            raise NotAttachable(*failures.values())
-        self._tell_interfaces(failures)
+            else:
+                yield from self._patiently(self._renew_filter())
+        with _noting(failed if adopted else None):
+            self._choose()
+            failures = self._attach_interfaces()
+            if failures and not adopted and not self.filter.attachments and len(failures) == 1:
+                raise NotAttachable(*failures.values())
+            self._tell_interfaces(failures)
+        if self.ruleset is None:
+            self.telling.trouble("takeover", NO_LIST_YET)
         self.is_ready = True
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
@@ -347,8 +361,8 @@ class Daemon:
         if reading is not None and self.ruleset is not None:
             self._report(reading, change)
         self._conclude(refusals)
-        if refusal is not None:
-            self.distrust_kernel(refusal)
+        if failed:
+            self.distrust_kernel(failed[0])
         self._log.notice("ready", self.status_line())
 
     def _hold_state_folder(self) -> None:
@@ -369,24 +383,32 @@ class Daemon:
         total = count(ruleset)
         self._show_progress(f"putting {total} entries in force")
         yield
-        yield from self._patiently(self._await_program())
         for _ in self._patiently(self._begin_with(ruleset, now_s)):
             self.progress = f"putting {total} entries in force: {self.filter.percent} %"
             yield
         self.wanted.ruleset = ruleset
         return change
 
+    def _prepare_program(self) -> None:
+        """Have it compiled meanwhile, where something must be made of it."""
+        if not self.filter.is_current:
+            self._program.prepare()
+
     def _await_program(self) -> Iterator[None]:
+        self._prepare_program()
         while self._program.waits(0.05):
             self._show_progress("compiling the BPF program")
             yield
 
     def _begin_with(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
-        """Put a list in force when only the maps, if there are any, can tell what was before."""
-        if self.filter.generation is None:
-            yield from self.filter.start(ruleset, now_s)
-        else:
-            yield from self.filter.replace(ruleset, _lister(ruleset), now_s)
+        """Put a list in force when only the maps, if they can be read, can tell what was before."""
+        yield from self._await_program()
+        yield from self.filter.begin(ruleset, _lister(ruleset), now_s)
+
+    def _renew_filter(self) -> Iterator[None]:
+        """There is no list that can be used: what is in force goes on under this version's programs."""
+        yield from self._await_program()
+        yield from self.filter.renew(time.time())
 
     def _patiently(self, work: Iterator[None]) -> Iterator[None]:
         asked = 0.0
@@ -458,7 +480,7 @@ class Daemon:
             change = yield from self._put_in_force(reading, now_s)
             self._report(reading, change)
         else:
-            yield from self._renew_exemptions(now_s)
+            yield from self._keep_in_force(now_s)
         self._sync_interfaces()
         self.tally.last_reload_s = time.monotonic() - begun
         self._conclude(refusals)
@@ -500,9 +522,25 @@ class Daemon:
                 self.progress = f"putting {plan.steps} changes in force: {self.filter.percent} %"
                 yield
         self.wanted.ruleset = ruleset
+        self.telling.trouble("takeover")
+        self._trust_kernel()
+        return change
+
+    def _keep_in_force(self, now_s: float) -> Iterator[None]:
+        """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
+        if self.ruleset is None:
+            yield from self._patiently(self._renew_filter())
+        elif "kernel" in self.telling.troubles:
+            ruleset = self.wanted.with_exemptions_renewed(guard=self.settings.guard)
+            yield from self._patiently(self._begin_with(ruleset, now_s))
+            self.wanted.ruleset = ruleset
+        else:
+            yield from self._renew_exemptions(now_s)
+        self._trust_kernel()
+
+    def _trust_kernel(self) -> None:
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel")
-        return change
 
     def _renew_exemptions(self, now_s: float) -> Iterator[None]:
         """The guard changed, or whether there is one; the lists did not."""
@@ -588,7 +626,7 @@ class Daemon:
 
     def _reconcile(self) -> Iterator[None]:
         """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""
-        if self.ruleset is None or self.filter.generation is None or not self.filter.is_current:
+        if self.ruleset is None:
             return
         differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
         self._tell_repaired(differing)
@@ -605,7 +643,7 @@ class Daemon:
     def changing(self, region: Region) -> Iterator[None]:
         """Bracket a change to sources of the ruleset: what differs in the region is put in force at the end.
 
-        Raises KernelError where the kernel refuses; the sources are changed all the same.
+        Raises KernelError, CompileError, MemoryError or OSError where that fails; the sources are changed all the same.
         """
         assert self.ruleset
         before = self.ruleset.layout(region)
@@ -634,9 +672,13 @@ class Daemon:
         over = self.wanted.over(now_s)
         region = Region()
         region.add(span for _, span in over)
-        with self.changing(region):
-            for source in {id(source): source for source, _ in over}.values():
-                source.end([span for owner, span in over if owner is source], now_s)
+        try:
+            with self.changing(region):
+                for source in {id(source): source for source, _ in over}.values():
+                    source.end([span for owner, span in over if owner is source], now_s)
+        except _FAILURES:
+            self.wanted.next_end_s = now_s + self._retry_seconds  # not at every turn
+            raise
         self.wanted.note_ends()
         for source, span in over[:_TOLD_AT_MOST]:
             self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
@@ -656,8 +698,6 @@ class Daemon:
 
     def _choose(self) -> bool:
         """Put settings in force; whether that made a difference."""
-        if self.filter.generation is None:
-            return False
         per_minute = self.settings.log_drops_per_minute
         return self.filter.choose(
             log_interval_ns=60_000_000_000 // per_minute if per_minute else 0,
@@ -677,13 +717,23 @@ class Daemon:
         return f"{doing}{degraded}: {entries} on {', '.join(names) or 'no interface yet'}"
 
 
-def _refusal(problem: KernelError | MemoryError | CompileError) -> KernelError:
-    """Each means that the list before stays in force, and that the next try may succeed."""
-    if isinstance(problem, KernelError):
-        return problem
-    if isinstance(problem, CompileError):
-        return KernelError("make the program", errno.ENOEXEC, str(problem))
-    return KernelError("hold the lists in memory", errno.ENOMEM, os.strerror(errno.ENOMEM))
+@contextlib.contextmanager
+def _noting(failed: list[_Failure] | None) -> Iterator[None]:
+    """Go on behind the block if something in it fails, and note what; None: do not go on."""
+    try:
+        yield
+    except _FAILURES as failure:
+        if failed is None:
+            raise
+        failed.append(failure)
+
+
+def _reason(failure: _Failure) -> str:
+    if isinstance(failure, MemoryError):
+        return f"hold the lists in memory: {os.strerror(errno.ENOMEM)}"
+    if isinstance(failure, OSError):
+        return f"{failure.filename or 'the system'}: {failure.strerror or failure}"
+    return str(failure)
 
 
 def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:

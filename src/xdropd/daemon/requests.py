@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import xdropd
-from xdropd.daemon.loop import Daemon
+from xdropd.daemon.loop import NO_LIST_YET, Daemon
 from xdropd.errors import BadRequest, KernelError, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
 from xdropd.host.control import Reply
@@ -363,10 +363,7 @@ class Requests:
 
     def _ruleset(self) -> Ruleset:
         if self._daemon.ruleset is None:
-            raise Unavailable(
-                "the blocklist was never readable since xdropd started, what was in force before stays in force",
-                f"mend {self._daemon.catalogue.absolute}, see xdropctl status",
-            )
+            raise Unavailable(NO_LIST_YET, "xdropctl status tells why")
         return self._daemon.ruleset
 
     def _described(self, source: Source, entry: Entry) -> dict[str, Any]:

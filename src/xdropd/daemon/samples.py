@@ -34,10 +34,9 @@ class SampleLog:
                 self._tell(sample, kernel, settings, ruleset)
 
     def _tell(self, sample: Sample, kernel: Filter, settings: Settings, ruleset: Ruleset | None) -> None:
-        assert kernel.generation
         address = int.from_bytes(sample.source, "big")
         source = Span(sample.version, address, address)
-        listed = kernel.generation.listed_in(sample.cell) if sample.cell else None
+        listed = kernel.listed_in(sample.cell) if sample.cell else None
         entry = str(listed.span if listed else source)
         name = self._name_of(sample.ifindex)
         verb = "would drop" if settings.action == "monitor" else "dropped"

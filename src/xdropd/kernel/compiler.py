@@ -136,10 +136,12 @@ class Compilation:
             received += more
         if not received:
             raise CompileError(self._what_was_said())
-        answer = json.loads(received)
-        shapes = {
-            number: libbpf.map_shape(descriptor) for number, descriptor in zip(answer["maps"], descriptors, strict=True)
-        }
+        try:
+            answer = json.loads(received)
+            made = dict(zip(answer["maps"], descriptors, strict=True))
+        except ValueError:  # it died in the middle of it
+            raise CompileError(self._what_was_said()) from None
+        shapes = {number: libbpf.map_shape(descriptor) for number, descriptor in made.items()}
         programs = {name: base64.b64decode(text) for name, text in answer["programs"].items()}
         references = {
             name: [(at, shapes[number].name) for at, number in libbpf.references(body, libbpf.PSEUDO_MAP_FD)]

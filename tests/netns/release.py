@@ -1,0 +1,34 @@
+"""Another release of this package: the same Python, another program text, and a compiler that may be missing.
+
+new = Release(folder)
+daemon.sources = new.folder
+"""
+
+import shutil
+from pathlib import Path
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+class Release:
+    """Installed in `folder`. With another text, nothing will do that was compiled before."""
+
+    def __init__(self, folder: Path, *, other_text: bool = True, compiles: bool = True) -> None:
+        self.folder = folder / "release"
+        self.folder.mkdir()
+        (self.folder / "xdropd").symlink_to(_REPOSITORY / "src" / "xdropd")
+        shutil.copytree(_REPOSITORY / "bpf", self.folder / "bpf")
+        if other_text:
+            with (self.folder / "bpf" / "xdrop.bpf.c").open("a") as text:
+                text.write(f"/* {folder} */\n")
+        self._hidden = self.folder / "bcc.py"  # found before the distribution's
+        if not compiles:
+            self.lose_compiler()
+
+    def lose_compiler(self) -> None:
+        """Compilations fail from now on, as without python3-bpfcc."""
+        self._hidden.write_text("raise SystemExit('there is no bcc')\n")
+
+    def regain_compiler(self) -> None:
+        """They succeed again."""
+        self._hidden.unlink()

@@ -35,7 +35,7 @@ def test_each_is_told_its_own_result(daemon: Daemon) -> None:
             answer = requests({"verb": "reload"})
             assert next(answer) is None
             asked.append((line, answer))
-            while daemon._wanted_reloads or daemon.is_busy:
+            while daemon._wanted_reloads or daemon._job:
                 daemon._turn(server)
         for line, answer in asked:
             reply = next(answer)

@@ -1,7 +1,9 @@
 """The files: the blocklist, the list files it includes, and the last good version of each.
 
 Reads them, only what changed, and decides which version counts. A blocklist with a problem is refused whole; a list
-file that turned bad keeps its last good version. Knows the state folder; knows neither kernel nor clock.
+file that turned bad, or whose file system does not answer, keeps its last good version. What has been read is kept file
+by file, so that a reading that was given up goes on where it was when it begins anew (fileworker.py).
+Knows the state folder; knows neither kernel nor clock.
 """
 
 import glob
@@ -15,8 +17,9 @@ from pathlib import Path
 
 from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
+from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
-from xdropd.text import blocklist, listfiles
+from xdropd.text import blocklist, listfiles, plainlines
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
 
@@ -64,6 +67,8 @@ class Reading:
     lists: tuple[tuple[str, ListFile, str], ...]  # absolute path, content, reason
     troubles: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    is_partial: bool = False
+    """A glob got no answer, and what it stands for is not known from before."""
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ class Catalogue:
     _lists: dict[str, _Known] = field(default_factory=dict)
     _blocklist: tuple[_Look, Blocklist] | None = None
     _unsaved: bytes | None = None
-    _patterns: frozenset[str] = frozenset()
+    _matched: dict[str, tuple[str, ...] | None] = field(default_factory=dict)  # by glob pattern; None: not known
     _seen: dict[Path, Signature | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,11 +114,11 @@ class Catalogue:
             data, _ = read_file(Path(self.path))
         except (OSError, MemoryError):  # told when it is read in earnest
             return 0
-        return data.count(b"\n")
+        return sum(chunk.count(b"\n") for _, chunk in plainlines.chunks(data))
 
     def followed(self) -> tuple[frozenset[Path], frozenset[str]]:
         """The files and glob patterns that matter at the moment."""
-        return frozenset(map(Path, (self.absolute, *self._lists))), self._patterns
+        return frozenset(map(Path, (self.absolute, *self._lists))), frozenset(self._matched)
 
     def signatures(self) -> dict[Path, Signature | None]:
         """What each file was when it was last read, in force or refused; None: it could not be read."""
@@ -133,11 +138,11 @@ class Catalogue:
         self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
 
     def _read_blocklist(self) -> Blocklist:
-        if self._blocklist is not None and self._blocklist[0].is_current(self.path):
-            self._seen[Path(self.absolute)] = self._blocklist[0].signature
-            return self._blocklist[1]
         try:
-            data, signature = read_file(Path(self.path))
+            if self._blocklist is not None and self._blocklist[0].is_current(self.absolute):
+                self._seen[Path(self.absolute)] = self._blocklist[0].signature
+                return self._blocklist[1]
+            data, signature = read_file(Path(self.absolute))
         except OSError as problem:
             self._seen[Path(self.absolute)] = None
             raise RefusedFile([Problem(self.path, 0, 0, _cannot_read(self.path, problem))]) from problem
@@ -152,43 +157,49 @@ class Catalogue:
         return document
 
     def _reading(self, document: Blocklist, accept: str | None) -> Reading:
-        wanted, patterns, troubles = self._included(document.includes)
+        wanted, troubles = self._included(document.includes)
+        is_partial = None in self._matched.values()
         lists = []
         warnings = list(_loose_permissions([self.absolute, *wanted]))
         for path, reason in wanted.items():
             known = self._look_at(path, accept)
             lists.append((path, known.content, reason))
             if known.trouble:
-                troubles.append(Problem(path, 0, 0, known.trouble))
+                troubles[path] = known.trouble
             warnings += known.content.warnings
         for path in self._lists.keys() - wanted.keys():
             del self._lists[path]
             self._seen.pop(Path(path), None)
-        self._patterns = frozenset(patterns)
-        return Reading(document, tuple(lists), tuple(troubles), tuple(warnings))
+        problems = (Problem(path, 0, 0, trouble) for path, trouble in troubles.items())
+        return Reading(document, tuple(lists), tuple(problems), tuple(warnings), is_partial)
 
-    def _included(self, includes: Iterable[Include]) -> tuple[dict[str, str], set[str], list[Problem]]:
-        """Absolute paths with their reasons in order, the globs among them, and what is wrong."""
+    def _included(self, includes: Iterable[Include]) -> tuple[dict[str, str], dict[str, str]]:
+        """Absolute paths with their reasons in order; and what is wrong, by glob pattern."""
         folder = os.path.dirname(self.absolute)
         wanted: dict[str, str] = {}
-        patterns: set[str] = set()
+        matched: dict[str, tuple[str, ...] | None] = {}
+        troubles: dict[str, str] = {}
         for include in includes:
             pattern = os.path.normpath(os.path.join(folder, include.pattern))
+            found: tuple[str, ...] | None = (pattern,)
             if glob.has_magic(include.pattern):
-                patterns.add(pattern)
-                found = sorted(path for path in matching_lists(pattern) if os.path.isfile(path))
-            else:
-                found = [pattern]
-            for path in found:
+                try:
+                    found = tuple(path for path in sorted(matching_lists(pattern)) if _is_list(path))
+                except NoAnswer as problem:
+                    found = self._matched.get(pattern)
+                    troubles[pattern] = f"cannot be looked for: {problem.strerror}"
+                matched[pattern] = found
+            for path in found or ():
                 wanted.setdefault(path, include.reason)
-        return wanted, patterns, []
+        self._matched = matched
+        return wanted, troubles
 
     def _look_at(self, path: str, accept: str | None) -> _Known:
         known = self._lists.get(path)
-        if known and known.look and known.look.is_current(path) and accept != path:
-            self._seen[Path(path)] = known.look.signature
-            return known
         try:
+            if known and known.look and known.look.is_current(path) and accept != path:
+                self._seen[Path(path)] = known.look.signature
+                return known
             data, signature = read_file(Path(path))
         except OSError as problem:
             self._seen[Path(path)] = None
@@ -224,6 +235,16 @@ class Catalogue:
         return None if data is None else _Known(listfiles.read(data, path), None, None, is_saved=True)
 
 
+def _is_list(path: str) -> bool:
+    """Whether what a glob found is meant: no folder, no link to nowhere. Other irregular files are named when read."""
+    try:
+        return not stat.S_ISDIR(touch(path, os.stat, path).st_mode)
+    except NoAnswer:
+        return True  # as far as one knows; it keeps what it was
+    except OSError:
+        return False
+
+
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data).digest()
 
@@ -245,7 +266,7 @@ def _cannot_read(path: str, problem: OSError) -> str:
 
 def _how_to_let_in(path: str) -> str:
     folders = reversed(Path(path).parents)
-    closed = next((str(folder) for folder in folders if not os.access(folder, os.X_OK)), None)
+    closed = next((str(folder) for folder in folders if not touch(path, os.access, folder, os.X_OK)), None)
     if closed in ("/home", "/root", "/run/user"):  # ProtectHome= in the unit, whatever their modes are
         return "which sees no home folders; keep it in /etc/xdrop/lists.d"
     if closed:
@@ -257,7 +278,7 @@ def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
     found = []
     for path in paths:
         try:
-            mode = os.stat(path).st_mode
+            mode = touch(path, os.stat, path).st_mode
         except OSError:
             continue  # told when it is read
         if mode & stat.S_IWOTH:

@@ -2,7 +2,8 @@
 
 Text becomes entries (catalogue), entries a wanted state (ruleset), two states a plan (plan), and a plan is carried out
 (filter). Long work is a generator that is taken a step further between other events, one at a time, so that the socket
-answers and the watchdog is fed while a million entries load. Everything that can wait for something waits here.
+answers and the watchdog is fed while a million entries load. Everything that can wait for something waits here, but for
+the file systems: what touches files is done by a worker that a job waits for without holding anybody else.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from xdropd.daemon.attaching import Attaching
 from xdropd.daemon.backoff import Backoff
@@ -37,6 +39,7 @@ from xdropd.errors import (
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
+from xdropd.host.fileworker import FileWorker, Work
 from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
@@ -45,13 +48,15 @@ from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Change, Region, Ruleset
 from xdropd.text.settings import Settings
 
+_T = TypeVar("_T")
+
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
 _RETRY_SECONDS_AT_MOST = 60.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
-_LINES_A_SECOND = 20_000  # read by a slow machine
+_PATIENCE_EVERY_SECONDS = 1.0
 _TOLD_AT_MOST = 100
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
@@ -126,14 +131,21 @@ class Daemon:
         self._samples = SampleLog(log, self.attaching.name_of)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._watcher = Watcher(self._wake)
+        self._files = FileWorker(self._wake)
+        self._awaited: Work[Any] | None = None
+        self._hung: frozenset[str] = frozenset()
+        self._watcher = Watcher(self._on_file_heard)
+        self._is_file_heard = False
+        self._later_done: list[tuple[Work[Any], Callable[[Work[Any]], None]]] = []
+        self._is_looking = False
+        self._look_at = 0.0
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
         self._job: Iterator[None] | None = None
         self._wanted_reloads: list[ReloadRequest] = []
         self._reloading: ReloadRequest | None = None
         self._wants_reconciliation = False
         self._stop = False
-        self._retry_at = self._alive_at = self._follow_host_at = 0.0
+        self._retry_at = self._alive_at = self._follow_host_at = self._patience_at = 0.0
         self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
         self._keeping = Backoff()
@@ -157,7 +169,6 @@ class Daemon:
             self._log.info("stop", "stopping")
             self._systemd.stopping()
         finally:
-            self._watcher.close()
             server.close()
 
     def _turn_or_recover(self, server: ControlServer) -> None:
@@ -188,14 +199,18 @@ class Daemon:
 
     @property
     def is_busy(self) -> bool:
-        """Whether long work is under way, so that the list must not be changed from elsewhere."""
-        return self._job is not None
+        """Whether long work is under way, so that the list must not be changed from elsewhere.
+
+        While a job waits for files it has not looked at the list yet, and will find whatever it is by then.
+        """
+        return self._job is not None and self._awaited is None
 
     def _turn(self, server: ControlServer) -> None:
-        if self._job or self._wanted_reloads or self._wants_reconciliation:
+        if self._has_work:
             patience_s = 0.0
         else:
-            due_s = min(self._watcher.next_look_s(), self.wanted.next_end_s - time.time(), server.idle_s())
+            look_s = _TICK_SECONDS if self._is_looking else self._look_at - time.monotonic()
+            due_s = min(look_s, self.wanted.next_end_s - time.time(), server.idle_s())
             patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         for key, _ in self._selector.select(patience_s):
             key.data()
@@ -203,17 +218,23 @@ class Daemon:
         server.turn()
         self._tick()
 
+    @property
+    def _has_work(self) -> bool:
+        if self._awaited is not None:
+            return self._awaited.is_done
+        return bool(self._job or self._wanted_reloads or self._wants_reconciliation)
+
     def _work(self) -> None:
         """Take the job at hand a step further, or begin the next one."""
+        if not self._has_work:
+            return
         if self._job is None:
             if self._wanted_reloads:
                 self._reloading = self._wanted_reloads.pop(0)
                 self._job = self._reload(self._reloading)
-            elif self._wants_reconciliation:
+            else:
                 self._wants_reconciliation = False
                 self._job = self._reconcile()
-            else:
-                return
         try:
             next(self._job)
         except StopIteration:
@@ -229,6 +250,18 @@ class Daemon:
     def _failed(self, failure: _Failure) -> ReloadResult:
         return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, _reason(failure)),))
 
+    def _in_worker(self, call: Callable[[], _T]) -> Generator[None, None, _T]:
+        """Have something called that touches files, and wait for it as a part of a job. Raises what it raises."""
+        self._awaited = work = self._files.submit(call)
+        while not work.is_done:
+            yield
+        self._awaited = None
+        return work.result()
+
+    def _later(self, call: Callable[[], _T], then: Callable[[Work[_T]], None]) -> None:
+        """Have something called that touches files, and `then` what is to be done about it here. Nobody waits."""
+        self._later_done.append((self._files.submit(call), then))
+
     def distrust_kernel(self, failure: _Failure) -> None:
         """A change failed half-way: what the kernel holds is compared with the list before the next one, soon."""
         who = "the kernel refuses a change" if isinstance(failure, KernelError) else "a change fails"
@@ -241,13 +274,44 @@ class Daemon:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._files.supervise(now)
+        if self._job is not None and now >= self._patience_at:
+            self._patience_at = now + _PATIENCE_EVERY_SECONDS
+            self._ask_for_patience()
+        while self._later_done and self._later_done[0][0].is_done:
+            work, then = self._later_done.pop(0)
+            then(work)
         if self.is_ready:
-            if self._watcher.look(now) and not self._wanted_reloads:
-                self.request_reload()
-            if self._job is None:
+            self._follow_files(now)
+            if not self.is_busy:
                 self._do_what_is_due(now)
             self._samples.log(self.filter, self.settings, self.ruleset)
         self._feed_watchdog(now)
+
+    def _ask_for_patience(self) -> None:
+        """A start or reload takes as long as it takes; what must not happen is that this loop stands still."""
+        self._systemd.patience(_PATIENCE_SECONDS)
+        if self.progress:
+            self._systemd.status(self.progress)
+
+    def _follow_files(self, now: float) -> None:
+        """Have the followed files looked at now and then.
+
+        One that got out of reach, or is back, is as good as changed: the next reading tells which.
+        """
+        if not self._is_looking and (self._is_file_heard or now >= self._look_at):
+            self._is_looking, self._is_file_heard = True, False
+            self._later(lambda: self._watcher.look(time.monotonic()), self._take_look)
+        before, self._hung = self._hung, frozenset(self._files.hung)
+        files, patterns = self._followed
+        if (before ^ self._hung) & {*map(str, files), *patterns} and not self._wanted_reloads:
+            self.request_reload()
+
+    def _take_look(self, look: Work[frozenset[Path | str]]) -> None:
+        self._is_looking = False
+        self._look_at = time.monotonic() + self._watcher.next_look_s()
+        if look.result() and not self._wanted_reloads:
+            self.request_reload()
 
     def _do_what_is_due(self, now: float) -> None:
         self._end_what_is_over(time.time())
@@ -298,6 +362,10 @@ class Daemon:
         with contextlib.suppress(BlockingIOError):  # full: it is awake already
             os.write(self._wake_write, b"\0")
 
+    def _on_file_heard(self) -> None:
+        self._is_file_heard = True
+        self._wake()
+
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 1 << 16)
@@ -327,25 +395,22 @@ class Daemon:
             self._log.notice("adopt", "took over the running filter")
         with contextlib.suppress(*_FAILURES if adopted else ()):  # it fails again below, where it is told
             self._prepare_program()
-        lines = self.catalogue.lines_at_most()
-        if lines > _LINES_A_SECOND:  # nothing is said while they are read
-            self._systemd.patience(_PATIENCE_SECONDS + lines // _LINES_A_SECOND)
-        self.filter.expect(lines)
-        yield
-        refusals = self._load_settings_at_start(adopted)
+        self._show_progress("reading the lists")
+        self.filter.expect((yield from self._in_worker(self.catalogue.lines_at_most)))
+        refusals = yield from self._load_settings_at_start(adopted)
         self._load_blocks()
         reading: Reading | None = None
         change = Change()
         failed: list[_Failure] = []
         with _noting(failed if adopted else None):
             self.filter.agree()
-            reading, refused = self._read_lists_at_start(adopted)
+            reading, refused = yield from self._read_lists_at_start(adopted)
             refusals += refused
             yield
             if reading is not None:
                 change = yield from self._begin(reading)
             else:
-                yield from self._patiently(self._renew_filter())
+                yield from self._renew_filter()
         with _noting(failed if adopted else None):
             self._choose()
             failures = self._attach_interfaces()
@@ -360,7 +425,7 @@ class Daemon:
         self._systemd.ready(self.status_line())
         if reading is not None and self.ruleset is not None:
             self._report(reading, change)
-        self._conclude(refusals)
+        yield from self._conclude(refusals)
         if failed:
             self.distrust_kernel(failed[0])
         self._log.notice("ready", self.status_line())
@@ -383,7 +448,7 @@ class Daemon:
         total = count(ruleset)
         self._show_progress(f"putting {total} entries in force")
         yield
-        for _ in self._patiently(self._begin_with(ruleset, now_s)):
+        for _ in self._begin_with(ruleset, now_s):
             self.progress = f"putting {total} entries in force: {self.filter.percent} %"
             yield
         self.wanted.ruleset = ruleset
@@ -410,26 +475,16 @@ class Daemon:
         yield from self._await_program()
         yield from self.filter.renew(time.time())
 
-    def _patiently(self, work: Iterator[None]) -> Iterator[None]:
-        asked = 0.0
-        for _ in work:
-            if time.monotonic() - asked > 1:
-                asked = time.monotonic()
-                self._systemd.patience(_PATIENCE_SECONDS)
-                if self.progress:
-                    self._systemd.status(self.progress)
-            yield
-
     def _show_progress(self, text: str) -> None:
         self.progress = text
         self._systemd.status(text)
 
-    def _load_settings_at_start(self, adopted: bool) -> list[Problem]:
+    def _load_settings_at_start(self, adopted: bool) -> Generator[None, None, list[Problem]]:
         try:
-            self.settings = self._settings_file.read()
+            self.settings = yield from self._in_worker(self._settings_file.read)
         except RefusedFile as refusal:
             self._tell_refusal(refusal)
-            saved = self._settings_file.last_good()
+            saved = yield from self._in_worker(self._settings_file.last_good)
             if saved is None and not adopted:
                 raise
             self.settings = saved or Settings()
@@ -438,17 +493,27 @@ class Daemon:
             return refusal.problems
         return []
 
-    def _read_lists_at_start(self, adopted: bool) -> tuple[Reading | None, list[Problem]]:
+    def _read_lists_at_start(self, adopted: bool) -> Generator[None, None, tuple[Reading | None, list[Problem]]]:
         try:
-            return self.catalogue.read(), []
+            read = yield from self._in_worker(self.catalogue.read)
+            reading = self._fit_to_be_used(read)
+            return reading, [] if reading else list(read.troubles)
         except RefusedFile as refusal:
             self._tell_refusal(refusal)
-            reading = self.catalogue.read_last_good()
-            if reading is None and not adopted:
+            saved = yield from self._in_worker(self.catalogue.read_last_good)
+            if saved is None and not adopted:
                 raise
-            what = "the last good one" if reading else "what was in force before"
+            what = "the last good one" if saved else "what was in force before"
             self.telling.trouble("blocklist", f"the blocklist is refused, {what} is in force")
-            return reading, refusal.problems
+            return saved and self._fit_to_be_used(saved), refusal.problems
+
+    def _fit_to_be_used(self, reading: Reading) -> Reading | None:
+        """None where lists could not be found and the kernel alone knows what is in force, them included."""
+        if not reading.is_partial or self.ruleset is not None or not self.filter.attachments:
+            return reading
+        self._tell_lists(reading)
+        self.telling.trouble("blocklist", "not all lists can be found, what was in force before is in force")
+        return None
 
     def _load_blocks(self) -> None:
         try:
@@ -462,17 +527,22 @@ class Daemon:
 
     def _reload(self, request: ReloadRequest) -> Iterator[None]:
         begun = time.monotonic()
-        now_s = time.time()
         self._systemd.reloading()
+        self._show_progress("reading the lists")
         settings = self.settings
-        refusals = self._reload_settings()
+        refusals = yield from self._reload_settings()
         reading = None
         try:
-            reading = self.catalogue.read(request.accept)
-            self.telling.trouble("blocklist")
+            read = yield from self._in_worker(lambda: self.catalogue.read(request.accept))
+            reading = self._fit_to_be_used(read)
+            if reading is None:
+                refusals += read.troubles
+            else:
+                self.telling.trouble("blocklist")
         except RefusedFile as refusal:
             refusals += self._tell_refusal(refusal)
             self.telling.trouble("blocklist", "the blocklist is refused, the list before stays in force")
+        now_s = time.time()
         yield
         if self._choose() and self.settings == settings:
             self._tell_repaired(1)
@@ -483,13 +553,12 @@ class Daemon:
             yield from self._keep_in_force(now_s)
         self._sync_interfaces()
         self.tally.last_reload_s = time.monotonic() - begun
-        self._conclude(refusals)
-        request.result = self.last_reload
+        request.result = yield from self._conclude(refusals)
         self._systemd.ready(self.status_line())
 
-    def _reload_settings(self) -> list[Problem]:
+    def _reload_settings(self) -> Generator[None, None, list[Problem]]:
         try:
-            settings = self._settings_file.read()
+            settings = yield from self._in_worker(self._settings_file.read)
         except RefusedFile as refusal:
             told = self._tell_refusal(refusal)
             self.telling.trouble("settings", "the settings file is refused, those before stay in force")
@@ -507,7 +576,7 @@ class Daemon:
         self._show_progress(f"comparing {count(ruleset)} entries with those in force")
         yield
         if self.ruleset is None or "kernel" in self.telling.troubles:
-            yield from self._patiently(self._begin_with(ruleset, now_s))
+            yield from self._begin_with(ruleset, now_s)
         else:
             change.region.update(self.ruleset.exempt_changes(ruleset))
             before = self.ruleset.layout(change.region)
@@ -518,7 +587,7 @@ class Daemon:
             del before, after
             self._show_progress(f"putting {plan.steps} changes in force")
             yield
-            for _ in self._patiently(self.filter.change(plan, _lister(ruleset), now_s, change.region)):
+            for _ in self.filter.change(plan, _lister(ruleset), now_s, change.region):
                 self.progress = f"putting {plan.steps} changes in force: {self.filter.percent} %"
                 yield
         self.wanted.ruleset = ruleset
@@ -529,10 +598,10 @@ class Daemon:
     def _keep_in_force(self, now_s: float) -> Iterator[None]:
         """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
         if self.ruleset is None:
-            yield from self._patiently(self._renew_filter())
+            yield from self._renew_filter()
         elif "kernel" in self.telling.troubles:
             ruleset = self.wanted.with_exemptions_renewed(guard=self.settings.guard)
-            yield from self._patiently(self._begin_with(ruleset, now_s))
+            yield from self._begin_with(ruleset, now_s)
             self.wanted.ruleset = ruleset
         else:
             yield from self._renew_exemptions(now_s)
@@ -565,10 +634,13 @@ class Daemon:
             f"blocklist: {change.added} added, {change.removed} removed, {self.wanted.count} in force",
             file=self.catalogue.absolute,
         )
+        self._tell_lists(reading)
+        self.wanted.note_ends()
+
+    def _tell_lists(self, reading: Reading) -> None:
         places: dict[str, Fields] = {str(each): {"file": each.file, "line": each.line} for each in reading.warnings}
         self.telling.each_once("warnings", WARNING, "list", places)
         self.telling.trouble("lists", {each.file: str(each) for each in reading.troubles}, "list", "file")
-        self.wanted.note_ends()
 
     def _tell_refusal(self, refusal: RefusedFile) -> list[Problem]:
         told = refusal.problems[:_TOLD_AT_MOST]
@@ -579,32 +651,39 @@ class Daemon:
             self._log.error("reload", f"and {more} more problems, see: xdropctl check", file=told[0].file)
         return told
 
-    def _conclude(self, refusals: list[Problem]) -> None:
+    def _conclude(self, refusals: list[Problem]) -> Generator[None, None, ReloadResult]:
         """What every reload ends with, whether it was refused or not."""
         self.progress = ""
-        self.last_reload = ReloadResult(time.time(), not refusals, tuple(refusals))
+        self.last_reload = result = ReloadResult(time.time(), not refusals, tuple(refusals))
         if refusals:
             self.tally.reloads_refused += 1
         else:
             self.tally.reloads_ok += 1
             self.tally.last_success_s = time.time()
         files, patterns = self.catalogue.followed()
+        self._settle_at = time.monotonic() + _SETTLE_SECONDS
         followed = (files | {self._settings_file.path}, patterns)
+        yield from self._in_worker(lambda: self._follow(followed))
+        return result
+
+    def _follow(self, followed: tuple[frozenset[Path], frozenset[str]]) -> None:
+        """Tell the watcher what matters now, and what was read of it. Called in the worker."""
         if followed != self._followed:
-            self._followed = followed
             self._watcher.follow(*followed)
+            self._followed = followed
         for path, signature in self.catalogue.signatures().items():
             self._watcher.mark_read(path, signature)
         self._watcher.mark_read(self._settings_file.path, self._settings_file.signature)
-        self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _settle(self) -> None:
-        """What can wait until packets are dropped: keep the good versions, sort, name what the guard narrowed."""
+        """Begin what can wait until packets are dropped: keep the good versions, sort."""
+        ruleset = self.ruleset
         self._keep_good_versions()
+        self._later(lambda: _sort(ruleset), self._finish_settling)
+
+    def _finish_settling(self, _sorted: Work[None]) -> None:
+        """And name what the guard narrowed."""
         if self.ruleset:
-            for source in self.ruleset.sources:
-                for members in source.members.values():
-                    _ = members.sorted
             narrowed = self.wanted.narrowed(_TOLD_AT_MOST)
             self.telling.each_once("narrowed", WARNING, "guard", narrowed)
             self.narrowed = list(narrowed)
@@ -614,11 +693,17 @@ class Daemon:
 
     def _keep_good_versions(self) -> None:
         """In the state folder. Without space there it is tried again until there is some, whatever else happens."""
+        self._keeping.failed(time.monotonic())  # unless it is told otherwise
+        self._later(self._save, self._tell_kept)
+
+    def _save(self) -> None:
+        self.catalogue.save()
+        self._settings_file.save()
+
+    def _tell_kept(self, saving: Work[None]) -> None:
         try:
-            self.catalogue.save()
-            self._settings_file.save()
+            saving.result()
         except OSError as problem:
-            self._keeping.failed(time.monotonic())
             self.telling.trouble("state", f"the last good lists cannot be kept: {problem}")
         else:
             self._keeping.succeeded()
@@ -734,6 +819,12 @@ def _reason(failure: _Failure) -> str:
     if isinstance(failure, OSError):
         return f"{failure.filename or 'the system'}: {failure.strerror or failure}"
     return str(failure)
+
+
+def _sort(ruleset: Ruleset | None) -> None:
+    for source in ruleset.sources if ruleset else ():
+        for members in source.members.values():
+            _ = members.sorted
 
 
 def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:

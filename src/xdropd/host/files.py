@@ -1,9 +1,11 @@
 """A regular file as it was at one moment: its content in one piece, and what stat(2) told of it. And glob patterns.
 
+Whatever else stands at a path is named and never waited for. A file system that hangs is the affair of fileworker.py:
+in its threads, everything here raises NoAnswer for a path that is out of reach.
 Not here: what is in the files, and when they are worth reading.
 """
 
-# ruff: noqa: PTH116, PTH119, PTH123, PTH207
+# ruff: noqa: PTH112, PTH116, PTH119, PTH207
 # Half of it is about descriptors, and patterns are plain strings.
 
 import fnmatch
@@ -15,7 +17,12 @@ from dataclasses import dataclass, field
 from errno import EAGAIN, EFBIG, EINVAL, EISDIR
 from pathlib import Path
 
+from xdropd.host.fileworker import NoAnswer, touch
+
+LIMIT_BYTES = 256 << 20  # twenty million addresses
+
 _READS_AT_MOST = 5
+_PIECE_BYTES = 4 << 20  # of one read(2), which has to return in time
 _TICK_NS = 50_000_000  # two changes within one tick of the kernel's clock (4 ms, 10 ms at most) leave the same times
 
 # What editors and packages leave beside a file. What was taken out of a list must not come back with its backup.
@@ -51,54 +58,84 @@ class Signature:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, is_settled)
 
 
-def read_file(path: Path, limit_bytes: int = 1 << 30) -> tuple[bytes, Signature]:
+def read_file(path: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[bytes, Signature]:
     """The whole of a regular file as it was at one moment, and what it looked like then.
 
     Raises OSError: IsADirectoryError, FileNotFoundError and their like; EINVAL for what is no regular file (it is not
-    even opened: a device could act on that); EFBIG above the limit; StillBeingWritten if it changed at every attempt.
+    even opened: a device could act on that); EFBIG above the limit, which is found out before anything is read;
+    StillBeingWritten if it changed at every attempt; NoAnswer.
     """
+    name = str(path)
     for _ in range(_READS_AT_MOST):
         try:
-            _refuse_irregular(os.stat(path), path)
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            _refuse_unfit(touch(name, os.stat, path), name, limit_bytes)
+            descriptor = touch(name, os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except ValueError as error:
-            raise OSError(EINVAL, f"Not a path ({error})", str(path)) from error
-        with open(descriptor, "rb", buffering=0) as file:
-            before = os.fstat(descriptor)
-            _refuse_irregular(before, path)
-            parts: list[bytes] = []
-            left = limit_bytes + 1
-            # The size is no more than a good guess: files in /proc have none, and others grow.
-            while left > 0 and (part := file.read(min(left, max(before.st_size + 1, 1 << 16)))):
-                parts.append(part)
-                left -= len(part)
-            if left <= 0:
-                raise OSError(EFBIG, f"Larger than {limit_bytes} bytes", str(path))
+            raise OSError(EINVAL, f"Not a path ({error})", name) from error
+        try:
+            before = touch(name, os.fstat, descriptor)
+            _refuse_unfit(before, name, limit_bytes)
+            data = _content(descriptor, name, before.st_size, limit_bytes)
             signature = Signature.of(before)
-            if Signature.of(os.fstat(descriptor)) == signature:
-                return parts[0] if len(parts) == 1 else b"".join(parts), signature
-    raise StillBeingWritten(EAGAIN, "Still being written", str(path))
+            if Signature.of(touch(name, os.fstat, descriptor)) == signature:
+                return data, signature
+        finally:
+            touch(name, os.close, descriptor)
+    raise StillBeingWritten(EAGAIN, "Still being written", name)
 
 
-def _refuse_irregular(status: os.stat_result, path: Path) -> None:
+def _content(descriptor: int, name: str, size: int, limit_bytes: int) -> bytes:
+    """All of it. The size is no more than a good guess: files in /proc have none, and others grow."""
+    parts: list[bytes] = []
+    left = limit_bytes + 1
+    wanted = max(size + 1, 1 << 16)
+    while left > 0 and (part := touch(name, os.read, descriptor, min(left, wanted, _PIECE_BYTES))):
+        parts.append(part)
+        left -= len(part)
+        wanted = max(wanted - len(part), 1 << 16)
+    if left <= 0:
+        raise OSError(EFBIG, f"it has over {_amount(limit_bytes)}, which is the most that is read", name)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _refuse_unfit(status: os.stat_result, name: str, limit_bytes: int) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), name)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(EINVAL, "Not a regular file", str(path))
+        raise OSError(EINVAL, f"it is no regular file but a {_kind(status.st_mode)}", name)
+    if status.st_size > limit_bytes:
+        size, limit = _amount(status.st_size), _amount(limit_bytes)
+        raise OSError(EFBIG, f"it has {size}, and at most {limit} are read", name)
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "block device"}
+    return kinds[stat.S_IFMT(mode)]  # a link is followed, and Linux knows no other kind
+
+
+def _amount(size_bytes: int) -> str:
+    return f"{size_bytes >> 20} MiB" if size_bytes % (1 << 20) == 0 else f"{size_bytes} bytes"
 
 
 def signature_of(path: str) -> Signature | None:
-    """What the file at a path looks like now; None if there is none, or nothing may be known of it."""
+    """What the file at a path looks like now; None if there is none, or nothing may be known of it. Raises NoAnswer."""
     try:
-        return Signature.of(os.stat(path))
+        return Signature.of(touch(path, os.stat, path))
+    except NoAnswer:
+        raise
     except NO_SUCH_FILE:
         return None
 
 
 def matching(pattern: str) -> frozenset[str]:
-    """The paths that a glob pattern stands for now: `*`, `?` and `[...]`, never across a slash, dot files excluded."""
+    """The paths that a glob pattern stands for now: `*`, `?` and `[...]`, never across a slash, dot files excluded.
+
+    Raises NoAnswer.
+    """
     try:
-        return frozenset(glob.glob(pattern))
+        return frozenset(touch(pattern, glob.glob, pattern))
+    except NoAnswer:
+        raise
     except NO_SUCH_FILE:
         return frozenset()
 

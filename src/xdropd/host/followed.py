@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from errno import EINVAL
 
 from xdropd.host.files import NO_SUCH_FILE, Signature, matching, matching_lists
+from xdropd.host.fileworker import NoAnswer, touch
 
 # How long a file has to stay as it is before it may be read:
 _PAUSE_S = 1.0  # it was written to, as events told, and not closed
@@ -117,21 +118,24 @@ class FollowedPattern:
     is_racy: bool = True
 
     def scan(self) -> None:
-        """Look through the folders anew. Their stamps are taken first, so that a change meanwhile is not lost."""
+        """Look through the folders anew. Their stamps are taken first, so that a change meanwhile is not lost.
+
+        Raises NoAnswer, and what was known stays.
+        """
         parts = self.text.split("/")
         first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-        self.stamps.clear()
+        stamps: dict[str, tuple[int, ...]] = {}
         steps: set[Step] = set()
-        self.folders = {}
+        folders: dict[str, set[str]] = {}
         for number in range(first, len(parts)):
             prefix = "/".join(parts[:number]) or "/"
             for folder in matching(prefix) if number > first else (prefix,):
-                self.stamps[folder] = _stamp(folder)
+                stamps[folder] = _stamp(folder)
                 steps.update(trail_of(folder))
-                self.folders.setdefault(os.path.realpath(folder), set()).add(parts[number])
-        self.steps = frozenset(steps)
-        self.is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in self.stamps.values())
+                folders.setdefault(touch(folder, os.path.realpath, folder), set()).add(parts[number])
+        is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in stamps.values())
         self.matches = matching_lists(self.text)
+        self.stamps, self.steps, self.folders, self.is_racy = stamps, frozenset(steps), folders, is_racy
 
     def is_stale(self, hints: Mapping[Step, Hint]) -> bool:
         """True if the folders may hold other matches than at the last scan."""
@@ -172,9 +176,9 @@ def fits(name: str, component: str) -> bool:
 
 
 def _stamp(folder: str) -> tuple[int, ...]:
-    """Changes whenever a name in the folder does; empty if there is no folder."""
+    """Changes whenever a name in the folder does; empty if there is no folder, or no answer."""
     try:
-        status = os.stat(folder)
+        status = touch(folder, os.stat, folder)
     except NO_SUCH_FILE:
         return ()
     return status.st_dev, status.st_ino, status.st_mtime_ns
@@ -182,7 +186,7 @@ def _stamp(folder: str) -> tuple[int, ...]:
 
 def trail_of(path: str) -> tuple[Step, ...]:
     """Where the kernel passes a symbolic link on its way to an absolute path, and where it arrives: the file itself
-    or the first name that is missing.
+    or the first name that is missing. Raises NoAnswer.
     """
     steps: list[Step] = []
     folder = "/"
@@ -196,7 +200,9 @@ def trail_of(path: str) -> tuple[Step, ...]:
             continue
         here = os.path.join(folder, name)
         try:
-            target = os.readlink(here)
+            target = touch(path, os.readlink, here)
+        except NoAnswer:
+            raise
         except NO_SUCH_FILE as error:
             is_no_link = isinstance(error, OSError) and error.errno == EINVAL
             if is_no_link and any(rest not in {"", "."} for rest in names):

@@ -12,6 +12,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from xdropd.host.files import read_file
+from xdropd.host.fileworker import touch
+
 # flock(2) of a folder, by file systems that have no locks, or want a file that is open for writing, as NFS does.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -48,7 +51,7 @@ class StateFolder:
     def load(self, name: str) -> bytes | None:
         """The content of a file, None if it was never saved."""
         try:
-            return (self.path / name).read_bytes()
+            return read_file(self.path / name)[0]
         except FileNotFoundError:
             return None
 
@@ -56,6 +59,9 @@ class StateFolder:
         """Replace a file, or leave the old one as it was."""
         self.hold()
         target = self.path / name
+        touch(str(target), self._save, target, data)
+
+    def _save(self, target: Path, data: bytes) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         try:

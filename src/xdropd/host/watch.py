@@ -3,6 +3,8 @@
 Lives here: hearing of changes (inotify, through watchdog) and seeing them (stat). Events are hints that save waiting;
 `stat` is the authority and finds within a second what no event told: bind mounts, network file systems, folders that
 were renamed away, an inotify that is exhausted or has gone deaf. Whether a writer is done is judged in `followed.py`.
+A file system may hang: then a FileWorker looks, and whatever it touches may be where a look ends, to be begun anew.
+What a look has learned by then is kept for the next one.
 Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0 alike).
 """
 
@@ -16,7 +18,7 @@ import os
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EMFILE, ENOSPC
 from pathlib import Path
@@ -38,6 +40,7 @@ from watchdog.observers.inotify_buffer import InotifyBuffer
 from watchdog.observers.inotify_c import Inotify
 
 from xdropd.host.files import Signature, signature_of
+from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.followed import FollowedFile, FollowedPattern, Hint, Step, fits, is_another, trail_of
 
 # How often everything is looked at, whatever is heard.
@@ -118,8 +121,9 @@ class _Ear(FileSystemEventHandler):
 class Watcher:
     """Follows files by their paths, whatever these paths lead to from one moment to the next.
 
-    `wake` is called from another thread when there is something to look at; it must not block, wait for the thread
-    that looks, or raise. Times are seconds of one clock that never goes back (time.monotonic), the caller's.
+    `follow`, `mark_read` and `look` are for one thread at a time. `wake` is called from another one when there is
+    something to look at; it must not block, wait for the thread that looks, or raise. Times are seconds of one clock
+    that never goes back (time.monotonic), the caller's.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -132,6 +136,11 @@ class Watcher:
         self._problem = ""
         self._retry_s = float("-inf")
         self._next_look_s = 0.0
+        # Of the look under way, or of one that was given up:
+        self._is_upset = False
+        self._is_arming = False
+        self._taken: dict[Step, Hint] = {}
+        self._told: set[Path | str] = set()
         self._lock = threading.Lock()  # guards the two that follow
         self._hints: dict[Step, Hint] = {}
         self._being_written: frozenset[Step] = frozenset()
@@ -165,13 +174,14 @@ class Watcher:
         """
         paths = set(files)
         known = {str(path) for path in paths}
-        self._files = {path: self._files.get(path) or FollowedFile(str(path), trail_of(str(path))) for path in paths}
+        self._files = {path: self._files.get(path) or _followed(str(path)) for path in paths}
         followed = {}
         for text in patterns:
             pattern = self._patterns.get(text)
             if pattern is None:
                 pattern = FollowedPattern(text)
-                pattern.scan()
+                with contextlib.suppress(NoAnswer):
+                    pattern.scan()
                 pattern.told = pattern.matches & known
             followed[text] = pattern
         self._patterns = followed
@@ -193,44 +203,51 @@ class Watcher:
         """The files that may be read now and hold, or may hold, something else than was read, or are gone; and the
         patterns that stand for other files than before. Each is told once, until it changes again.
         """
-        is_upset = self._drop_lost_ears()
+        self._is_upset |= self._drop_lost_ears()
         self._listen(now_s)  # before looking: what happens from here on is either seen below or heard
         with self._lock:
-            hints, self._hints = self._hints, {}
-        told: set[Path | str] = set()
-        told.update(path for path, file in self._files.items() if self._judge(file, hints, is_upset, now_s))
-        told.update(text for text, item in self._patterns.items() if self._judge_pattern(item, hints, is_upset, now_s))
+            for step, hint in self._hints.items():
+                self._taken[step] = max(hint, self._taken.get(step, hint))
+            self._hints = {}
+        self._told.update(path for path, file in self._files.items() if self._judge(file, now_s))
+        self._told.update(text for text, item in self._patterns.items() if self._judge_pattern(item, now_s))
         was_rewired = self._is_rewired
         self._listen(now_s)
         self._plan_next_look(now_s, was_rewired)
-        return frozenset(told)
+        told = frozenset(self._told)
+        self._is_upset, self._taken, self._told = False, {}, set()
+        return told
 
-    def _judge(self, file: FollowedFile, hints: Mapping[Step, Hint], is_upset: bool, now_s: float) -> bool:
-        signature = signature_of(file.path)
-        is_relinked = False
-        if is_upset or is_another(signature, file.seen) or any(step in hints for step in file.trail):
-            trail = trail_of(file.path)
-            if trail != file.trail:
-                # A link was swapped: no writer to wait for. (A trail of one step has no link in it.)
-                is_relinked = len(trail) > 1
-                file.trail = trail
-                self._is_rewired = True
+    def _judge(self, file: FollowedFile, now_s: float) -> bool:
+        try:
             signature = signature_of(file.path)
-        is_ready = file.judge(signature, hints.get(file.trail[-1]) if file.trail else None, is_relinked, now_s)
+            is_relinked = False
+            if self._is_upset or is_another(signature, file.seen) or any(step in self._taken for step in file.trail):
+                trail = trail_of(file.path)
+                if trail != file.trail:
+                    # A link was swapped: no writer to wait for. (A trail of one step has no link in it.)
+                    is_relinked = len(trail) > 1
+                    file.trail = trail
+                    self._is_rewired = True
+                signature = signature_of(file.path)
+        except NoAnswer:
+            return False  # nothing is known of it
+        is_ready = file.judge(signature, self._taken.get(file.trail[-1]) if file.trail else None, is_relinked, now_s)
         if is_ready and not file.is_heard and signature is not None:
             self._doubt(file.trail, now_s)
         return is_ready
 
-    def _judge_pattern(
-        self, pattern: FollowedPattern, hints: Mapping[Step, Hint], is_upset: bool, now_s: float
-    ) -> bool:
-        if is_upset or pattern.is_stale(hints):
+    def _judge_pattern(self, pattern: FollowedPattern, now_s: float) -> bool:
+        if self._is_upset or pattern.is_stale(self._taken):
             before = pattern.steps, pattern.folders
-            pattern.scan()
+            try:
+                pattern.scan()
+            except NoAnswer:
+                return False
             fresh = pattern.matches - pattern.told
             self._is_rewired |= before != (pattern.steps, pattern.folders) or fresh != pattern.fresh.keys()
-            pattern.fresh = {path: pattern.fresh.get(path) or FollowedFile(path, trail_of(path)) for path in fresh}
-        ready = [path for path, file in pattern.fresh.items() if self._judge(file, hints, is_upset, now_s)]
+            pattern.fresh = {path: pattern.fresh.get(path) or _followed(path) for path in fresh}
+        ready = [path for path, file in pattern.fresh.items() if self._judge(file, now_s)]
         return pattern.judge(bool(ready), now_s)
 
     def _plan_next_look(self, now_s: float, was_rewired: bool) -> None:
@@ -266,9 +283,10 @@ class Watcher:
 
     def _drop_lost_ears(self) -> bool:
         """Forget watches that lost their folder or their thread, or are worn. True if there were any."""
-        if not self._observer.is_alive():
-            self._observer.unschedule_all()
-            self._observer = self._start()
+        if self._is_arming or not self._observer.is_alive():
+            if not self._is_arming:  # or it is locked by a look that was given up
+                self._observer.unschedule_all()
+            self._observer, self._is_arming = self._start(), False
             self._ears.clear()
             return True
         dead = {emitter.watch.path for emitter in self._observer.emitters if not emitter.is_alive()}
@@ -324,11 +342,12 @@ class Watcher:
         """Take a watch, unless there is nothing to watch or inotify is exhausted."""
         identity = _identity(folder)
         # watchdog 2.2 takes EACCES for success, and its thread then never ends.
-        if identity is None or not os.access(folder, os.R_OK) or self._problem:
+        if identity is None or self._problem or not touch(folder, os.access, folder, os.R_OK):
             return
         ear = _Ear(folder, identity, self._wanted[folder], self._heard, now_s)
+        self._is_arming = True
         try:
-            ear.watch = self._observer.schedule(ear, folder)
+            ear.watch = touch(folder, self._observer.schedule, ear, folder)
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             _close_what_watchdog_lost(error)
             if _identity(folder) == identity:
@@ -338,6 +357,14 @@ class Watcher:
                 self._retry_s = now_s + _RETRY_S
         else:
             self._ears[folder] = ear
+        self._is_arming = False
+
+
+def _followed(path: str) -> FollowedFile:
+    try:
+        return FollowedFile(path, trail_of(path))
+    except NoAnswer:
+        return FollowedFile(path)  # the first look that gets an answer finds its way
 
 
 def _close_what_watchdog_lost(error: BaseException) -> None:
@@ -352,7 +379,7 @@ def _close_what_watchdog_lost(error: BaseException) -> None:
 
 def _identity(folder: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(folder)
+        status = touch(folder, os.stat, folder)
     except OSError:
         return None
     return status.st_dev, status.st_ino

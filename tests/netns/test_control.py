@@ -250,6 +250,26 @@ def test_block_takes_every_form(daemon: Daemon) -> None:
     assert one(daemon.ctl("--json", "unblock", *entries)) == {"unblocked": 5, "remarks": []}
 
 
+def test_what_is_blocked_is_what_was_meant(daemon: Daemon, net: Net) -> None:
+    """A mapped address is the IPv4 address whose packets arrive; bits behind a prefix are nobody's."""
+    mapped = f"::ffff:{VILLAIN}"
+    as_ipv4 = f"'{mapped}' is IPv4-mapped, it is taken as {VILLAIN}"
+    as_network = "'192.0.2.77/26' has bits set behind its prefix, it is taken as 192.0.2.64/26"
+    assert one(daemon.ctl("--json", "block", mapped, "192.0.2.77/26")) == {
+        "blocked": 2,
+        "warnings": [as_ipv4, as_network],
+    }
+    assert not answers(net, VILLAIN)
+    assert listed(daemon, "--source", "xdropctl").keys() == {VILLAIN, "192.0.2.64/26"}
+    told = daemon.ctl("lookup", mapped)
+    assert (told.returncode, told.stderr) == (0, f"xdropctl: warning: {as_ipv4}\n")
+    found = one(daemon.ctl("--json", "lookup", mapped))
+    assert (found["address"], found["blocked"], found["remarks"]) == (VILLAIN, True, [as_ipv4])
+    done = one(daemon.ctl("--json", "unblock", mapped, "192.0.2.77/26"))
+    assert done == {"unblocked": 2, "remarks": [as_ipv4, as_network]}
+    assert answers(net, VILLAIN)
+
+
 def test_a_block_ends_by_itself(daemon: Daemon, net: Net) -> None:
     assert daemon.ctl("block", VILLAIN, "--for", "2s").returncode == 0
     assert not answers(net, VILLAIN)
@@ -306,7 +326,7 @@ def test_what_is_partly_exempt_is_blocked_with_a_warning(daemon: Daemon, net: Ne
 
 
 def test_a_batch_is_all_or_nothing(daemon: Daemon) -> None:
-    done = daemon.ctl("block", "-", stdin="192.0.2.50\n# two\n192.0.2.51 # x\n\n10.0.0.1/8\n")
+    done = daemon.ctl("block", "-", stdin="192.0.2.50\n# two\n192.0.2.51 # x\n\n10.0.0.1/33\n")
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith("standard input:5:1: error: ")
     assert daemon.ctl("block", "-", stdin="192.0.2.50\n203.0.113.65\n").returncode == 1

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdropd.text.addresses import Span, pack, parse_address, parse_span, prefixes, unpack
+from xdropd.text.addresses import (
+    HostBits,
+    Span,
+    pack,
+    parse_address,
+    parse_as_written,
+    parse_leniently,
+    parse_span,
+    prefixes,
+    unpack,
+)
 
 versions = st.sampled_from([4, 6])
 
@@ -27,24 +37,72 @@ def spans(draw):
 @given(versions, st.data())
 def test_addresses_are_what_ipaddress_says(version, data):
     address = data.draw(st.ip_addresses(v=version))
+    meant = getattr(address, "ipv4_mapped", None) or address
     span = parse_span(str(address))
-    assert span == (version, int(address), int(address))
+    assert span == (meant.version, int(meant), int(meant))
     assert span.is_address
-    assert str(span) == str(address) or address.version == 6  # inet_ntop writes mapped addresses with dots
-    assert int(ipaddress.ip_address(str(span))) == int(address)
+    assert str(span) == str(meant) or meant.version == 6  # inet_ntop writes some addresses with dots
+    assert int(ipaddress.ip_address(str(span))) == int(meant)
     assert pack(version, int(address)) == address.packed
     assert unpack(address.packed) == int(address)
 
 
 @given(st.ip_addresses(v=6))
 def test_ipv6_may_be_written_out(address):
-    assert parse_span(address.exploded).first == int(address)
-    assert parse_span(address.exploded.upper()).first == int(address)
+    assert parse_as_written(address.exploded).first == int(address)
+    assert parse_as_written(address.exploded.upper()).first == int(address)
 
 
 @given(spans())
 def test_the_canonical_form_reads_back(span):
+    assert parse_as_written(str(span)) == span
+    assert parse_span(str(parse_span(str(span)))) == parse_span(str(span))
+
+
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.integers(1, 32))
+def test_mapped_addresses_networks_and_ranges_are_those_of_ipv4(one, other, length):
+    first, last = sorted((one, other))
+    network = ipaddress.ip_network((first, length), strict=False)
+    for plain, mapped in (
+        (f"{first}", f"::ffff:{first}"),
+        (f"{first}", f"0:0:0:0:0:FFFF:{int(first) >> 16:x}:{int(first) & 0xFFFF:x}"),
+        (f"{first}-{last}", f"::ffff:{first}-::ffff:{last}"),
+        (f"{network}", f"::ffff:{network.network_address}/{96 + length}"),
+    ):
+        span = parse_span(plain)
+        if span.size < 1 << 32:
+            assert parse_span(mapped) == span
+            assert parse_leniently(mapped) == (span, f"'{mapped}' is IPv4-mapped, it is taken as {span}")
+
+
+@pytest.mark.parametrize("text", ["::/0", "::/80", "::/95", "::ffff:0:0/96", "::fffe:0:0/95", "::1-::ffff:1.2.3.4"])
+def test_what_is_wider_than_mapped_addresses_is_what_it_says(text):
+    span = parse_span(text)
+    assert span.version == 6
+    assert parse_leniently(text) == (span, "")
     assert parse_span(str(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.1/8", "10.0.0.0/8"),
+        ("2001:db8::1/64", "2001:db8::/64"),
+        ("::ffff:192.0.2.1/120", "192.0.2.0/24"),
+        ("192.0.2.1/0", "0.0.0.0/0"),
+    ],
+)
+def test_host_bits_are_an_error_or_a_remark(text, network):
+    with pytest.raises(HostBits, match="has bits set behind its prefix, write "):
+        parse_span(text)
+    remark = f"'{text}' has bits set behind its prefix, it is taken as {network}"
+    assert parse_leniently(text) == (parse_span(network), remark)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/33", "10.0", "example.com", "::ffff:1.2.3.4-1.2.3.5", "::ffff:1.2.3.400"])
+def test_lenience_is_for_nothing_else(text):
+    with pytest.raises(ValueError, match="'"):
+        parse_leniently(text)
 
 
 @given(spans())

@@ -119,12 +119,30 @@ def test_nothing_is_a_number():
         ("2001:db8::1-2001:db8:1::", "2001:db8::1-2001:db8:1::"),
         ("address: '::'", "::"),
         ("address:\n        2001:db8::", "2001:db8::"),
-        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
         ("2001:0DB8:0:0:0:0:0:0", "2001:db8::"),
     ],
 )
 def test_ipv6_is_taken_as_it_is_written(item, entry):
     assert [text for text, *_ in said(read(f"block:\n  - {item}\n  - 192.0.2.1\n").block)] == [entry, "192.0.2.1"]
+
+
+def test_mapped_addresses_are_those_of_ipv4_wherever_an_entry_is_read():
+    items = "  - ::ffff:192.0.2.1\n  - ::ffff:198.51.100.0/120\n  - '::ffff:203.0.113.1-::ffff:203.0.113.9'\n"
+    items += "  - address: ::FFFF:c000:207\n    reason: why\n"
+    found = read(f"block:\n{items}allow:\n{items}")
+    listed = [
+        ("192.0.2.1", 2, ""),
+        ("198.51.100.0/24", 3, ""),
+        ("203.0.113.1-203.0.113.9", 4, ""),
+        ("192.0.2.7", 5, "why"),
+    ]
+    assert [entry[:3] for entry in said(found.block)] == listed
+    assert list(found.block.plain4.keys) == [0xC0000201]
+    assert [(str(entry.span), entry.line - 6, entry.reason) for entry in found.allow] == listed
+    assert problems("block: ['::ffff:192.0.2.1/120']\n") == [
+        "1:9: '::ffff:192.0.2.1/120' has bits set behind its prefix, "
+        "write 192.0.2.0/24 for the network or ::ffff:192.0.2.1 for the address"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,33 @@ def test_lines_warnings_and_the_reason():
     ]
 
 
+MAPPED = "with an IPv4-mapped IPv6 address, which is taken as the IPv4 address that it means"
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "warnings"),
+    [
+        ("::ffff:192.0.2.1\n", ["192.0.2.1"], [f"list:1:1: warning: this is the only line {MAPPED}"]),
+        (
+            "192.0.2.9\n::FFFF:c000:201 3\n2001:db8::1\n::ffff:10.0.0.0/104 # x\n::ffff:10.0.0.1 - ::ffff:10.0.0.9 x\n",
+            ["10.0.0.0/8", "10.0.0.1-10.0.0.9", "192.0.2.1", "192.0.2.9", "2001:db8::1"],
+            [f"list:2:1: warning: this line is the first of 3 {MAPPED}"],
+        ),
+        (
+            '{"cidr":"2001:db8::/32"}\n{"cidr":"::ffff:192.0.2.0/120"}\n{"cidr":"::ffff:192.0.2.1/128"}\n',
+            ["192.0.2.0/24", "192.0.2.1", "2001:db8::/32"],
+            [f"list:2:1: warning: this line is the first of 2 {MAPPED}"],
+        ),
+        ("::ffff:0:0/96\n::/80\n", ["::/80", "::ffff:0.0.0.0/96"], []),
+        ("x:1.2.3.4-1.2.3.5\ny::ffff:1.2.3.6-1.2.3.7\n", ["1.2.3.4/31", "1.2.3.6/31"], []),
+    ],
+)
+def test_mapped_addresses_are_those_of_ipv4_with_one_warning_a_file(text, listed, warnings):
+    found = read(text)
+    assert written(found) == listed
+    assert list(map(str, found.warnings)) == warnings
+
+
 def test_warnings_are_the_first_twenty_and_how_many_there_are():
     found = numbered(1, 1000)
     assert found.unparsed == 1000

@@ -104,7 +104,7 @@ def test_two_dashes_end_the_options() -> None:
         ("top --once=yes", "--once takes no value"),
         ("top --by name", "packets, bytes or rate"),
         ("top --count 0", "1 to 1000"),
-        ("block 10.0.0.1/8", "write 10.0.0.0/8"),
+        ("block 10.0.0.0/08", "write 10.0.0.0/8"),
         ("unblock 10.0", "10.0"),
         ("exporter --listen nowhere", "127.0.0.1:9792"),
         ("exporter --listen ::1:9792", "[::1]:9792"),
@@ -149,11 +149,24 @@ def test_standard_input_is_one_batch(daemon: Spoken) -> None:
     assert request["entries"] == ["192.0.2.1", "2001:db8::/32", "198.51.100.7-198.51.100.9"]
 
 
+def test_what_only_the_daemon_can_judge_is_passed_on_as_it_was_written(daemon: Spoken) -> None:
+    """A network with host bits and a mapped address are taken for what they mean, and remarked on."""
+    remark = "'10.0.0.1/8' has bits set behind its prefix, it is taken as 10.0.0.0/8"
+    daemon.answers["block"] = {"result": {"blocked": 2, "warnings": [remark]}}
+    done = run(daemon.path, "block", "10.0.0.1/8", "-", stdin=b"::ffff:192.0.2.1\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 entries blocked\n", f"xdropctl: warning: {remark}\n")
+    found = {"address": "192.0.2.1", "blocked": True, "kept_by": None, **ROW, "remarks": ["as IPv4"]}
+    daemon.answers = {"lookup": {"result": found}, "status": {"result": {"state": "enforcing"}}}
+    assert run(daemon.path, "lookup", "::ffff:192.0.2.1").stderr == "xdropctl: warning: as IPv4\n"
+    block, lookup, _ = daemon.requests
+    assert (block["entries"], lookup["address"]) == (["10.0.0.1/8", "::ffff:192.0.2.1"], "::ffff:192.0.2.1")
+
+
 def test_a_line_that_does_not_parse_refuses_the_batch(daemon: Spoken) -> None:
-    done = run(daemon.path, "block", "-", stdin=b"192.0.2.1\n\n  10.0.0.1/8 # x\n192.0.2.\xff\nexample.org\n")
+    done = run(daemon.path, "block", "-", stdin=b"192.0.2.1\n\n  10.0.0.1/33 # x\n192.0.2.\xff\nexample.org\n")
     assert (done.returncode, done.stdout) == (exits.BAD_INPUT, "")
     first, second, third = done.stderr.splitlines()
-    assert first.startswith("standard input:3:3: error: '10.0.0.1/8'")
+    assert first.startswith("standard input:3:3: error: '10.0.0.1/33'")
     assert second.startswith("standard input:4:1: error: ")
     assert third.startswith("standard input:5:1: error: 'example.org'")
     assert daemon.requests == []

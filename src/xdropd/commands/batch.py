@@ -37,9 +37,9 @@ def address(text: str, verb: str) -> str:
     """An address as it was written. Raises WrongLine."""
     if why := _why_not(text):
         raise WrongLine(why, verb)
-    from xdropd.text.addresses import parse_span
+    from xdropd.text.addresses import parse_leniently
 
-    if not parse_span(text).is_address:
+    if not parse_leniently(text)[0].is_address:
         raise WrongLine(f"{verb} takes a single address, not '{text}'", verb)
     return text
 
@@ -79,10 +79,10 @@ def _why_not(text: str) -> str:
     try:
         inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
-        from xdropd.text.addresses import parse_span
+        from xdropd.text.addresses import parse_leniently
 
         try:
-            parse_span(text)
+            parse_leniently(text)
         except ValueError as problem:
             return str(problem)
     return ""

@@ -131,6 +131,7 @@ def _lookup(chosen: Chosen) -> int:
     else:
         from xdropd.commands import reports, tables
 
+        _warn(reply.get("remarks", ()))
         state = client.ask(chosen.socket, {"verb": "status"})["state"]
         _print_lines(reports.lookup(reply, state, _screen(), tables.now()))
     return exits.DONE if reply["blocked"] else exits.NO
@@ -192,10 +193,14 @@ def _tell_change(chosen: Chosen, reply: Mapping[str, Any], keys: tuple[str, str]
     if chosen.json:
         return _print_json(reply)
     count, remarks = reply[keys[0]], reply[keys[1]] if keys[1] else ()
-    for remark in remarks:
-        sys.stderr.write(f"xdropctl: warning: {_printable(remark)}\n")
+    _warn(remarks)
     sys.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} {done}\n")
     return exits.DONE
+
+
+def _warn(remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        sys.stderr.write(f"xdropctl: warning: {_printable(remark)}\n")
 
 
 def _given(chosen: Chosen, *options: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from xdropd.host.blocklog import Record
 from xdropd.host.control import Reply
 from xdropd.kernel.shapes import History
 from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
-from xdropd.text.addresses import Span, parse_span
+from xdropd.text.addresses import Span, parse_leniently, parse_span
 from xdropd.text.entries import Entry
 
 _DEFAULT_SOURCE = "xdropctl"
@@ -102,7 +102,7 @@ class Requests:
 
     def _list(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         wanted, only = _optional(request, "source"), _optional(request, "entry")
-        span = None if only is None else _span(only)
+        span = None if only is None else _span(only)[0]
         yield from self._until(lambda: self._daemon.is_ready)
         for source in self._ruleset().sources:
             if wanted not in (None, source.name):
@@ -115,7 +115,7 @@ class Requests:
         yield {"result": {}}
 
     def _lookup(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        span = _span(_text(request, "address"))
+        span, remark = _span(_text(request, "address"))
         if not span.is_address:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
         yield from self._until(lambda: self._daemon.is_ready)
@@ -139,6 +139,7 @@ class Requests:
                     "line": keeper.line or None,
                 },
                 **row,
+                **({"remarks": [remark]} if remark else {}),
             }
         }
 
@@ -236,13 +237,13 @@ class Requests:
     # ---- changing ----
 
     def _block(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        spans = _entries(request)
+        spans, remarks = _entries(request)
         source_name = _source_name(request)
         reason = _optional(request, "reason") or ""
         seconds = _seconds(request)
         yield from self._until(self._may_change)
         exemptions = self._ruleset().exemptions
-        refused, warnings = [], []
+        refused, warnings = [], remarks
         for span in spans:
             if exemptions.covers(span):
                 keepers = [keeper] if (keeper := exemptions.keeper_of(span)) else exemptions.touching(span)
@@ -258,7 +259,7 @@ class Requests:
         yield {"result": {"blocked": len(records), "warnings": warnings}}
 
     def _unblock(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        spans = _entries(request)
+        spans, remarks = _entries(request)
         source_name = _source_name(request)
         yield from self._until(self._may_change)
         ruleset = self._ruleset()
@@ -269,7 +270,7 @@ class Requests:
             raise Refused(_sentences(refused, len(missing)))
         now_s = time.time()
         self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans], now_s)
-        yield {"result": {"unblocked": len(spans), "remarks": _remarks(self._ruleset(), spans)}}
+        yield {"result": {"unblocked": len(spans), "remarks": remarks + _remarks(self._ruleset(), spans)}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         source_name = _source_name(request)
@@ -491,19 +492,28 @@ def _seconds(request: Mapping[str, Any]) -> float | None:
     return float(seconds)
 
 
-def _span(text: str) -> Span:
+def _span(text: str) -> tuple[Span, str]:
+    """What an entry means, with a remark where that is not what was written."""
     try:
-        return parse_span(text)
+        return parse_leniently(text)
     except ValueError as problem:
         raise BadRequest(str(problem)) from None
 
 
-def _entries(request: Mapping[str, Any]) -> list[Span]:
-    """Each entry once, in the order of the request."""
+def _entries(request: Mapping[str, Any]) -> tuple[list[Span], list[str]]:
+    """Each entry once, in the order of the request, and what is to be remarked on how some were written."""
     texts = request.get("entries")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest('"entries" is a list of texts')
-    return list(dict.fromkeys(map(_span, texts)))
+    spans: dict[Span, None] = {}
+    remarks: list[str] = []
+    for span, remark in map(_span, texts):
+        spans[span] = None
+        if remark:
+            remarks.append(remark)
+    more = len(remarks) - _NAMED_AT_MOST
+    shown = remarks[:_NAMED_AT_MOST]
+    return list(spans), [*shown, f"{more} more are taken otherwise than they were written"] if more > 0 else shown
 
 
 def _source_name(request: Mapping[str, Any]) -> str:

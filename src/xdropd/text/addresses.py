@@ -2,6 +2,11 @@
 
 Lives here: what one entry of a list may name, and its canonical form. IPv4 and IPv6 texts are what inet_pton(3) takes,
 so nothing is octal, abbreviated or looked up. Not here: files, places, reasons, and what is done with an address.
+
+An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) means the IPv4 address in it, for that is how programs that
+listen on an IPv6 socket log an IPv4 client, whose packets are IPv4. So do networks and ranges of them. The mapped space
+as a whole, ::ffff:0:0/96, is what it says: lists of bogons name it for IPv6 packets that come from there, and nobody
+means the whole IPv4 Internet by it.
 """
 
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -11,7 +16,7 @@ from xdropd.text import wording
 
 WIDTH = {4: 32, 6: 128}  # bits in an address
 
-
+_MAPPED_PREFIX = 0xFFFF  # what stands before the last 32 bits of an IPv4-mapped address
 _NOT_OF_A_LENGTH = frozenset(" -/,;")  # there is more than a network in the text
 
 
@@ -20,6 +25,14 @@ class NoEntry(ValueError):
 
     def __str__(self) -> str:
         return wording.why_no_entry(self.args[0])
+
+
+class HostBits(ValueError):
+    """A network has bits set behind its prefix. `network` is the one that it lies in."""
+
+    def __init__(self, sentence: str, network: "Span") -> None:
+        super().__init__(sentence)
+        self.network = network
 
 
 class Span(NamedTuple):
@@ -92,13 +105,32 @@ def parse_address(text: str) -> tuple[int, int] | None:
 
 
 def parse_span(text: str) -> Span:
-    """Read an address, a network ("10.0.0.0/8") or a range ("10.0.0.1-10.0.0.9").
+    """Read an address, a network ("10.0.0.0/8") or a range ("10.0.0.1-10.0.0.9"), as what it means.
 
     Without any space: in YAML, two entries that are indented differently melt into "10.0.0.1 - 10.0.0.9", which must
     not become a range.
 
-    Raises ValueError with a sentence that says what is wrong, and what would be right.
+    Raises ValueError with a sentence that says what is wrong, and what would be right; it is HostBits for a network
+    that is one but for the bits behind its prefix.
     """
+    return meant(parse_as_written(text))
+
+
+def parse_leniently(text: str) -> tuple[Span, str]:
+    """The same for what a caller asks for, where a network may have bits set behind its prefix.
+
+    With a remark on what is taken otherwise than it was written, or "". Raises ValueError as `parse_span`.
+    """
+    try:
+        written = parse_as_written(text)
+    except HostBits as bits:
+        return bits.network, f"{wording.quoted(text)} has bits set behind its prefix, it is taken as {bits.network}"
+    span = meant(written)
+    return span, "" if span is written else f"{wording.quoted(text)} is IPv4-mapped, it is taken as {span}"
+
+
+def parse_as_written(text: str) -> Span:
+    """As `parse_span`, before anything is taken for what it means."""
     head, slash, length = text.partition("/")
     start, dash, end = head.partition("-")
     first = parse_address(start)
@@ -111,6 +143,14 @@ def parse_span(text: str) -> Span:
         if last is not None and not slash:
             return _range(text, first, last)
     raise NoEntry(text)
+
+
+def meant(span: Span) -> Span:
+    """The span of IPv4 that a span of IPv4-mapped addresses means; any other is itself."""
+    version, first, last = span
+    if version == 4 or first >> 32 != _MAPPED_PREFIX or last >> 32 != _MAPPED_PREFIX or span.size == 1 << 32:
+        return span
+    return Span(4, first & 0xFFFFFFFF, last & 0xFFFFFFFF)
 
 
 def _network(text: str, head: str, address: tuple[int, int], length: str) -> Span:
@@ -128,10 +168,11 @@ def _network(text: str, head: str, address: tuple[int, int], length: str) -> Spa
         )
     host_mask = (1 << (width - bits)) - 1
     if first & host_mask:
-        network = Span(version, first & ~host_mask, first | host_mask)
-        raise ValueError(
+        network = meant(Span(version, first & ~host_mask, first | host_mask))
+        raise HostBits(
             f"{wording.quoted(text)} has bits set behind its prefix, "
-            f"write {network} for the network or {head} for the address"
+            f"write {network} for the network or {head} for the address",
+            network,
         )
     return Span(version, first, first | host_mask)
 

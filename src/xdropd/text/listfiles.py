@@ -15,7 +15,7 @@ emule     "001.002.003.004 - 005.006.007.008 , 000 , name" (ipfilter.dat); zeros
 
 A line that does not parse is skipped and counted. So is one that may mean something else than "block this": a network
 with host bits set, two addresses side by side, columns of CSV, and an address with a host name behind it, as in a hosts
-file.
+file. An IPv4-mapped IPv6 address is the IPv4 address that it means.
 """
 
 from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
@@ -30,7 +30,7 @@ from itertools import islice
 
 from xdropd.errors import Problem
 from xdropd.text import plainlines, wording
-from xdropd.text.addresses import NoEntry, Span, parse_address, parse_span
+from xdropd.text.addresses import NoEntry, Span, meant, parse_address, parse_as_written
 from xdropd.text.entries import Column, Entry, Listing
 
 _WARNINGS_AT_MOST = 20
@@ -63,7 +63,7 @@ class ListFile:
     unparsed: int
     """How many of these were skipped because they do not parse."""
     warnings: tuple[Problem, ...] = ()
-    """The first of the skipped lines."""
+    """The first of the skipped lines, and what was taken otherwise than it was written."""
     reason: str = ""
     """Holds for every entry of the file."""
 
@@ -105,6 +105,7 @@ class _Reader:
         self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
         self._entries: list[Entry] = []
         self._lines = self._unparsed = self._last_unparsed = 0
+        self._mapped = self._first_mapped = 0
         self._warnings: list[Problem] = []
 
     def take(self, chunk: bytes, line: int) -> int:
@@ -138,6 +139,10 @@ class _Reader:
         if span is None:
             return
         self._lines += 1
+        written, span = span, meant(span)
+        if span is not written:
+            self._mapped += 1
+            self._first_mapped = self._first_mapped or line
         if not span.is_address:
             self._entries.append(Entry(span, line))
         else:
@@ -148,6 +153,10 @@ class _Reader:
         if self._unparsed > len(self._warnings):
             what = f"this line is the last of {self._unparsed} that are skipped, of {self._lines}"
             self._warnings.append(Problem(self._file, self._last_unparsed, 1, what, "warning"))
+        if self._mapped:
+            what = f"this line is the first of {self._mapped}" if self._mapped > 1 else "this is the only line"
+            what += " with an IPv4-mapped IPv6 address, which is taken as the IPv4 address that it means"
+            self._warnings.append(Problem(self._file, self._first_mapped, 1, what, "warning"))
         return ListFile(listing, self._lines, self._unparsed, tuple(self._warnings), reason)
 
 
@@ -199,7 +208,7 @@ def _plain(text: str) -> Span:
     if len(rest) > 1 and rest[0] == "-":
         first = f"{first}-{rest[1]}"
         rest = rest[2:]
-    span = parse_span(first)
+    span = parse_as_written(first)
     if rest and not rest[0].isdecimal():
         _refuse_columns(first, rest[0])
     return span
@@ -228,7 +237,7 @@ def _json(text: str) -> Span | None:
         raise ValueError(f"not a JSON object ({error}): {wording.quoted(text.strip())}") from None
     cidr = value.get("cidr")
     if isinstance(cidr, str):
-        return parse_span(cidr)
+        return parse_as_written(cidr)
     if value.get("type") == "metadata":
         return None
     raise ValueError(f"a JSON object without 'cidr': {wording.quoted(text.strip())}")
@@ -238,7 +247,7 @@ def _dshield(text: str) -> Span:
     words = text.split(maxsplit=3)
     if len(words) < 3 or not (words[2].isascii() and words[2].isdecimal()):
         raise ValueError(f"not start, end and prefix length: {wording.quoted(text.strip())}")
-    span = parse_span(f"{words[0]}/{words[2]}")
+    span = parse_as_written(f"{words[0]}/{words[2]}")
     if parse_address(words[1]) != (span.version, span.last):
         raise ValueError(f"{wording.quoted(words[1])} is not the last address of {span}")
     return span
@@ -248,7 +257,7 @@ def _p2p(text: str) -> Span:
     match = _P2P.fullmatch(text)
     if match is None:
         raise ValueError(f"not a name, a colon and a range: {wording.quoted(text.strip())}")
-    return parse_span(f"{match[1]}-{match[2]}")
+    return parse_as_written(f"{match[1]}-{match[2]}")
 
 
 def _emule(text: str) -> Span | None:
@@ -257,7 +266,7 @@ def _emule(text: str) -> Span | None:
         raise ValueError(f"not a range, an access level and a name: {wording.quoted(text.strip())}")
     if match[3] and int(match[3]) >= _EMULE_NOT_FILTERED:
         return None
-    return parse_span(f"{_without_padding(match[1])}-{_without_padding(match[2])}")
+    return parse_as_written(f"{_without_padding(match[1])}-{_without_padding(match[2])}")
 
 
 def _without_padding(address: str) -> str:

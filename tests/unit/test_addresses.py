@@ -1,14 +1,18 @@
 """Addresses, networks and ranges, checked against Python's own ipaddress module."""
 
 import ipaddress
+from array import array
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdropd.text import addresses, plainlines
 from xdropd.text.addresses import (
     HostBits,
     Span,
+    ntohl,
     pack,
     parse_address,
     parse_as_written,
@@ -45,6 +49,23 @@ def test_addresses_are_what_ipaddress_says(version, data):
     assert int(ipaddress.ip_address(str(span))) == int(meant)
     assert pack(version, int(address)) == address.packed
     assert unpack(address.packed) == int(address)
+
+
+@given(st.lists(st.ip_addresses(v=4)))
+def test_many_addresses_are_read_on_either_kind_of_host(found):
+    """What a big-endian host has in memory is the network's order already; a little-endian one turns each around."""
+    packed = b"".join(address.packed for address in found)
+    assert ntohl(array("I", packed), "big").tobytes() == packed
+    assert ntohl(array("I", packed), "little").tobytes() == b"".join(address.packed[::-1] for address in found)
+    assert ntohl(array("I", packed)).tolist() == list(map(int, found))
+    assert plainlines.keys_of(list(map(str, found))).tolist() == list(map(int, found))
+
+
+def test_nothing_turns_bytes_around_by_itself():
+    """A call of byteswap() that does not ask for the host's order is wrong on half of all hosts."""
+    source = Path(addresses.__file__).parents[1]
+    found = [file for file in source.rglob("*.py") if "byteswap" in file.read_text(encoding="utf-8")]
+    assert found == [Path(addresses.__file__)]
 
 
 @given(st.ip_addresses(v=6))

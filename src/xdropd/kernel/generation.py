@@ -9,7 +9,6 @@ Knows the maps of xdrop.bpf.c by name. Does not know files, interfaces' names, o
 
 import errno
 import os
-import sys
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from xdropd.kernel.libbpf import MapShape
 from xdropd.kernel.shapes import History, Volume
 from xdropd.rules.plan import Plan
 from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix
-from xdropd.text.addresses import WIDTH, Span
+from xdropd.text.addresses import WIDTH, Span, ntohl
 
 VERDICT_PROGRAM = "xdrop_verdict"
 ROOT_PROGRAM = "xdrop_root"
@@ -629,9 +628,7 @@ def _chunks(items: Mapping[int, int]) -> Iterator[dict[int, int]]:
 def pack_keys(version: int, keys: Iterable[int]) -> bytes:
     """Addresses as keys of the address maps, packed."""
     if version == 4:
-        packed = array("I", keys)
-        if sys.byteorder == "little":
-            packed.byteswap()
+        packed = ntohl(array("I", keys))
         wide = array("I", bytes(shapes.KEY_BYTES[4] * len(packed)))
         wide[1::2] = packed
         return wide.tobytes()
@@ -641,10 +638,7 @@ def pack_keys(version: int, keys: Iterable[int]) -> bytes:
 def unpack_keys(version: int, blob: bytes) -> list[int]:
     """The inverse of `pack_keys`."""
     if version == 4:
-        keys = array("I", blob)[1::2]
-        if sys.byteorder == "little":
-            keys.byteswap()
-        return keys.tolist()
+        return ntohl(array("I", blob)[1::2]).tolist()
     return [int.from_bytes(blob[at : at + 16], "big") for at in range(0, len(blob), 16)]
 
 

@@ -9,6 +9,10 @@ as a whole, ::ffff:0:0/96, is what it says: lists of bogons name it for IPv6 pac
 means the whole IPv4 Internet by it.
 """
 
+from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+
+import sys
+from array import array
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -30,7 +34,7 @@ class NoEntry(ValueError):
 class HostBits(ValueError):
     """A network has bits set behind its prefix. `network` is the one that it lies in."""
 
-    def __init__(self, sentence: str, network: "Span") -> None:
+    def __init__(self, sentence: str, network: Span) -> None:
         super().__init__(sentence)
         self.network = network
 
@@ -71,6 +75,13 @@ def pack(version: int, address: int) -> bytes:
 def unpack(data: bytes) -> int:
     """The host-order integer of an address in network byte order."""
     return int.from_bytes(data, "big")
+
+
+def ntohl(numbers: array[int], byteorder: str = sys.byteorder) -> array[int]:
+    """Network byte order to the host's or back, for an array('I') in place: ntohl(3), which is htonl(3)."""
+    if byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 def format_address(version: int, address: int) -> str:

@@ -14,6 +14,8 @@ from itertools import repeat
 from socket import AF_INET, inet_pton
 from typing import NamedTuple
 
+from xdropd.text.addresses import ntohl
+
 CHUNK_BYTES = 1 << 16  # some 4,000 lines: large enough to be quick, small enough to be no weight in memory
 
 _LINES_AT_LEAST = 8  # fewer are not worth the detour
@@ -49,9 +51,7 @@ def keys_of(words: list[str]) -> array[int] | None:
         packed = b"".join(map(inet_pton, repeat(AF_INET), words))
     except (OSError, ValueError):
         return None
-    keys = array("I", packed)
-    keys.byteswap()
-    return keys
+    return ntohl(array("I", packed))
 
 
 def find_items(data: bytes) -> tuple[bytes, list[Run]]:

@@ -478,7 +478,7 @@ def test_the_settings_are_read_anew_for_every_packet(verdicts: Verdicts) -> None
 def test_an_interface_without_a_program_in_force_passes_everything(verdicts: Verdicts) -> None:
     root = load(verdicts.blueprint, ROOT_PROGRAM, verdicts.interface)
     verdicts.put(ruleset(BLOCK))
-    assert libbpf.test_run(root, from_source(BAD4)).value == XDP_PASS
+    assert libbpf.test_run(root, from_source(BAD4)) == XDP_PASS
     libbpf.set_program(verdicts.interface["in_force"], 0, verdicts.program)
-    assert libbpf.test_run(root, from_source(BAD4)).value == XDP_DROP
+    assert libbpf.test_run(root, from_source(BAD4)) == XDP_DROP
     assert verdicts.totals()["dropped"].packets == 1

@@ -82,7 +82,7 @@ class Verdicts:
         return self.generation.verdict_program("test", self.shared, self.interface)
 
     def drops(self, frame: bytes) -> bool:
-        value = libbpf.test_run(self.program, frame).value
+        value = libbpf.test_run(self.program, frame)
         assert value in (XDP_DROP, XDP_PASS), value
         return value == XDP_DROP
 
@@ -101,7 +101,7 @@ class Verdicts:
         answers = []
         for pass_malformed in (False, True):
             self.choose(pass_malformed=pass_malformed)
-            answers.append([libbpf.test_run(program, frame).value for frame in frames])
+            answers.append([libbpf.test_run(program, frame) for frame in frames])
         self.choose()
         names = {(XDP_PASS, XDP_PASS): "passed", (XDP_DROP, XDP_DROP): "dropped", (XDP_DROP, XDP_PASS): "malformed"}
         return [names.get(answer, f"return values {answer}") for answer in zip(*answers, strict=True)]

@@ -415,9 +415,9 @@ class Generation:
             self._mark(shapes.MARK_NETWORKS[version], shapes.PREFIX_BYTES[version], b"".join(items[version]))
 
     def _order(self, program: str, order: bytes) -> None:
-        run = insist(libbpf.test_run, self.programs[program], order)
-        if run.value != shapes.ORDER_DONE:
-            raise KernelError(f"run {program}", errno.EINVAL, f"the program answered {run.value}")
+        answer = insist(libbpf.test_run, self.programs[program], order)
+        if answer != shapes.ORDER_DONE:
+            raise KernelError(f"run {program}", errno.EINVAL, f"the program answered {answer}")
 
     # ---- reading back ----
 

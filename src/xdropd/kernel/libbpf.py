@@ -19,9 +19,7 @@ from xdropd.errors import KernelError, NotPermitted, ProgramRefused
 MAP_HASH = 1
 MAP_ARRAY = 2
 MAP_PROG_ARRAY = 3
-MAP_PERCPU_HASH = 5
 MAP_PERCPU_ARRAY = 6
-MAP_LPM_TRIE = 11
 MAP_QUEUE = 22
 
 # enum bpf_prog_type, enum bpf_attach_type
@@ -29,13 +27,10 @@ PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
 
 # Flags of BPF_MAP_UPDATE_ELEM
-ANY = 0
-NOEXIST = 1
-EXIST = 2
+_ANY = 0  # whether the key is there or not
 
-# Flags of BPF_PROG_LOAD and BPF_MAP_CREATE
+# Flags of BPF_PROG_LOAD
 F_XDP_HAS_FRAGS = 1 << 5
-F_NO_PREALLOC = 1 << 0
 
 # Flags of BPF_PROG_TEST_RUN
 F_TEST_XDP_LIVE_FRAMES = 1 << 1
@@ -240,14 +235,6 @@ class ProgramShape:
     tag: str
 
 
-@dataclass(frozen=True, slots=True)
-class TestRun:
-    """Outcome of BPF_PROG_TEST_RUN: the program's return value, and its mean duration in nanoseconds."""
-
-    value: int
-    duration_ns: int
-
-
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key (highest possible CPU number + 1)."""
     ranges = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
@@ -303,15 +290,15 @@ def attach_xdp(program: int, ifindex: int, flags: int) -> int:
     )
 
 
-def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
+def update(map_fd: int, key: bytes, value: bytes) -> None:
     """BPF_MAP_UPDATE_ELEM; `key` and `value` are exactly as long as the map's."""
-    _check(_update(map_fd, key, value, flags), "update map")
+    _check(_update(map_fd, key, value, _ANY), "update map")
 
 
 def set_program(array_fd: int, index: int, program: int) -> None:
     """Put a program into a slot of a program array: one atomic step for every packet."""
     _check(
-        _update(array_fd, index.to_bytes(4, sys.byteorder), program.to_bytes(4, sys.byteorder), ANY),
+        _update(array_fd, index.to_bytes(4, sys.byteorder), program.to_bytes(4, sys.byteorder), _ANY),
         "write the program array",
     )
 
@@ -348,12 +335,12 @@ def pop(queue_fd: int, value_bytes: int) -> bytes | None:
     return None
 
 
-def update_batch(map_fd: int, keys_blob: bytes, values_blob: bytes, count: int, flags: int = ANY) -> None:
+def update_batch(map_fd: int, keys_blob: bytes, values_blob: bytes, count: int) -> None:
     """BPF_MAP_UPDATE_BATCH of `count` keys and values, each blob packed without gaps.
 
     On an error some of them may have been written; writing all of them again is the way on.
     """
-    options = _BatchOpts(sz=ct.sizeof(_BatchOpts), elem_flags=flags)
+    options = _BatchOpts(sz=ct.sizeof(_BatchOpts), elem_flags=_ANY)
     written = ct.c_uint32(count)
     _check(_update_batch(map_fd, keys_blob, values_blob, ct.byref(written), ct.byref(options)), "update map in a batch")
 
@@ -445,10 +432,10 @@ def program_in(array_fd: int, index: int) -> int:
     return int.from_bytes(found, sys.byteorder) if found else 0
 
 
-def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch_size: int = 0) -> TestRun:
-    """BPF_PROG_TEST_RUN on a packet of 14 bytes or more.
+def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch_size: int = 0) -> int:
+    """BPF_PROG_TEST_RUN on a packet of 14 bytes or more: what the program returned.
 
-    With F_TEST_XDP_LIVE_FRAMES what the program decides is done, in batches of `batch_size`; the outcome says nothing.
+    With F_TEST_XDP_LIVE_FRAMES what the program decides is done, in batches of `batch_size`; the result says nothing.
     """
     options = _TestRunOpts(
         sz=ct.sizeof(_TestRunOpts),
@@ -459,7 +446,7 @@ def test_run(program: int, packet: bytes, repeat: int = 1, flags: int = 0, batch
         batch_size=batch_size,
     )
     _check(_test_run(program, ct.byref(options)), "test-run a program")
-    return TestRun(options.retval, options.duration)
+    return int(options.retval)
 
 
 def references(instructions: bytes, pseudo: int) -> list[tuple[int, int]]:

@@ -95,11 +95,6 @@ def read_history(data: bytes) -> History:
     return History(*_HISTORY.unpack_from(data))
 
 
-def read_histories(data: bytes) -> list[History]:
-    """An array of struct history."""
-    return list(map(History._make, _HISTORY.iter_unpack(data)))
-
-
 def cell(history: History, version: int, first: int, last: int) -> bytes:
     """struct cell."""
     width = ADDRESS_BYTES[version]
@@ -140,9 +135,6 @@ def order(kind: int, items: bytes) -> bytes:
 def carry(key: bytes, packets: int, bytes_: int, last_seen_ns: int) -> bytes:
     """struct carry."""
     return _CARRY.pack(key.ljust(16, b"\0"), packets, bytes_, last_seen_ns)
-
-
-CARRY_BYTES = _CARRY.size
 
 
 def read_sample(data: bytes) -> Sample:

@@ -12,17 +12,8 @@ new one is there already; the old listed ones go before the old exempt ones, so 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix
-
-
-class Credited(NamedTuple):
-    """An address with the number of the source that it is credited to."""
-
-    version: int
-    key: int
-    source: int
 
 
 @dataclass(frozen=True, slots=True)

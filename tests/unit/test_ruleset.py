@@ -310,14 +310,19 @@ def test_what_the_guard_narrows_is_named_once_for_each_part_of_it(ruleset: Rules
 
 
 @given(listings, st.sets(st.integers(0, WORLD - 1)), st.sampled_from(VERSIONS))
-def test_lines_are_the_first_ones(text: Listing, wanted: set[int], version: int) -> None:
+def test_a_batch_is_asked_for_as_each_of_it_is(text: Listing, wanted: set[int], version: int) -> None:
     source = source_of("list", 1, text, 0)
     keys = {base(version) + at for at in wanted}
-    members = source.members[version]
-    there = [key for key in keys if key in members]
-    assert members.lines_of(keys) == {key: members.line_of(key) for key in there}
+    assert source.among(version, keys) == {key for key in keys if source.has_address(version, key)}
     listed = {entry.span.first for entry in source.all_entries() if entry.span.is_address and entry.span[0] == version}
     assert source.among(version, keys) == keys & listed
+
+
+@given(st.lists(st.sampled_from([0x01000000, 0x00010000, 0x00000100, 0x01010101, 0x02010101, 0]), min_size=1))
+def test_the_line_of_an_address_is_its_first_one_whatever_the_bytes_around_it(keys: list[int]) -> None:
+    for version in VERSIONS:
+        source = source_of("list", 1, listing([(Span(version, key, key), False) for key in keys]), 0)
+        assert {key: source.members[version].line_of(key) for key in keys} == {key: keys.index(key) + 1 for key in keys}
 
 
 class Quick:

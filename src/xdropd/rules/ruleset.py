@@ -80,17 +80,12 @@ class Members:
         return keys[bisect_left(keys, first) : bisect_right(keys, last)]
 
     def line_of(self, key: int) -> int:
-        """The first line that lists the key. Reads through the file's order: see `lines_of` for more than one."""
-        return self.column.lines[self.column.keys.index(key)]
-
-    def lines_of(self, keys: Container[int]) -> dict[int, int]:
-        """The first line that lists each of many keys, for those that are there: one reading for all of them."""
-        column = self.column
-        listing = compress(zip(column.keys, column.lines, strict=True), map(keys.__contains__, column.keys))
-        lines: dict[int, int] = {}
-        for key, line in listing:
-            lines.setdefault(key, line)
-        return lines
+        """The first line that lists the key, which must be there."""
+        keys, start = self.column.keys, 0
+        if isinstance(keys, array):
+            # Bytes are searched ten times as fast as numbers. Where what they find lies across two, numbers go on.
+            start = keys.tobytes().find(array("I", [key]).tobytes()) // keys.itemsize
+        return self.column.lines[keys.index(key, start)]
 
     def replaced_by(self, column: Column) -> tuple["Members", set[int], set[int]]:
         """Members of a new version of the text, the keys that are only in the old one, and those only in the new.

@@ -63,6 +63,7 @@ _PIECES = {
     "the settings": ("shared.settings",),
     "all that interfaces share": ("shared.*",),
     "the names of sources": ("sources",),
+    "the copy of the log of blocks": ("blocks.*",),
 }
 
 
@@ -136,3 +137,53 @@ def test_an_unchanged_filter_is_taken_over_as_it_is(running: Machine) -> None:
     assert service.lookup(machine, VILLAIN)["packets"] == seen
     assert machine.run("ls", f"{service.STATE}/program", check=False).returncode != 0
     _is_well(machine, stored)
+
+
+def test_blocks_whose_log_cannot_be_read_stay_in_force(running: Machine) -> None:
+    machine = running
+    machine.write(BLOCKLIST, service.blocklist("203.0.113.0/24"))
+    machine.run("systemctl", "reload", UNIT)
+    machine.run("xdropctl", "block", VILLAIN, "--reason", "night shift", "--for", "1h")
+    told = service.lookup(machine, VILLAIN)
+    log = f"{service.STATE}/blocks.log"
+    with wire.Silence(machine, VILLAIN):
+        machine.run("chown", "root:root", log)
+        for _ in range(2):
+            machine.run("systemctl", "restart", UNIT)
+        after = service.lookup(machine, VILLAIN)
+        assert {**after, "packets": 0, "bytes": 0, "last_seen": 0} == {**told, "packets": 0, "bytes": 0, "last_seen": 0}
+        (trouble,) = service.status(machine)["troubles"]
+        assert trouble.startswith(f"the log of blocks cannot be used: {log}: Permission denied, mend it with: ")
+        assert "1 of its entries that were in force stay so" in trouble
+        refused = machine.run("xdropctl", "unblock", VILLAIN, check=False)
+        assert refused.returncode == 69
+        assert "nothing was changed, the log of blocks cannot be used" in refused.stderr
+
+        remedy = trouble.partition("mend it with: ")[2].partition(";")[0]
+        machine.run("sh", "-c", remedy)
+        wait_until(lambda: not service.status(machine)["degraded"], within_s=_RESTARTS_WITHIN_S)
+        machine.run("systemctl", "restart", UNIT)
+    assert not service.status(machine)["degraded"]
+    machine.run("xdropctl", "unblock", VILLAIN)
+    assert wire.answers(machine, VILLAIN)
+
+
+def test_a_damaged_log_of_blocks_costs_nothing_that_is_in_force(running: Machine) -> None:
+    machine = running
+    machine.write(BLOCKLIST, service.blocklist("203.0.113.0/24"))
+    machine.run("systemctl", "reload", UNIT)
+    machine.run("xdropctl", "block", VILLAIN, "192.0.2.7")
+    log = f"{service.STATE}/blocks.log"
+    with wire.Silence(machine, VILLAIN):
+        machine.run("sed", "--in-place", "--follow-symlinks", f"s/{VILLAIN}/{NEIGHBOUR}/", log)
+        machine.run("chown", "_xdropd:", log)
+        machine.run("systemctl", "restart", UNIT)
+        assert service.lookup(machine, VILLAIN)["source"] == "xdropctl"
+        (trouble,) = service.status(machine)["troubles"]
+        assert f"kept as {log}.damaged-1" in trouble
+    machine.run("rm", f"{log}.damaged-1")
+    machine.run("systemctl", "stop", UNIT)
+    machine.run("systemctl", "start", UNIT)
+    assert not service.status(machine)["degraded"]
+    assert service.lookup(machine, VILLAIN)["source"] == "xdropctl", "it was written anew"
+    machine.run("xdropctl", "flush", "--source", "xdropctl")

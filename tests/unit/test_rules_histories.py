@@ -20,9 +20,11 @@ from layouts import answer, apply
 from extent import IS_FULL
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Reading
+from xdropd.daemon.logcopy import LogCopy
 from xdropd.daemon.wanted import Wanted
 from xdropd.host.blocklog import Record
 from xdropd.host.netlink import Netlink
+from xdropd.host.systemd import Systemd
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import VERSIONS, Layout, Region, Ruleset
 from xdropd.text.addresses import WIDTH, Span
@@ -95,13 +97,16 @@ Step = Reload | Block | Unblock | Wait | Sort | Look
 # ---- what the daemon does ----
 
 
+_MEMORY = LogCopy(Systemd())  # what is logged is never read
+
+
 class Player:
     """The daemon's lists without a kernel: what it composes, and maps that do as they are told."""
 
     def __init__(self, netlink: Netlink) -> None:
         self.numbers: dict[str, int] = {}
         numbers = count(1)
-        self.blocks = Blocks(None)
+        self.blocks = Blocks(None, _MEMORY)
         self.wanted = Wanted(self.blocks, netlink, lambda name: self.numbers.setdefault(name, next(numbers)))
         self.now_s = 0.0
         self.texts = Reload((), (), ())
@@ -129,11 +134,13 @@ class Player:
         self.carry_out(before, self.wanted.ruleset.layout(region))
 
     def record(self, records: list[Record], spans: list[Span]) -> None:
-        def step() -> None:
-            self.blocks.record(records, self.now_s)
-            self.wanted.know_block_source(records[0].source)
+        with self.blocks.logged(records) as take_effect:
 
-        self.change(spans, step)
+            def step() -> None:
+                take_effect()
+                self.wanted.know_block_source(records[0].source)
+
+            self.change(spans, step)
 
     def end_what_is_over(self) -> None:
         """As the daemon's own."""

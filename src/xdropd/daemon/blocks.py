@@ -1,56 +1,217 @@
-"""Blocks: what callers of `xdropctl block` have listed, kept in the log until it ends or is taken back."""
+"""Blocks: what callers of `xdropctl block` have listed, kept in the log until it ends or is taken back.
+
+The log is on the disk, and once more in memory that outlives the process (logcopy.py). A change is put into both before
+it takes effect. Where the log on the disk cannot be read, or has lost something, what the copy knows stays in force,
+and the log is written anew as soon as that can be done; until then nothing can be changed. A damaged log is set aside.
+"""
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import os
+import pwd
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
+from xdropd.daemon.logcopy import LogCopy
+from xdropd.errors import XdropdError
+from xdropd.host import blocklog
 from xdropd.host.blocklog import BlockLog, Record
 from xdropd.text.addresses import Span, parse_span
 from xdropd.text.entries import Entry
 
+_LOG_BYTES_AT_LEAST = 1 << 20  # what a shorter log could save is not worth its writing
+_RECORDS_AT_ONCE = 2000
 
-@dataclass(slots=True)
+_Listed = dict[str, dict[Span, Entry]]
+
+
 class Blocks:
-    """Entries by source name, in the order in which sources first appeared. `log` None: nothing outlives us."""
+    """`by_source` has the entries by source name, in the order in which sources first appeared.
 
-    log: BlockLog | None
-    by_source: dict[str, dict[Span, Entry]] = field(default_factory=dict)
+    `log` None: there is no disk for it.
+    """
+
+    def __init__(self, log: BlockLog | None, copy: LogCopy) -> None:
+        self.by_source: _Listed = {}
+        self._log = log
+        self._copy = copy
+        self._unusable: OSError | None = None  # why the log on the disk may not be what is in force
+        self._end = 0
+        self._next_number = 1
+        self._compact_over = 0  # bytes
+        self._lost_in: dict[Path, int] = {}  # records, by damaged log that was set aside
+
+    # ---- reading ----
 
     def load(self, now_s: float) -> list[str]:
-        """Read the log; what has ended stays out. Sentences on damage. Raises OSError."""
-        if self.log is None:
-            return []
-        records, damage = self.log.read()
-        self.by_source = {}
-        for record in records:
-            self._take(record)
-        for entries in self.by_source.values():
-            for span in [span for span, entry in entries.items() if entry.until is not None and entry.until <= now_s]:
-                del entries[span]
-        return damage
-
-    def record(self, records: list[Record], now_s: float) -> None:
-        """Log a batch and take it into account. Raises OSError, and nothing has changed then."""
-        if self.log is not None:
-            self.log.append(records)
-        for record in records:
-            self._take(record)
-        if self.log is not None and self.log.wants_compaction:
-            with contextlib.suppress(OSError):  # the batch itself is logged; a shorter log can wait
-                self.log.compact(self._all(now_s))
-
-    def _take(self, record: Record) -> None:
-        span = parse_span(record.entry)
-        entries = self.by_source.setdefault(record.source, {})
-        if record.operation == "block":
-            entries[span] = Entry(span, 0, record.reason, record.until)
+        """Read the log and its copy; what has ended stays out. Warnings; what is worse is among the `troubles`."""
+        copy = self._copy.read()
+        try:
+            data = self._log.read() if self._log is not None else copy
+        except OSError as problem:
+            data, self._unusable = copy, problem
         else:
-            entries.pop(span, None)
+            self._unusable = None
+        contents = blocklog.decoded(data)
+        listed, lost = _listed(contents.records)
+        lost += contents.lost
+        lacking = 0
+        is_behind = not data[: contents.end].startswith(copy)
+        if is_behind:  # what the copy says was in force
+            whole, _ = _listed(contents.records + blocklog.decoded(copy).records)
+            lacking = _count(whole) - _count(listed)
+            listed = whole
+        self._renewed(contents.end, contents.next_number, _count(listed))
+        self.by_source = {
+            source: {span: entry for span, entry in entries.items() if entry.until is None or entry.until > now_s}
+            for source, entries in listed.items()
+        }
+        if self._unusable is not None:
+            return []
+        try:
+            if lost or is_behind:
+                self._write_anew(data if lost else b"", listed, now_s)
+            else:
+                self._copy.append(len(copy), data[len(copy) : contents.end])
+        except OSError as problem:
+            self._unusable = problem
+        if contents.is_old:
+            self._compact_over = 0
+        return [f"the log of blocks lacked {lacking} entries that were in force"] if lacking and not lost else []
 
-    def _all(self, now_s: float) -> Iterator[Record]:
-        for source, entries in self.by_source.items():
-            for span, entry in entries.items():
-                yield Record("block", source, str(span), entry.until, entry.reason, now_s)
+    def _write_anew(self, damaged: bytes, listed: _Listed, now_s: float) -> None:
+        """Both of them. With what has ended, for by another clock it may not have."""
+        for _ in self._copy.prepare(_lines(listed, now_s)):
+            pass
+        end = self._copy.commit()
+        if self._log is not None:
+            if damaged:
+                self._log.set_aside(damaged)
+            for _ in self._log.replace([self._copy.read()]):
+                pass
+        self._renewed(end, 1 + _count(listed), _count(listed))
+
+    def _renewed(self, end: int, next_number: int, live: int) -> None:
+        self._end, self._next_number = end, next_number
+        live_bytes = end * live // max(1, next_number - 1)
+        self._compact_over = max(_LOG_BYTES_AT_LEAST, 2 * live_bytes)
+
+    # ---- what is wrong ----
+
+    def try_again(self) -> bool:
+        """Cut off what was refused; whether an unusable log can be read now, so that `load` is worth a try."""
+        if self._log is None:
+            return False
+        if self._log.is_too_long:
+            self._log.cut(self._end)
+        if self._unusable is None:
+            return False
+        try:
+            self._log.read()
+        except OSError as problem:
+            self._unusable = problem
+            return False
+        return True
+
+    def troubles(self) -> dict[str, str]:
+        """Reasons for being degraded, by what they concern."""
+        if self._log is None:
+            return {}
+        found: dict[str, str] = {}
+        if self._unusable is not None:
+            found["log of blocks"] = (
+                f"the log of blocks cannot be used: {self._why_unusable()}; {_count(self.by_source)} of its entries "
+                "that were in force stay so, nothing can be blocked or taken back"
+            )
+        if self._log.is_too_long:
+            found["end of the log of blocks"] = (
+                f"a change that was refused stands in {self._log.path}, which cannot be shortened; it is tried again"
+            )
+        for file in self._log.set_aside_before():
+            if file not in self._lost_in:
+                with contextlib.suppress(OSError):
+                    self._lost_in[file] = _lost(file.read_bytes())
+            lost = self._lost_in.get(file, "some")
+            found[str(file)] = (
+                f"the log of blocks was damaged, {lost} of its entries could not be read, and those of them that were "
+                f"not in force are lost; the damaged log is kept as {file}: remove it when nothing is missed"
+            )
+        return found
+
+    def _why_unusable(self) -> str:
+        assert self._unusable is not None
+        assert self._log is not None
+        why = f"{self._unusable.filename or self._log.path}: {self._unusable.strerror}"
+        if not isinstance(self._unusable, PermissionError):
+            return why
+        folder = shlex.quote(str(self._log.path.parent))
+        return f"{why}, mend it with: chown --recursive {pwd.getpwuid(os.geteuid()).pw_name}: {folder}"
+
+    # ---- changing ----
+
+    @contextlib.contextmanager
+    def logged(self, records: list[Record]) -> Iterator[Callable[[], None]]:
+        """Log a batch, on disk when the context is entered; what it gives has the batch take effect in `by_source`.
+
+        Whatever fails within the context, log and entries are as before. Raises XdropdError if the log cannot be
+        written, and nothing has changed.
+        """
+        if self._unusable is not None:
+            raise XdropdError(f"nothing was changed, the log of blocks cannot be used: {self._why_unusable()}")
+        spans = [parse_span(record.entry) for record in records]
+        before = {
+            (record.source, span): self.by_source.get(record.source, {}).get(span)
+            for record, span in zip(records, spans, strict=True)
+        }
+        known = set(self.by_source)
+        end, number = self._end, self._next_number
+        self._append(records)
+        is_done = False
+
+        def take_effect() -> None:
+            for record, span in zip(records, spans, strict=True):
+                _apply(self.by_source, record, span)
+
+        try:
+            yield take_effect
+            is_done = True
+        finally:
+            if not is_done:
+                self._take_back(end, number, before, known)
+
+    def _append(self, records: list[Record]) -> None:
+        lines = blocklog.encoded(records, self._next_number)
+        try:
+            if self._log is not None and not self._log.append(self._end, lines):
+                for _ in self._log.replace([self._copy.read(), lines]):
+                    pass
+            try:
+                self._copy.append(self._end, lines)
+            except OSError:
+                if self._log is not None:
+                    self._log.cut(self._end)
+                raise
+        except OSError as problem:
+            raise XdropdError(
+                f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
+            ) from problem
+        self._end += len(lines)
+        self._next_number += len(records)
+
+    def _take_back(self, end: int, number: int, before: dict[tuple[str, Span], Entry | None], known: set[str]) -> None:
+        self._end, self._next_number = end, number
+        if self._log is not None:
+            self._log.cut(end)
+        self._copy.cut(end)
+        for (source, span), entry in before.items():
+            entries = self.by_source.get(source, {})
+            if entry is not None:
+                entries[span] = entry
+            else:
+                entries.pop(span, None)
+        for source in self.by_source.keys() - known:
+            del self.by_source[source]
 
     def later(self, source: str, spans: Iterable[Span], until: float | None, reason: str, now_s: float) -> list[Record]:
         """Records for a `block` of spans, where the later end wins over what is there."""
@@ -63,3 +224,63 @@ class Blocks:
                 end = old.until
             records.append(Record("block", source, str(span), end, reason or (old.reason if old else ""), now_s))
         return records
+
+    # ---- compaction ----
+
+    @property
+    def wants_compaction(self) -> bool:
+        """Whether the log is twice as long as what counted of it at last, or as the first version wrote it."""
+        return self._unusable is None and self._end > self._compact_over
+
+    def compact(self, now_s: float) -> Iterator[None]:
+        """Replace the log by what still counts, atomically. Yields now and then; nothing may be changed meanwhile.
+
+        Raises OSError; then it is as it was.
+        """
+        self._compact_over = 2 * self._end  # for one that fails is not tried again at once
+        yield from self._copy.prepare(_lines(self.by_source, now_s))
+        if self._log is not None:
+            yield from self._log.replace(self._copy.prepared())
+        live = _count(self.by_source)
+        self._renewed(self._copy.commit(), 1 + live, live)
+
+
+def _listed(records: Iterable[Record]) -> tuple[_Listed, int]:
+    """What is listed after all of these, and how many name no entry."""
+    listed: _Listed = {}
+    lost = 0
+    for record in records:
+        try:
+            _apply(listed, record, parse_span(record.entry))
+        except ValueError:  # this version knows less than the one that wrote it
+            lost += 1
+    return listed, lost
+
+
+def _apply(listed: _Listed, record: Record, span: Span) -> None:
+    entries = listed.setdefault(record.source, {})
+    if record.operation == "block":
+        entries[span] = Entry(span, 0, record.reason, record.until)
+    else:
+        entries.pop(span, None)
+
+
+def _lines(listed: _Listed, now_s: float) -> Iterator[bytes]:
+    records = (
+        Record("block", source, str(span), entry.until, entry.reason, now_s)
+        for source, entries in listed.items()
+        for span, entry in entries.items()
+    )
+    number = 1
+    while some := list(islice(records, _RECORDS_AT_ONCE)):
+        yield blocklog.encoded(some, number, is_batch=False)
+        number += len(some)
+
+
+def _count(listed: _Listed) -> int:
+    return sum(map(len, listed.values()))
+
+
+def _lost(data: bytes) -> int:
+    contents = blocklog.decoded(data)
+    return contents.lost + _listed(contents.records)[1]

@@ -11,7 +11,7 @@ Packets meet it all the same. Then `generation` is None while there are attachme
 means: nothing is known of entries, nothing small can be changed, and the next list that is put in force replaces it.
 
 Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources,
-parked.NUMBER.
+parked.NUMBER. And blocks.NUMBER, which is logcopy.py's.
 """
 
 import contextlib

@@ -22,6 +22,7 @@ from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.filter import Filter
+from xdropd.daemon.logcopy import LogCopy
 from xdropd.daemon.program import Program
 from xdropd.daemon.samples import SampleLog
 from xdropd.daemon.settingsfile import SettingsFile
@@ -63,7 +64,7 @@ NO_LIST_YET = "no list could be put in force since xdropd started, what was in f
 
 # What any work may meet that is no mistake of ours. What was in force stays, and the next try may succeed.
 _Failure = KernelError | CompileError | MemoryError | OSError
-_FAILURES = (KernelError, CompileError, MemoryError, OSError)
+FAILURES = (KernelError, CompileError, MemoryError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class Daemon:
         self._state = StateFolder(places.state) if places.state else None
         self._settings_file = SettingsFile(places.settings, self._state)
         self.catalogue = Catalogue(places.blocklist, self._state)
-        self.blocks = Blocks(BlockLog(self._state) if self._state else None)
+        self._log_copy = LogCopy(systemd)
+        self.blocks = Blocks(BlockLog(self._state) if self._state else None, self._log_copy)
         self._program = Program(self._state)
         self.filter = Filter(systemd, log, self._program.stamp, self._program.blueprint)
         self._netlink = Netlink()
@@ -148,7 +150,7 @@ class Daemon:
         self._retry_at = self._alive_at = self._follow_host_at = self._patience_at = 0.0
         self._host_changed = False
         self._retry_seconds = _RETRY_SECONDS
-        self._keeping = Backoff()
+        self._keeping, self._blocks_retry = Backoff(), Backoff()
         self._reconcile_at = self._settle_at = float("inf")
         self._clock_s = time.time()
 
@@ -174,11 +176,11 @@ class Daemon:
     def _turn_or_recover(self, server: ControlServer) -> None:
         try:
             self._turn(server)
-        except _FAILURES as failure:
+        except FAILURES as failure:
             if self.is_ready:
                 self.distrust_kernel(failure)
             elif isinstance(failure, MemoryError):
-                raise XdropdError(_reason(failure)) from failure
+                raise XdropdError(reason_of(failure)) from failure
             else:
                 raise
 
@@ -239,7 +241,7 @@ class Daemon:
             next(self._job)
         except StopIteration:
             self._job = self._reloading = None
-        except _FAILURES as failure:
+        except FAILURES as failure:
             self._job = None
             self.tally.reloads_failed += 1
             if self._reloading is not None:
@@ -248,7 +250,7 @@ class Daemon:
             raise
 
     def _failed(self, failure: _Failure) -> ReloadResult:
-        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, _reason(failure)),))
+        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, reason_of(failure)),))
 
     def _in_worker(self, call: Callable[[], _T]) -> Generator[None, None, _T]:
         """Have something called that touches files, and wait for it as a part of a job. Raises what it raises."""
@@ -265,7 +267,7 @@ class Daemon:
     def distrust_kernel(self, failure: _Failure) -> None:
         """A change failed half-way: what the kernel holds is compared with the list before the next one, soon."""
         who = "the kernel refuses a change" if isinstance(failure, KernelError) else "a change fails"
-        self.telling.trouble("kernel", f"{who}, it will be tried again: {_reason(failure)}", "kernel")
+        self.telling.trouble("kernel", f"{who}, it will be tried again: {reason_of(failure)}", "kernel")
         self.last_reload = self._failed(failure)
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self._retry_seconds
@@ -322,6 +324,10 @@ class Daemon:
             self._settle()
         if "state" in self.telling.troubles and self._keeping.is_due(now):
             self._keep_good_versions()
+        if "blocks" in self.telling.troubles and self._blocks_retry.is_due(now):
+            self._retry_blocks()
+        if self.blocks.wants_compaction:
+            self._job = self._compact_blocks()
         if now >= self._retry_at and self.telling.troubles.keys() & {"kernel", "interfaces"}:
             self._retry_at = now + self._retry_seconds
             if "kernel" in self.telling.troubles:
@@ -390,10 +396,12 @@ class Daemon:
         There, what is in force is looked after, whatever becomes of what should be.
         """
         self._hold_state_folder()
-        adopted = self.filter.adopt(self._systemd.inherited())
+        inherited = self._systemd.inherited()
+        self._log_copy.adopt(inherited)
+        adopted = self.filter.adopt(inherited)
         if adopted:
             self._log.notice("adopt", "took over the running filter")
-        with contextlib.suppress(*_FAILURES if adopted else ()):  # it fails again below, where it is told
+        with contextlib.suppress(*FAILURES if adopted else ()):  # it fails again below, where it is told
             self._prepare_program()
         self._show_progress("reading the lists")
         self.filter.expect((yield from self._in_worker(self.catalogue.lines_at_most)))
@@ -516,18 +524,37 @@ class Daemon:
         return None
 
     def _load_blocks(self) -> None:
-        try:
-            damage = self.blocks.load(time.time())
-        except OSError as problem:
-            damage = [f"the log of blocks cannot be read: {problem}"]
-        for sentence in damage:
-            self._log.error("blocks", sentence)
+        for sentence in self.blocks.load(time.time()):
+            self._log.warning("blocks", sentence)
+        self._tell_blocks()
+
+    def _tell_blocks(self) -> None:
+        self.telling.trouble("blocks", self.blocks.troubles(), "blocks")
+        self._blocks_retry.failed(time.monotonic())
+
+    def _retry_blocks(self) -> None:
+        """What is wrong with the log of blocks may be over."""
+        if self.blocks.try_again():
+            self._load_blocks()
+            self._take_blocks_anew()
+        else:
+            self._tell_blocks()
+
+    def _take_blocks_anew(self) -> None:
+        """Put in force what callers have blocked by the log."""
+        if self.ruleset is not None:
+            ruleset, region = self.wanted.with_blocks_anew()
+            with self.changing(region):
+                self.wanted.ruleset = ruleset
+            self.wanted.note_ends()
 
     # ---- reloading ----
 
     def _reload(self, request: ReloadRequest) -> Iterator[None]:
         begun = time.monotonic()
         self._systemd.reloading()
+        if "blocks" in self.telling.troubles:
+            self._retry_blocks()
         self._show_progress("reading the lists")
         settings = self.settings
         refusals = yield from self._reload_settings()
@@ -724,6 +751,10 @@ class Daemon:
 
     # ---- blocks, and what ends ----
 
+    def _compact_blocks(self) -> Iterator[None]:
+        with contextlib.suppress(OSError):  # a shorter log can wait
+            yield from self.blocks.compact(time.time())
+
     @contextlib.contextmanager
     def changing(self, region: Region) -> Iterator[None]:
         """Bracket a change to sources of the ruleset: what differs in the region is put in force at the end.
@@ -743,10 +774,7 @@ class Daemon:
         if jumped_back:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
             self._load_blocks()  # what has ended by one clock may not have by another
-            if self.ruleset is not None:
-                ruleset, region = self.wanted.with_blocks_anew()
-                with self.changing(region):
-                    self.wanted.ruleset = ruleset
+            self._take_blocks_anew()
             self.request_reload()
             return
         if self.ruleset is None or now_s < self.wanted.next_end_s:
@@ -761,7 +789,7 @@ class Daemon:
             with self.changing(region):
                 for source in {id(source): source for source, _ in over}.values():
                     source.end([span for owner, span in over if owner is source], now_s)
-        except _FAILURES:
+        except FAILURES:
             self.wanted.next_end_s = now_s + self._retry_seconds  # not at every turn
             raise
         self.wanted.note_ends()
@@ -807,13 +835,14 @@ def _noting(failed: list[_Failure] | None) -> Iterator[None]:
     """Go on behind the block if something in it fails, and note what; None: do not go on."""
     try:
         yield
-    except _FAILURES as failure:
+    except FAILURES as failure:
         if failed is None:
             raise
         failed.append(failure)
 
 
-def _reason(failure: _Failure) -> str:
+def reason_of(failure: _Failure) -> str:
+    """Why work failed, as a sentence."""
     if isinstance(failure, MemoryError):
         return f"hold the lists in memory: {os.strerror(errno.ENOMEM)}"
     if isinstance(failure, OSError):

@@ -4,6 +4,7 @@ Asks the daemon and has it change; knows no kernel and no file of its own. Repli
 is made as fast as it is read.
 """
 
+import contextlib
 import heapq
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import xdropd
-from xdropd.daemon.loop import NO_LIST_YET, Daemon
-from xdropd.errors import BadRequest, KernelError, Refused, Unavailable, XdropdError
+from xdropd.daemon.loop import FAILURES, NO_LIST_YET, Daemon, reason_of
+from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
 from xdropd.host.control import Reply
 from xdropd.kernel.shapes import History
@@ -255,7 +256,7 @@ class Requests:
         now_s = time.time()
         until = None if seconds is None else now_s + seconds
         records = self._daemon.blocks.later(source_name, spans, until, reason, now_s)
-        self._carry_out(source_name, records, now_s)
+        self._carry_out(source_name, records)
         yield {"result": {"blocked": len(records), "warnings": warnings}}
 
     def _unblock(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
@@ -269,7 +270,7 @@ class Requests:
             refused = [_why_not_unblocked(ruleset, span, source_name) for span in missing[:_NAMED_AT_MOST]]
             raise Refused(_sentences(refused, len(missing)))
         now_s = time.time()
-        self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans], now_s)
+        self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans])
         yield {"result": {"unblocked": len(spans), "remarks": remarks + _remarks(self._ruleset(), spans)}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
@@ -280,33 +281,27 @@ class Requests:
         known = self._daemon.blocks.by_source.get(source_name, {})
         records = [_taken_back(source_name, span, now_s) for span in known]
         if records:
-            self._carry_out(source_name, records, now_s)
+            self._carry_out(source_name, records)
         yield {"result": {"unblocked": len(records)}}
 
-    def _carry_out(self, source_name: str, records: list[Record], now_s: float) -> None:
-        """Log a batch, put it in force, or undo both."""
+    def _carry_out(self, source_name: str, records: list[Record]) -> None:
+        """Log a batch and put it in force, or neither, whatever it is that fails."""
         daemon = self._daemon
-        before = dict(daemon.blocks.by_source.get(source_name, {}))
+        before = daemon.wanted.ruleset
         region = Region()
         region.add(parse_span(record.entry) for record in records)
         try:
-            with daemon.changing(region):
-                daemon.blocks.record(records, now_s)
-                daemon.wanted.know_block_source(source_name)
-        except OSError as problem:
-            raise XdropdError(
-                f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
-            ) from problem
-        except KernelError as refusal:
-            undo = [
-                Record("block", source_name, record.entry, old.until, old.reason, now_s)
-                if (old := before.get(parse_span(record.entry)))
-                else Record("unblock", source_name, record.entry, None, "", now_s)
-                for record in records
-            ]
-            daemon.blocks.record(undo, now_s)
-            daemon.distrust_kernel(refusal)
-            raise
+            with daemon.blocks.logged(records) as take_effect, contextlib.ExitStack() as undoing:
+                undoing.callback(setattr, daemon.wanted, "ruleset", before)
+                with daemon.changing(region):
+                    take_effect()
+                    daemon.wanted.know_block_source(source_name)
+                undoing.pop_all()
+        except FAILURES as failure:
+            daemon.distrust_kernel(failure)
+            if isinstance(failure, XdropdError):
+                raise
+            raise XdropdError(reason_of(failure)) from failure
         daemon.wanted.note_ends()
         self._log_change(source_name, records)
 

@@ -10,10 +10,13 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xdropd.host.files import read_file
 from xdropd.host.fileworker import touch
+
+_LIMIT_BYTES = 1 << 34  # this daemon wrote them
 
 # flock(2) of a folder, by file systems that have no locks, or want a file that is open for writing, as NFS does.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -32,7 +35,7 @@ class StateFolder:
         Called again, it sees that the lock is still that of the folder at this path. The lock is the folder's own, so
         that it takes no space and no file that may belong to somebody else. BlockingIOError: another process has it.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self.path)
         if self._lock is not None:
             if os.path.samestat(os.fstat(self._lock), self.path.stat()):
                 return
@@ -51,29 +54,36 @@ class StateFolder:
     def load(self, name: str) -> bytes | None:
         """The content of a file, None if it was never saved."""
         try:
-            return read_file(self.path / name)[0]
+            return read_file(self.path / name, _LIMIT_BYTES)[0]
         except FileNotFoundError:
             return None
 
     def save(self, name: str, data: bytes) -> None:
         """Replace a file, or leave the old one as it was."""
+        touch(str(self.path / name), self._save, name, data)
+
+    def _save(self, name: str, data: bytes) -> None:
+        for _ in self.save_in_pieces(name, (data,)):
+            pass
+
+    def save_in_pieces(self, name: str, pieces: Iterable[bytes]) -> Iterator[None]:
+        """The same with content that is yet to be made; yields after each piece. Given up half-way, nothing changes."""
         self.hold()
         target = self.path / name
-        touch(str(target), self._save, target, data)
-
-    def _save(self, target: Path, data: bytes) -> None:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(target.parent)
         beside = target.with_name(f".{target.name}.new")
         try:
             with open(beside, "wb", opener=_private) as file:
-                file.write(data)
-                file.flush()
+                for piece in pieces:
+                    file.write(piece)
+                    file.flush()
+                    os.fdatasync(file.fileno())  # of little each time, which holds nobody up for long
+                    yield
                 os.fsync(file.fileno())
             beside.replace(target)
-        except OSError:
+        finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
-            raise
         sync_folder(target.parent)
 
     def keep_only(self, folder: str, names: set[str]) -> None:
@@ -87,6 +97,14 @@ class StateFolder:
 def name_for(path: str) -> str:
     """A file name that stands for a path."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+
+
+def _make_folder(path: Path) -> None:
+    """With those above it, each of them there after a power cut."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -1,0 +1,282 @@
+"""Blocks, their log on a real disk and the copy in memory: what is confirmed stays, whatever becomes of the file."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from xdropd.daemon.blocks import Blocks
+from xdropd.daemon.logcopy import LogCopy
+from xdropd.errors import XdropdError
+from xdropd.host.blocklog import BlockLog, Record, decoded
+from xdropd.host.statefolder import StateFolder
+from xdropd.host.systemd import Systemd
+
+NOW_S = 1_790_000_000.0
+VILLAIN, NEIGHBOUR, OTHER = "192.0.2.7", "203.0.113.0/24", "2001:db8::1"
+
+
+class Life:
+    """One process after the other, in one folder. `copy` is what systemd's store keeps between two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "blocks.log"
+        self._folder = folder
+        self._state: StateFolder | None = None
+        self.copy: LogCopy | None = None
+        self.blocks = Blocks(None, LogCopy(Systemd()))
+        self.warnings: list[str] = []
+
+    def begin(self, *, after_a_boot: bool = False) -> Blocks:
+        if self._state is not None and self._state._lock is not None:
+            os.close(self._state._lock)
+        self._state = StateFolder(self._folder)
+        before = None if after_a_boot else self.copy
+        self.copy = LogCopy(Systemd())
+        inherited = {f"blocks.{before._number}": [before._descriptor]} if before else {}
+        self.copy.adopt(inherited)
+        assert not inherited
+        self.blocks = Blocks(BlockLog(self._state), self.copy)
+        self.warnings = self.blocks.load(NOW_S)
+        return self.blocks
+
+    def do(self, operation: str, *entries: str, until: float | None = None) -> None:
+        records = [Record(operation, "xdropctl", entry, until, "", NOW_S) for entry in entries]
+        with self.blocks.logged(records) as take_effect:
+            take_effect()
+
+    def listed(self) -> set[str]:
+        return {str(span) for entries in self.blocks.by_source.values() for span in entries}
+
+    def damage(self, *lines: int) -> bytes:
+        """Flip a bit in lines of the file; what it is then."""
+        data = self.file.read_bytes().splitlines(keepends=True)
+        for line in lines:
+            data[line] = data[line].replace(b"block", b"blocj")
+        self.file.write_bytes(b"".join(data))
+        return b"".join(data)
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Life:
+    made = Life(tmp_path / "state")
+    made.begin()
+    made.do("block", VILLAIN)
+    made.do("block", NEIGHBOUR, OTHER)
+    return made
+
+
+@pytest.mark.parametrize("after_a_boot", [True, False])
+def test_they_outlive_the_process(life: Life, after_a_boot: bool) -> None:
+    life.do("unblock", OTHER)
+    life.do("block", "198.51.100.1", until=NOW_S - 1)
+    blocks = life.begin(after_a_boot=after_a_boot)
+    assert life.listed() == {VILLAIN, NEIGHBOUR}
+    assert (blocks.troubles(), life.warnings) == ({}, [])
+
+
+def test_without_a_disk_they_outlive_it_in_the_store() -> None:
+    copy = LogCopy(Systemd())
+    with Blocks(None, copy).logged([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)]):
+        pass
+    after = Blocks(None, copy)
+    after.load(NOW_S)
+    assert [str(span) for span in after.by_source["xdropctl"]] == [VILLAIN]
+    assert after.troubles() == {}
+
+
+def test_a_file_that_cannot_be_read(life: Life) -> None:
+    """What was in force stays, nothing is changed, and it is over when the file can be read."""
+    aside = life.file.rename(life.file.with_name("elsewhere"))
+    life.file.mkdir()  # root, who runs this, may read any file
+    blocks = life.begin()
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+    (trouble,) = blocks.troubles().values()
+    assert f"{life.file}: Is a directory; 3 of its entries that were in force stay so" in trouble
+    with pytest.raises(XdropdError, match=r"^nothing was changed, .*Is a directory"):
+        life.do("block", "192.0.2.8")
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+    assert not blocks.try_again()
+    life.file.rmdir()
+    aside.rename(life.file)
+    assert blocks.try_again()
+    blocks.load(NOW_S)
+    assert blocks.troubles() == {}
+    life.do("unblock", VILLAIN)
+    life.begin(after_a_boot=True)
+    assert life.listed() == {NEIGHBOUR, OTHER}
+
+
+def test_what_is_in_a_file_that_can_be_read_late_comes_into_force(life: Life) -> None:
+    aside = life.file.rename(life.file.with_name("elsewhere"))
+    life.file.mkdir()
+    blocks = life.begin(after_a_boot=True)
+    assert life.listed() == set()
+    life.file.rmdir()
+    aside.rename(life.file)
+    assert blocks.try_again()
+    blocks.load(NOW_S)
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+    assert blocks.troubles() == {}
+
+
+def test_a_damaged_file_is_set_aside_and_the_rest_counts(life: Life) -> None:
+    damaged = life.damage(1)
+    blocks = life.begin(after_a_boot=True)
+    assert life.listed() == {VILLAIN, OTHER}
+    kept = life.file.with_name("blocks.log.damaged-1")
+    assert kept.read_bytes() == damaged
+    for _ in range(2):  # for the next process as well
+        ((what, trouble),) = blocks.troubles().items()
+        assert what == str(kept)
+        assert "1 of its entries could not be read" in trouble
+        assert str(kept) in trouble
+        blocks = life.begin(after_a_boot=True)
+        assert life.listed() == {VILLAIN, OTHER}
+    life.do("block", "192.0.2.8")
+    life.damage(0)
+    assert len(life.begin(after_a_boot=True).troubles()) == 2, "never one in the place of another"
+    for file in life.file.parent.glob("*.damaged-*"):
+        file.unlink()
+    assert blocks.troubles() == {}
+
+
+def test_what_was_in_force_outlives_damage(life: Life) -> None:
+    """Also that something was taken back: what the copy says goes before what is left of the file."""
+    life.do("unblock", VILLAIN)
+    data = life.file.read_bytes().splitlines(keepends=True)
+    life.file.write_bytes(b"".join([data[0], data[1].replace(b"block", b"blocj"), data[2], b"\x1e damaged\n"]))
+    assert life.begin().troubles()
+    assert life.listed() == {NEIGHBOUR, OTHER}
+    assert not life.warnings
+    life.begin(after_a_boot=True)
+    assert life.listed() == {NEIGHBOUR, OTHER}
+
+
+@pytest.mark.parametrize("cut", [None, 0, 40])
+def test_a_file_that_somebody_removes_or_cuts(life: Life, cut: int | None) -> None:
+    if cut is None:
+        life.file.unlink()
+    else:
+        os.truncate(life.file, cut)
+    life.begin()
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+    assert life.warnings == ["the log of blocks lacked 3 entries that were in force"]
+    if cut is None:
+        life.file.unlink()
+    else:
+        os.truncate(life.file, cut)
+    life.do("block", "192.0.2.8")  # and while it runs
+    life.begin(after_a_boot=True)
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, "192.0.2.8"}
+
+
+def _fails_with(
+    problem: BaseException,
+    blocks: Blocks,
+    batch: list[Record],
+    *,
+    has_taken_effect: bool = True,
+    first: Callable[[], None] = lambda: None,
+) -> None:
+    with blocks.logged(batch) as take_effect:
+        if has_taken_effect:
+            before = {name: dict(known) for name, known in blocks.by_source.items()}
+            take_effect()
+            assert blocks.by_source != before
+        first()
+        raise problem
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("has_taken_effect", [True, False])
+def test_whatever_fails_takes_a_batch_back(life: Life, kind: type[BaseException], has_taken_effect: bool) -> None:
+    before, entries = life.file.read_bytes(), {name: dict(known) for name, known in life.blocks.by_source.items()}
+    batch = [
+        Record("block", "xdropctl", VILLAIN, NOW_S + 9, "again", NOW_S),
+        Record("block", "somebody", VILLAIN, None, "new", NOW_S),
+        Record("unblock", "xdropctl", OTHER, None, "", NOW_S),
+    ]
+    with pytest.raises(kind):
+        _fails_with(kind(), life.blocks, batch, has_taken_effect=has_taken_effect)
+    assert life.blocks.by_source == entries
+    assert life.file.read_bytes() == before
+    life.do("block", "192.0.2.8")
+    for after_a_boot in (False, True):
+        life.begin(after_a_boot=after_a_boot)
+        assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, "192.0.2.8"}
+
+
+def test_a_batch_that_cannot_be_taken_back_is_told_and_tried_again(life: Life) -> None:
+    """The file is gone from under the daemon, with what was put into it; and comes back."""
+    aside = life.file.with_name("elsewhere")
+
+    def vanish() -> None:
+        life.file.rename(aside)
+        life.file.mkdir()
+
+    batch = [Record("block", "xdropctl", "192.0.2.8", None, "", NOW_S)]
+    with pytest.raises(RuntimeError):
+        _fails_with(RuntimeError(), life.blocks, batch, first=vanish)
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+    (trouble,) = life.blocks.troubles().values()
+    assert "a change that was refused stands in" in trouble
+    life.blocks.try_again()
+    assert life.blocks.troubles()
+    life.file.rmdir()
+    aside.rename(life.file)
+    life.blocks.try_again()
+    assert life.blocks.troubles() == {}
+    life.begin(after_a_boot=True)
+    assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
+
+
+def _all_of(steps: Iterable[None]) -> int:
+    return sum(1 for _ in steps)
+
+
+def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
+    many = [f"10.{at >> 8}.{at & 255}.0/24" for at in range(5000)]
+    life.do("block", *many)
+    rounds = 0
+    while not life.blocks.wants_compaction:
+        life.do("unblock", *many)
+        life.do("block", *many)
+        rounds += 1
+    assert rounds < 5
+    life.do("unblock", *many[1:])
+    size, data = life.file.stat().st_size, life.file.read_bytes()
+    unfinished = life.blocks.compact(NOW_S)
+    next(unfinished, None)
+    assert life.file.read_bytes() == data
+    unfinished.close()  # type: ignore[attr-defined]
+    life.do("block", many[0])
+    for after_a_boot in (False, True):
+        life.begin(after_a_boot=after_a_boot)
+        assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, many[0]}
+    life.do("block", *many)
+    assert _all_of(life.blocks.compact(NOW_S)) > 1, "in steps"
+    assert not life.blocks.wants_compaction
+    assert life.file.stat().st_size < size / 2
+    assert max(map(len, life.file.read_bytes().splitlines())) < 200
+    contents = decoded(life.file.read_bytes())
+    assert len(contents.records) == len(many) + 3
+    life.do("unblock", VILLAIN)
+    for after_a_boot in (False, True):
+        life.begin(after_a_boot=after_a_boot)
+        assert life.listed() == {NEIGHBOUR, OTHER, *many}
+        assert not life.warnings
+        assert not life.blocks.troubles()
+
+
+def test_a_process_that_ends_between_both_copies_leaves_the_same_entries(life: Life) -> None:
+    """The file is compacted, the copy is not yet."""
+    life.do("unblock", OTHER)
+    assert life.copy is not None
+    before = os.dup(life.copy._descriptor)
+    _all_of(life.blocks.compact(NOW_S))
+    life.copy._descriptor = before
+    assert life.begin().troubles() == {}
+    assert life.listed() == {VILLAIN, NEIGHBOUR}
+    assert not life.warnings

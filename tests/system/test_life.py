@@ -213,6 +213,35 @@ def test_a_compiler_that_fails_after_an_upgrade_leaves_the_filter_as_it_is(stopp
         machine.write(PROGRAM_TEXT, original)
 
 
+def test_a_block_for_which_no_program_can_be_made_is_listed_nowhere(stopped: Machine) -> None:
+    """So many entries want other maps, and other programs with them, which the process that took over never needed."""
+    machine = stopped
+    pid = _start(machine)
+    machine.run("kill", "-KILL", str(pid))
+    pid = service.wait_for_another(machine, pid, _RESTARTS_WITHIN_S)
+    machine.run("xdropctl", "block", "10.9.8.7", "--for", "1h")
+    log, told = machine.read(f"{STATE}/blocks.log"), service.lookup(machine, "10.9.8.7")
+    original = machine.read(PROGRAM_TEXT)
+    machine.write(PROGRAM_TEXT, original + "int no_program(\n")
+    try:
+        machine.run("rm", "--recursive", f"{STATE}/program")
+        many = "(echo 10.9.8.7; for n in $(seq 3000); do echo 10.8.$((n / 250)).$((n % 250)); done)"
+        refused = machine.run("sh", "-c", f"{many} | xdropctl block -", check=False)
+        assert refused.returncode == 69, refused
+        assert "does not compile" in refused.stderr
+        assert service.lookup(machine, "10.9.8.7") == told
+        assert not service.lookup(machine, "10.8.0.7")["blocked"]
+        assert machine.read(f"{STATE}/blocks.log") == log
+        assert service.status(machine)["entries"]["ipv4"] == 2
+        assert service.status(machine)["degraded"]
+    finally:
+        machine.write(PROGRAM_TEXT, original)
+    wait_until(lambda: not service.status(machine)["degraded"], within_s=15)
+    assert service.main_pid(machine) == pid
+    machine.run("sh", "-c", f"{many} | xdropctl block -")
+    assert service.lookup(machine, "10.8.0.7")["blocked"]
+
+
 def _without_a_bounds_check(text: str) -> str:
     """A program that compiles, and reads a packet without having looked at its end."""
     changed = re.sub(

@@ -1,10 +1,13 @@
 """What can go wrong, a sentence each.
 
-Lives here: every exception that leaves a module of this package on purpose. Not here: exit codes (only the
-commands know those) and logging. `Problem` is a value, not an exception: readers return all of them at once.
+Lives here: every exception that leaves a module of this package on purpose, and how one of the system's is told. Not
+here: exit codes (only the commands know those) and logging. `Problem` is a value, not an exception: readers return all
+of them at once.
 """
 
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -56,6 +59,10 @@ class KernelError(XdropdError):
         self.errno = errno
 
 
+class NotKept(KernelError):
+    """The service manager did not confirm in time that it keeps what the next step relies on."""
+
+
 class NotPermitted(KernelError):
     """The kernel refused a call for want of a capability."""
 
@@ -95,3 +102,13 @@ class ErrorAnswer(XdropdError):
         super().__init__(message)
         self.kind = kind
         self.problems = problems
+
+
+def sentence_of(problem: OSError) -> str:
+    """What an OSError is about, its file or else the call that it came from, and why."""
+    if problem.filename is not None:
+        place = str(problem.filename)
+    else:
+        *_, last = traceback.extract_tb(problem.__traceback__)
+        place = f"{last.line or last.name} ({Path(last.filename).name}:{last.lineno})"
+    return f"{place}: {problem.strerror or problem}"  # some of Python's own carry a sentence and no number

@@ -114,7 +114,7 @@ def test_more_interfaces_than_fit_into_one_message(net, netlink):
 def test_a_name_that_is_no_utf8(net, netlink):
     with inside(net.host):
         subprocess.run([b"ip", b"link", b"add", b"w\xe4n", b"type", b"bridge"], check=True)
-    assert os.fsdecode(b"w\xe4n") in {interface.name for interface in netlink.interfaces().values()}
+    assert r"w\xe4n" in {interface.name for interface in netlink.interfaces().values()}
 
 
 def test_it_stays_in_the_namespace_where_it_was_made(net, netlink):

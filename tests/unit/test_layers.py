@@ -25,7 +25,6 @@ DOORS = {
     "ctypes": ("kernel/libbpf.py", "host/libc.py"),
     "prometheus_client": ("commands/exporter.py",),
     "rich": ("commands/",),
-    "systemd": ("host/systemd.py",),
     "watchdog": ("host/watch.py",),
     "yaml": ("text/yamlnodes.py",),
 }
@@ -87,7 +86,6 @@ def test_each_part_has_a_rung(file: str) -> None:
         ("errors.py", "if True:\n    import xdropd.text.addresses"),
         ("kernel/compiler.py", "from bcc import BPF"),
         ("host/libbpf.py", "import ctypes.util as u"),
-        ("daemon/log.py", "from systemd import journal"),
         ("daemon/top.py", "import rich.table"),
     ],
 )

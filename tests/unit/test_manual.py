@@ -18,7 +18,7 @@ from xdropd import errors
 from xdropd.commands import arguments, exits, exporter, xdropd
 from xdropd.daemon import requests
 from xdropd.daemon.catalogue import Catalogue
-from xdropd.host import control, systemd
+from xdropd.host import control, log
 from xdropd.text import addresses, blocklist, settings
 from xdropd.text.settings import Settings
 
@@ -171,7 +171,7 @@ def _event_tags() -> list[str]:
 def test_levels_and_fields() -> None:
     text = section("xdropd.8", "DIAGNOSTICS")
     for level in ("error", "warning", "notice", "info"):
-        meaning = re.search(rf"{level}, ([^;.]+)", " ".join((systemd.Log.__doc__ or "").split()))
+        meaning = re.search(rf"{level}, ([^;.]+)", " ".join((log.Log.__doc__ or "").split()))
         assert meaning
         shown = re.search(rf"^ +{level} +(.*)$", text, re.MULTILINE)
         assert shown

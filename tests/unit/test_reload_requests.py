@@ -11,7 +11,8 @@ import pytest
 from xdropd.daemon.loop import Daemon, Places
 from xdropd.daemon.requests import Requests
 from xdropd.host.control import ControlServer, Reply
-from xdropd.host.systemd import Log, Systemd
+from xdropd.host.log import Log
+from xdropd.host.systemd import Systemd
 
 
 @pytest.fixture

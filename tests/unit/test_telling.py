@@ -3,20 +3,20 @@
 import pytest
 
 from xdropd.daemon.telling import Telling
-from xdropd.host.systemd import WARNING, Log
+from xdropd.host.log import WARNING, Log
 
 
 @pytest.fixture
-def telling(capsys: pytest.CaptureFixture[str]) -> Telling:
+def telling(capfd: pytest.CaptureFixture[str]) -> Telling:
     return Telling(Log())
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
+def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return capfd.readouterr().err.splitlines()
 
 
 def test_a_reason_is_told_when_it_comes_and_when_it_is_over(
-    telling: Telling, capsys: pytest.CaptureFixture[str]
+    telling: Telling, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(3):
         telling.trouble("settings", "the settings are refused")
@@ -25,18 +25,18 @@ def test_a_reason_is_told_when_it_comes_and_when_it_is_over(
     for _ in range(3):
         telling.trouble("settings")
     assert not telling.is_degraded
-    assert said(capsys) == [
+    assert said(capfd) == [
         "xdropd: error: the settings are refused",
         "xdropd: notice: settings: no longer a problem",
     ]
 
 
-def test_of_several_things_each_is_told_by_itself(telling: Telling, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_several_things_each_is_told_by_itself(telling: Telling, capfd: pytest.CaptureFixture[str]) -> None:
     telling.trouble("lists", {"/a": "/a: empty", "/b": "/b: empty"}, "list", "file")
     telling.trouble("lists", {"/a": "/a: foreign"}, "list", "file")
     assert telling.all_troubles() == ["/a: foreign"]
     telling.trouble("lists", {}, "list", "file")
-    assert said(capsys) == [
+    assert said(capfd) == [
         "xdropd: error: /a: empty",
         "xdropd: error: /b: empty",
         "xdropd: error: /a: foreign",
@@ -46,18 +46,18 @@ def test_of_several_things_each_is_told_by_itself(telling: Telling, capsys: pyte
 
 
 def test_once_means_until_something_else_is_said_under_that_key(
-    telling: Telling, capsys: pytest.CaptureFixture[str]
+    telling: Telling, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for message in ("a", "a", "b", "a"):
         telling.once("key", WARNING, "list", message)
     telling.unsay("key")
     telling.once("key", WARNING, "list", "a")
-    assert [line.rpartition(" ")[2] for line in said(capsys)] == ["a", "b", "a", "a"]
+    assert [line.rpartition(" ")[2] for line in said(capfd)] == ["a", "b", "a", "a"]
 
 
 def test_of_many_messages_those_are_told_that_the_last_ones_did_not_have(
-    telling: Telling, capsys: pytest.CaptureFixture[str]
+    telling: Telling, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for messages in (["a", "b"], ["b", "c"], ["a"]):
         telling.each_once("narrowed", WARNING, "guard", {message: {"entry": message} for message in messages})
-    assert [line.rpartition(" ")[2] for line in said(capsys)] == ["a", "b", "c", "a"]
+    assert [line.rpartition(" ")[2] for line in said(capfd)] == ["a", "b", "c", "a"]

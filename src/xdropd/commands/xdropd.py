@@ -8,7 +8,8 @@ from pathlib import Path
 
 import xdropd
 from xdropd.commands import exits, paths
-from xdropd.errors import Problem, RefusedFile, XdropdError
+from xdropd.errors import Problem, RefusedFile, XdropdError, sentence_of
+from xdropd.text import names
 
 SETTINGS = "/etc/xdrop/xdropd.yaml"
 BLOCKLIST = "/etc/xdrop/blocklist.yaml"
@@ -17,6 +18,8 @@ RUNTIME = "/run/xdropd"
 # A request takes some twenty calls that give way to the thread that reads lists, which then holds the interpreter for
 # this long: Python's own 5 ms would make a tenth of a second of it.
 _SWITCH_SECONDS = 0.0005
+_STANDARD_ERROR = 2
+_LAST_WORDS_SECONDS = 1.0  # for somebody to read them
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,12 +48,20 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run; the exit status of xdropd(8)."""
+    _take_standard_streams()
     chosen = parser().parse_args(arguments)
     try:
         return check(chosen.settings, chosen.blocklist) if chosen.check else serve(chosen)
     except XdropdError as problem:
         print(f"xdropd: error: {problem}", file=sys.stderr)  # noqa: T201  # there may be no log yet
         return exits.code_for(problem)
+
+
+def _take_standard_streams() -> None:
+    """Where one is closed (`2>&-`), the next file that is opened would be taken for it and written to."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
 
 
 def check(settings: str, blocklist: str) -> int:
@@ -71,12 +82,12 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
     warnings: list[Problem] = []
     try:
         paths.absolute(settings)
-        settings_text.read(read_file(Path(settings))[0], settings)
+        settings_text.read(read_file(Path(settings))[0], names.shown(settings))
     except FileNotFoundError:
         if settings != SETTINGS:
-            problems.append(Problem(settings, 0, 0, "there is no such file"))
+            problems.append(Problem(names.shown(settings), 0, 0, "there is no such file"))
     except OSError as failure:
-        problems.append(Problem(settings, 0, 0, f"cannot be read: {failure.strerror}"))
+        problems.append(Problem(names.shown(settings), 0, 0, f"cannot be read: {failure.strerror}"))
     except RefusedFile as refusal:
         problems += refusal.problems
     try:
@@ -104,9 +115,10 @@ def serve(chosen: argparse.Namespace) -> int:
     from xdropd.daemon.pace import Pace
     from xdropd.daemon.requests import Requests
     from xdropd.host.control import ControlServer
-    from xdropd.host.systemd import Log, Systemd
+    from xdropd.host.log import Log
+    from xdropd.host.systemd import Systemd
 
-    faulthandler.enable()
+    faulthandler.enable(_STANDARD_ERROR)
     for given in (chosen.settings, chosen.blocklist):
         paths.absolute(given)  # what begins at a folder that is gone leads nowhere
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -118,7 +130,7 @@ def serve(chosen: argparse.Namespace) -> int:
         chosen.blocklist,
         socket,
         _state_folder(chosen.state),
-        tuple(chosen.interface) if chosen.interface else None,
+        tuple(map(names.given, chosen.interface)) if chosen.interface else None,
     )
     systemd = Systemd()
     pace = Pace(systemd, runtime)
@@ -130,7 +142,7 @@ def serve(chosen: argparse.Namespace) -> int:
         log.error("exit", str(problem))
         why, status = str(problem), exits.code_for(problem)
     except OSError as problem:
-        why = f"{problem.filename or socket}: {problem.strerror}"
+        why = sentence_of(problem)
         log.error("exit", why)
         status = exits.NOT_PERMITTED if isinstance(problem, PermissionError) else exits.UNAVAILABLE
     except Exception as bug:  # noqa: BLE001  # whatever it is, the log tells all of it and the exit status says "bug"
@@ -142,6 +154,8 @@ def serve(chosen: argparse.Namespace) -> int:
         pace.succeeded()
     elif status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
         pace.failed(why)
+    systemd.flush(_LAST_WORDS_SECONDS)
+    log.flush(_LAST_WORDS_SECONDS)
     return status
 
 

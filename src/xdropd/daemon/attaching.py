@@ -9,8 +9,8 @@ from xdropd.daemon import interfaces
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.telling import Telling
 from xdropd.errors import CompileError, KernelError, NotAttachable
+from xdropd.host.log import WARNING
 from xdropd.host.netlink import Interface, Netlink
-from xdropd.host.systemd import WARNING
 from xdropd.kernel.attachment import GENERIC, Attachment
 
 

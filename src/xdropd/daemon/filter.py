@@ -26,8 +26,9 @@ from dataclasses import dataclass, field, replace
 
 from xdropd.daemon.parked import Parked
 from xdropd.daemon.repair import comparison, repair
-from xdropd.errors import KernelError, NotAttachable
-from xdropd.host.systemd import Log, Systemd
+from xdropd.errors import KernelError, NotAttachable, NotKept
+from xdropd.host.log import Log
+from xdropd.host.systemd import Systemd
 from xdropd.kernel import attachment, libbpf, shapes
 from xdropd.kernel.attachment import Attachment
 from xdropd.kernel.compiler import Blueprint
@@ -206,7 +207,9 @@ class Filter:
                     useless -= names
             self._drop({f"if.{ifindex}.{name}": parts[name] for name in useless})
         if found.interfaces.keys() - self.attachments.keys():
-            self._systemd.settle()  # while a link that is let go lasts, nothing else can be attached in its place
+            # While a link that is let go lasts, nothing else can be attached in its place. If it lasts all the same,
+            # attaching fails and is tried again.
+            self._systemd.barrier()
 
     def _adopt_generations(self, found: _Found) -> None:
         in_force = {kept.in_force for kept in self.attachments.values()}
@@ -291,6 +294,8 @@ class Filter:
 
     def _build(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
         """A list where there is none to go on from: build, fill. Interfaces are attached after."""
+        if self.attachments:
+            self._insist_on_store()
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         bulk = {version: list(ruleset.bulk(version)) for version in VERSIONS}
@@ -362,19 +367,34 @@ class Filter:
             self._save_parked()
 
     def _save_parked(self) -> None:
-        """Into the store before it leaves the maps."""
+        """Into the store before it leaves the maps. Raises NotKept, and is not saved then."""
+        self._insist_on_store()
         before = self._parked_file
         number = before[0] + 1 if before else 1
         self._parked_file = number, self._parked.snapshot()
         self._systemd.store({f"parked.{number}": self._parked_file[1]})
         if before:
             self._drop({f"parked.{before[0]}": before[1]})
-        self._systemd.settle()
+        try:
+            self._insist_on_store()
+        except NotKept:
+            self._parked.is_saved = False
+            raise
+
+    def _insist_on_store(self) -> None:
+        """Wait until all that was sent is in the store. Raises NotKept.
+
+        Asked before work begins as well, for as long as nobody answers it would be done in vain at every try. A manager
+        that never gave or answered anything, unlike systemd, has no store, and then there is nothing to insist on.
+        """
+        if not self._systemd.barrier() and self._systemd.keeps:
+            raise NotKept("have what comes into force kept", errno.ETIMEDOUT, "the service manager does not answer")
 
     def _swap(
         self, old: Generation, plan: Plan, still_listed: Callable[[int, int, int], bool], now_s: float
     ) -> Iterator[None]:
         """Another generation with the plan carried out, and what it takes to put it in force without a gap."""
+        self._insist_on_store()
         blueprint = self._blueprint()
         self._make_shared(blueprint)
         plan = old.hand_over(plan, int(now_s), self._parked)
@@ -428,9 +448,10 @@ class Filter:
         """
         old = self.generation
         self._systemd.store(_named(new))
-        self._systemd.settle()
         changed: list[Attachment] = []
         try:
+            if self.attachments:
+                self._insist_on_store()
             for ifindex, kept in self.attachments.items():
                 kept.put_in_force(new.programs[f"{VERDICT_PROGRAM}.{ifindex}"])
                 changed.append(kept)
@@ -544,7 +565,9 @@ class Filter:
             raise
         self.attachments[ifindex] = kept
         self._systemd.store(_named_attachment(kept))
-        self._systemd.settle()
+        # An interface that would not stay filtered without us is better than one that is not filtered at all. The loop
+        # tells of a manager that does not answer.
+        self._systemd.barrier()
         return reason
 
     def release(self, ifindex: int) -> None:
@@ -570,7 +593,7 @@ class Filter:
                 generation.give_blueprint(self._blueprint())
                 program = generation.verdict_program(str(ifindex), self._shared, kept.maps)
                 self._systemd.store({_name(generation, name): program})
-                self._systemd.settle()
+                self._systemd.barrier()  # answered or not: packets that do not meet the list in force are worse
             if kept.in_force != libbpf.program_shape(generation.programs[name]).id:
                 kept.put_in_force(generation.programs[name])
                 message = f"interface index {ifindex} did not meet the list in force, which was repaired"

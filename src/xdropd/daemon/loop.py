@@ -33,17 +33,20 @@ from xdropd.errors import (
     CompileError,
     KernelError,
     NotAttachable,
+    NotKept,
     Problem,
     RefusedFile,
     XdropdError,
+    sentence_of,
 )
 from xdropd.host import libc
 from xdropd.host.blocklog import BlockLog
 from xdropd.host.control import ControlServer
 from xdropd.host.fileworker import FileWorker, Work
+from xdropd.host.log import ERROR, WARNING, Log
 from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
-from xdropd.host.systemd import ERROR, WARNING, Log, Systemd
+from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Change, Region, Ruleset
@@ -59,6 +62,10 @@ _SETTLE_SECONDS = 0.25
 _PATIENCE_SECONDS = 60
 _PATIENCE_EVERY_SECONDS = 1.0
 _TOLD_AT_MOST = 100
+_SILENCE = (
+    "the service manager does not read or answer what it is told, so the filter may end when this process does; "
+    "see what became of systemd, or start xdropd without NOTIFY_SOCKET"
+)
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
 
@@ -215,7 +222,10 @@ class Daemon:
             due_s = min(look_s, self.wanted.next_end_s - time.time(), server.idle_s())
             patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         for key, _ in self._selector.select(patience_s):
-            key.data()
+            try:
+                key.data()
+            except OSError as problem:  # of one event, which is no reason to end
+                self.telling.once("event", ERROR, "trouble", sentence_of(problem))
         self._work()
         server.turn()
         self._tick()
@@ -267,6 +277,8 @@ class Daemon:
     def distrust_kernel(self, failure: _Failure) -> None:
         """A change failed half-way: what the kernel holds is compared with the list before the next one, soon."""
         who = "the kernel refuses a change" if isinstance(failure, KernelError) else "a change fails"
+        if isinstance(failure, NotKept):
+            who = "a change has to wait"
         self.telling.trouble("kernel", f"{who}, it will be tried again: {reason_of(failure)}", "kernel")
         self.last_reload = self._failed(failure)
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
@@ -276,6 +288,9 @@ class Daemon:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._log.flush()
+        self._systemd.flush()
+        self._tell_silence()
         self._files.supervise(now)
         if self._job is not None and now >= self._patience_at:
             self._patience_at = now + _PATIENCE_EVERY_SECONDS
@@ -338,6 +353,13 @@ class Daemon:
         if now >= self._reconcile_at:
             self._reconcile_at = now + _RECONCILE_SECONDS
             self._wants_reconciliation = True
+
+    def _tell_silence(self) -> None:
+        """Who does not answer may not keep anything either."""
+        is_silent = self._systemd.is_silent
+        if "store" in self.telling.troubles and not is_silent:
+            self._retry_at = 0.0  # for what had to wait
+        self.telling.trouble("store", _SILENCE if is_silent else "")
 
     def _feed_watchdog(self, now: float) -> None:
         """Only after looking: the program attached, the maps readable, the watcher alive."""
@@ -846,7 +868,7 @@ def reason_of(failure: _Failure) -> str:
     if isinstance(failure, MemoryError):
         return f"hold the lists in memory: {os.strerror(errno.ENOMEM)}"
     if isinstance(failure, OSError):
-        return f"{failure.filename or 'the system'}: {failure.strerror or failure}"
+        return sentence_of(failure)
     return str(failure)
 
 

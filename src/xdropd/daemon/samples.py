@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from xdropd.daemon.filter import Filter
-from xdropd.host.systemd import Log
+from xdropd.host.log import Log
 from xdropd.kernel.shapes import Sample
 from xdropd.rules.ruleset import Listed, Ruleset, Source
 from xdropd.text.addresses import Span

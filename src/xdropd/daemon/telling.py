@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-from xdropd.host.systemd import ERROR, Log
+from xdropd.host.log import ERROR, Log
 
 Fields = Mapping[str, str | int]  # of the journal, without their prefix
 

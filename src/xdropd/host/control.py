@@ -9,6 +9,7 @@ of verbs is the handler's.
 """
 
 import contextlib
+import errno
 import fcntl
 import gc
 import grp
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from xdropd.errors import AlreadyRunning, BadRequest, XdropdError
+from xdropd.text import names
 
 PROTOCOL_VERSION = 1
 GROUP = "_xdropd"
@@ -67,12 +69,16 @@ class ControlServer:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise AlreadyRunning(f"another xdropd answers on {path}", "stop it, or choose another --socket") from None
+            raise AlreadyRunning(
+                f"another xdropd answers on {names.shown(str(path))}", "stop it, or choose another --socket"
+            ) from None
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         before = os.umask(0o117)
         try:
             self._listener.bind(str(path))
+        except OSError as problem:  # which does not name the path
+            raise OSError(problem.errno or errno.ENAMETOOLONG, problem.strerror or str(problem), str(path)) from problem
         finally:
             os.umask(before)
         with contextlib.suppress(KeyError, PermissionError):  # no such group, or we are in it and not root
@@ -159,12 +165,17 @@ class ControlServer:
             for reply in replies:
                 yield None if reply is None else _line_of(reply) if reply else b""
         except XdropdError as problem:
-            said: dict[str, Any] = {"error": str(problem), "kind": type(problem).__name__}
+            said: dict[str, Any] = {"error": _sayable(str(problem)), "kind": type(problem).__name__}
             problems = [each.as_json() for each in getattr(problem, "problems", [])]
             yield _line_of({**said, "problems": problems} if problems else said)
         except Exception as bug:  # noqa: BLE001  # a bug in one verb must not end the daemon; it is logged whole
             self._bug(bug)
-            yield _line_of({"error": f"a bug in xdropd: {type(bug).__name__}: {bug}", "kind": "Bug"})
+            yield _line_of({"error": _sayable(f"a bug in xdropd: {type(bug).__name__}: {bug}"), "kind": "Bug"})
+
+
+def _sayable(text: str) -> str:
+    """What the request said may be quoted in it."""
+    return "\n".join(map(names.printable, text.split("\n")))
 
 
 def _line_of(reply: Reply) -> bytes:

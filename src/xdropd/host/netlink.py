@@ -14,10 +14,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from errno import EACCES, ENOBUFS, EPERM
+from errno import EACCES, EPERM, ETIMEDOUT
 from typing import NamedTuple, TypeVar
 
 from xdropd.errors import KernelError, NotPermitted
+from xdropd.text import names
 from xdropd.text.addresses import Span
 
 # uapi/linux/socket.h, uapi/linux/netlink.h
@@ -111,6 +112,11 @@ _ASKING_FOR = {
 }
 
 _ATTEMPTS = 8
+_READS_AT_ONCE = 1000  # a socket's buffer holds some hundreds of messages
+# The kernel has an answer ready before the question returns, so that nobody ever waits this long. While somebody else
+# holds the lock of rtnetlink the question itself sleeps, and neither a signal nor a timeout ends that: a daemon that
+# the watchdog ends for it would only fall asleep again, and what is in force needs no daemon meanwhile.
+_ANSWER_SECONDS = 5.0
 _BUFFER_BYTES = 1 << 16  # the kernel fills at most 32 KiB at a time, unless a single message is larger
 
 Attributes = dict[int, bytes]
@@ -122,7 +128,7 @@ class Interface:
     """A network device as it is now."""
 
     index: int
-    name: str
+    name: str  # as it is told, see text/names.py
     kind: str  # "veth", "bond", "vlan", ...; empty for hardware and loopback
     arp_type: int  # ARPHRD_*
     is_up: bool
@@ -156,7 +162,9 @@ class Netlink:
         self._sequence = 0
         self._buffer_bytes = _BUFFER_BYTES
         self._is_inconsistent = False
+        self._has_lost_news = False
         self._news.setblocking(False)
+        self._questions.settimeout(_ANSWER_SECONDS)
         groups = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV6_ROUTE)
         try:
             for group in groups:
@@ -179,21 +187,22 @@ class Netlink:
     def changes(self) -> frozenset[str]:
         """What changed since the last call, any of "links", "addresses" and "routes". Never waits.
 
-        All three when the news came faster than they were read: look at everything again.
+        All three when the news came faster than they were read, or are lost for another reason: look at everything
+        again. Under a flood of them some are left for the next call, so that this one ends.
         """
         changed: frozenset[str] = frozenset()
-        while True:
+        for _ in range(_READS_AT_ONCE):
             try:
                 data = self._news.recv(_BUFFER_BYTES)
             except BlockingIOError:
-                return changed
-            except OSError as error:
-                if error.errno != ENOBUFS:
-                    raise _refused("read rtnetlink news", error.errno) from error
-                changed = _EVERYTHING
+                lost, self._has_lost_news = self._has_lost_news, False
+                return _EVERYTHING if lost else changed
+            except OSError:  # ENOBUFS; the kernel tells of further losses only once all is read (netlink_overrun)
+                self._has_lost_news = True
                 continue
             for kind, _, _, _ in _messages(data):
                 changed |= _WHAT_CHANGED.get(kind, frozenset())
+        return _EVERYTHING if self._has_lost_news else changed
 
     def interfaces(self) -> dict[int, Interface]:
         """Every device by its index."""
@@ -308,7 +317,8 @@ class Netlink:
                             raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", -number)
                         return
         except OSError as error:
-            raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", error.errno) from error
+            number = ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
+            raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", number) from error
 
 
 _VERSION = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
@@ -379,7 +389,7 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
     modes = (_IFLA_XDP_PROG_ID, _IFLA_XDP_DRV_PROG_ID, _IFLA_XDP_SKB_PROG_ID, _IFLA_XDP_HW_PROG_ID)
     return Interface(
         index=index,
-        name=os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0")),
+        name=names.shown(os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0"))),
         kind=os.fsdecode(_nested(attributes, _IFLA_LINKINFO).get(_IFLA_INFO_KIND, b"").rstrip(b"\0")),
         arp_type=arp_type,
         is_up=bool(flags & _IFF_UP),

@@ -9,6 +9,7 @@ def absolute(path: str) -> str:
         return os.path.abspath(path)  # noqa: PTH100  # pathlib takes 5 ms
     except FileNotFoundError:
         from xdropd.errors import Problem, RefusedFile
+        from xdropd.text import names
 
         message = "the current folder has been removed; change to another one, or write the path from / on"
-        raise RefusedFile([Problem(path, 0, 0, message)]) from None
+        raise RefusedFile([Problem(names.shown(path), 0, 0, message)]) from None

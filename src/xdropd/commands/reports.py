@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from xdropd.commands import tables
-from xdropd.commands.tables import Column, Row, Screen, ago, count, printable, size, until
+from xdropd.commands.tables import Column, Row, Screen, ago, count, size, until
+from xdropd.text.names import printable
 
 _JUST_NOW_SECONDS = 60
 

@@ -1,6 +1,6 @@
 """Tables and the words in their cells: how numbers, moments and texts are shown to a person.
 
-Everything that came over the socket goes through `printable`: a reason may be written by anybody who may block.
+Everything that came over the socket goes through `names.printable`: a reason may be written by anybody who may block.
 Knows no verb and no socket; whether there is a terminal, how wide it is and whether it shows colours, it asks once.
 """
 
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple, TextIO
+
+from xdropd.text import names
 
 _SAMPLE_ROWS = 1000
 _GAP = "  "
@@ -134,13 +136,6 @@ def cut(text: str, width: int, end: str) -> str:
     return _ELLIPSIS + kept[::-1] if end == "start" else kept + _ELLIPSIS
 
 
-def printable(text: str) -> str:
-    """The text without anything that a terminal would take for a command."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def count(number: float) -> str:
     """A number for reading: exact with thousands set apart."""
     return f"{number:,.0f}"
@@ -208,5 +203,5 @@ def sparkline(values: Sequence[float], screen: Screen) -> str:
 
 def place(row: Mapping[str, Any]) -> str:
     """Who lists an entry: FILE:LINE, or the caller of `block`."""
-    source = printable(str(row["source"]))
+    source = names.printable(str(row["source"]))
     return f"{source}:{row['line']}" if row["line"] else source

@@ -16,6 +16,7 @@ from xdropd.commands import client, exits, reports, tables
 from xdropd.commands.tables import Column, Row, Screen
 from xdropd.commands.terminal import Terminal
 from xdropd.errors import XdropdError
+from xdropd.text.names import printable
 
 _FIRST_WAIT_SECONDS = 5.0
 _REFRESH_SECONDS = 1.0
@@ -116,8 +117,8 @@ def _row(one: Tracked, chosen: Identity | None, screen: Screen, now: datetime) -
         tables.size(row["bytes"]),
         tables.ago(row["last_seen"], now),
         tables.sparkline(one.rates, screen).rjust(_SAMPLES),
-        tables.printable(row["source"]),
-        tables.printable(row["reason"] or ""),
+        printable(row["source"]),
+        printable(row["reason"] or ""),
     )
     return Row(cells, "strong" if is_chosen else "")
 
@@ -235,7 +236,7 @@ class _Live:
 
     def _heading(self, screen: Screen) -> Iterator[str]:
         if self._trouble:
-            yield screen.styled(tables.cut(tables.printable(self._trouble), screen.width or 80, "end"), "bad")
+            yield screen.styled(tables.cut(printable(self._trouble), screen.width or 80, "end"), "bad")
             return
         assert self._totals
         totals = self._totals

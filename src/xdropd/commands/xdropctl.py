@@ -75,7 +75,8 @@ def _failed(problem: Exception, *, as_json: bool) -> int:
     if not isinstance(problem, XdropdError):
         import traceback
 
-        sys.stderr.write("".join(traceback.format_exception(problem)))
+        for line in "".join(traceback.format_exception(problem)).splitlines():
+            sys.stderr.write(f"{_printable(line)}\n")
         if as_json:
             _print_json({"error": f"a bug in xdropctl: {type(problem).__name__}: {problem}"})
         return exits.BUG
@@ -116,8 +117,10 @@ def _status(chosen: Chosen) -> int:
 def _list(chosen: Chosen) -> int:
     request = {"verb": "list"}
     if "source" in chosen.options:
+        from xdropd.text import names
+
         name = str(chosen.options["source"])
-        request["source"] = paths.absolute(name) if "/" in name else name
+        request["source"] = names.given(paths.absolute(name) if "/" in name else name)
     return _print_rows(chosen, client.rows(chosen.socket, request))
 
 
@@ -210,7 +213,9 @@ def _given(chosen: Chosen, *options: str) -> dict[str, Any]:
 def _reload(chosen: Chosen) -> int:
     request = {"verb": "reload"}
     if "accept" in chosen.options:
-        request["accept"] = paths.absolute(str(chosen.options["accept"]))
+        from xdropd.text import names
+
+        request["accept"] = names.given(paths.absolute(str(chosen.options["accept"])))
     reply = client.ask(chosen.socket, request)
     if chosen.json:
         _print_json(reply if reply["ok"] else {"error": "refused, what was in force stays in force", **reply})
@@ -296,9 +301,9 @@ def _printable(text: str) -> str:
     """Nothing that a terminal would take for a command."""
     if text.isprintable():
         return text
-    from xdropd.commands import tables
+    from xdropd.text import names
 
-    return tables.printable(text)
+    return names.printable(text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
-from xdropd.text import blocklist, listfiles, plainlines
+from xdropd.text import blocklist, listfiles, names, plainlines
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
 
@@ -64,7 +64,7 @@ class Reading:
     """What all files say now. `troubles` are reasons for being degraded; `warnings` are worth a line in the log."""
 
     blocklist: Blocklist
-    lists: tuple[tuple[str, ListFile, str], ...]  # absolute path, content, reason
+    lists: tuple[tuple[str, ListFile, str], ...]  # absolute path as it is told, content, reason
     troubles: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     is_partial: bool = False
@@ -75,7 +75,7 @@ class Reading:
 class Catalogue:
     """The blocklist at `path` (as the user gave it) and everything it includes. `state` None: nothing outlives us.
 
-    `absolute` is its absolute path, its source name: found at the beginning, for the current folder may be removed.
+    `absolute` is its absolute path: found at the beginning, for the current folder may be removed.
     """
 
     path: str
@@ -89,6 +89,11 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         self.absolute = os.path.abspath(self.path)
+
+    @property
+    def name(self) -> str:
+        """The blocklist's absolute path as it is told: its source name."""
+        return names.shown(self.absolute)
 
     def read(self, accept: str | None = None) -> Reading:
         """Read what changed. `accept` is the path of a list file to be taken as it is.
@@ -104,7 +109,7 @@ class Catalogue:
         if data is None:
             return None
         try:
-            return self._reading(blocklist.read(data, self.path), None)
+            return self._reading(blocklist.read(data, names.shown(self.path)), None)
         except RefusedFile:
             return None
 
@@ -145,13 +150,13 @@ class Catalogue:
             data, signature = read_file(Path(self.absolute))
         except OSError as problem:
             self._seen[Path(self.absolute)] = None
-            raise RefusedFile([Problem(self.path, 0, 0, _cannot_read(self.path, problem))]) from problem
+            raise RefusedFile([Problem(names.shown(self.path), 0, 0, _cannot_read(self.path, problem))]) from problem
         self._seen[Path(self.absolute)] = signature
         look = _Look.at(data, signature)
         if self._blocklist is not None and self._blocklist[0].is_same(data, signature):
             document = self._blocklist[1]
         else:
-            document = blocklist.read(data, self.path)
+            document = blocklist.read(data, names.shown(self.path))
             self._unsaved = data
         self._blocklist = (look, document)
         return document
@@ -163,14 +168,14 @@ class Catalogue:
         warnings = list(_loose_permissions([self.absolute, *wanted]))
         for path, reason in wanted.items():
             known = self._look_at(path, accept)
-            lists.append((path, known.content, reason))
+            lists.append((names.shown(path), known.content, reason))
             if known.trouble:
                 troubles[path] = known.trouble
             warnings += known.content.warnings
         for path in self._lists.keys() - wanted.keys():
             del self._lists[path]
             self._seen.pop(Path(path), None)
-        problems = (Problem(path, 0, 0, trouble) for path, trouble in troubles.items())
+        problems = (Problem(names.shown(path), 0, 0, trouble) for path, trouble in troubles.items())
         return Reading(document, tuple(lists), tuple(problems), tuple(warnings), is_partial)
 
     def _included(self, includes: Iterable[Include]) -> tuple[dict[str, str], dict[str, str]]:
@@ -209,7 +214,7 @@ class Catalogue:
         if known and known.look and known.look.is_same(data, signature) and accept != path:
             known.look = look
             return known
-        content = listfiles.read(data, path)
+        content = listfiles.read(data, names.shown(path))
         if known is None:
             known = self._last_good(path)
         objection = listfiles.objection(content, known.content.listing.count if known and known.was_good else None)
@@ -221,7 +226,7 @@ class Catalogue:
     def _keep(self, path: str, known: _Known | None, look: _Look | None, trouble: str) -> _Known:
         kept = known or self._last_good(path)
         if kept is None:
-            kept = _Known(listfiles.read(b"", path), None, None, is_saved=True, was_good=False)
+            kept = _Known(listfiles.read(b"", names.shown(path)), None, None, is_saved=True, was_good=False)
         if kept.was_good:
             trouble += f"; its last good version with {kept.content.listing.count} entries stays in force"
         else:
@@ -232,7 +237,7 @@ class Catalogue:
 
     def _last_good(self, path: str) -> _Known | None:
         data = _quietly_loaded(self.state, f"{_GOOD_LISTS}/{name_for(path)}")
-        return None if data is None else _Known(listfiles.read(data, path), None, None, is_saved=True)
+        return None if data is None else _Known(listfiles.read(data, names.shown(path)), None, None, is_saved=True)
 
 
 def _is_list(path: str) -> bool:
@@ -270,8 +275,8 @@ def _how_to_let_in(path: str) -> str:
     if closed in ("/home", "/root", "/run/user"):  # ProtectHome= in the unit, whatever their modes are
         return "which sees no home folders; keep it in /etc/xdrop/lists.d"
     if closed:
-        return f"mend it with: chmod o+x {shlex.quote(closed)}"
-    return f"mend it with: chgrp _xdropd {shlex.quote(path)} && chmod 640 {shlex.quote(path)}"
+        return f"mend it with: chmod o+x {shlex.quote(names.shown(closed))}"
+    return f"mend it with: chgrp _xdropd {shlex.quote(names.shown(path))} && chmod 640 {shlex.quote(names.shown(path))}"
 
 
 def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
@@ -282,6 +287,8 @@ def _loose_permissions(paths: Iterable[str]) -> list[Problem]:
         except OSError:
             continue  # told when it is read
         if mode & stat.S_IWOTH:
-            message = f"everybody on this machine may write it, mend it with: chmod o-w {shlex.quote(path)}"
-            found.append(Problem(path, 0, 0, message, "warning"))
+            message = (
+                f"everybody on this machine may write it, mend it with: chmod o-w {shlex.quote(names.shown(path))}"
+            )
+            found.append(Problem(names.shown(path), 0, 0, message, "warning"))
     return found

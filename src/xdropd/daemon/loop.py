@@ -50,6 +50,7 @@ from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Change, Region, Ruleset
+from xdropd.text import names
 from xdropd.text.settings import Settings
 
 _T = TypeVar("_T")
@@ -260,7 +261,8 @@ class Daemon:
             raise
 
     def _failed(self, failure: _Failure) -> ReloadResult:
-        return ReloadResult(time.time(), False, (Problem(self.places.blocklist, 0, 0, reason_of(failure)),))
+        blocklist = names.shown(self.places.blocklist)
+        return ReloadResult(time.time(), False, (Problem(blocklist, 0, 0, reason_of(failure)),))
 
     def _in_worker(self, call: Callable[[], _T]) -> Generator[None, None, _T]:
         """Have something called that touches files, and wait for it as a part of a job. Raises what it raises."""
@@ -674,14 +676,14 @@ class Daemon:
 
     def _compose(self, reading: Reading, now_s: float, *, fresh: bool) -> tuple[Ruleset, Change]:
         guard = self.settings.guard
-        return self.wanted.compose(reading, self.catalogue.absolute, now_s, guard=guard, fresh=fresh)
+        return self.wanted.compose(reading, self.catalogue.name, now_s, guard=guard, fresh=fresh)
 
     def _report(self, reading: Reading, change: Change) -> None:
         assert self.ruleset
         self._log.info(
             "reload",
             f"blocklist: {change.added} added, {change.removed} removed, {self.wanted.count} in force",
-            file=self.catalogue.absolute,
+            file=self.catalogue.name,
         )
         self._tell_lists(reading)
         self.wanted.note_ends()

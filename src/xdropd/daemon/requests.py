@@ -21,6 +21,7 @@ from xdropd.host.blocklog import Record
 from xdropd.host.control import Reply
 from xdropd.kernel.shapes import History
 from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
+from xdropd.text import names
 from xdropd.text.addresses import Span, parse_leniently, parse_span
 from xdropd.text.entries import Entry
 
@@ -33,6 +34,7 @@ _TOP_KEYS: dict[str, Callable[[History], int]] = {
 }
 _SECONDS_AT_MOST = 100 * 365 * 86400
 _CHARACTERS_AT_MOST = 1000
+_PATH_CHARACTERS_AT_MOST = 4 * 4096  # PATH_MAX, and every byte told as four characters
 _NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
 _WORD_EVERY_SECONDS = 1.0
 _STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
@@ -102,7 +104,7 @@ class Requests:
         }
 
     def _list(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        wanted, only = _optional(request, "source"), _optional(request, "entry")
+        wanted, only = _optional(request, "source", _PATH_CHARACTERS_AT_MOST), _optional(request, "entry")
         span = None if only is None else _span(only)[0]
         yield from self._until(lambda: self._daemon.is_ready)
         for source in self._ruleset().sources:
@@ -321,7 +323,8 @@ class Requests:
             log.info(event, f"{len(records)} entries {done}", source=source_name)
 
     def _reload(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        accept = _optional(request, "accept")
+        shown = _optional(request, "accept", _PATH_CHARACTERS_AT_MOST)
+        accept = None if shown is None else names.actual(shown)
         if accept is not None and not Path(accept).is_absolute():
             raise BadRequest('"accept" is an absolute path')
         yield from self._until(lambda: self._daemon.is_ready)
@@ -332,7 +335,7 @@ class Requests:
         catalogue = self._daemon.catalogue
         lists = {str(path) for path in catalogue.followed()[0]} - {catalogue.absolute}
         if result.is_ok and accept is not None and accept not in lists:
-            raise Refused(f"{accept} is not a list file that {catalogue.absolute} includes")
+            raise Refused(f"{shown} is not a list file that {catalogue.name} includes")
         yield {
             "result": {
                 "ok": result.is_ok,
@@ -469,12 +472,12 @@ def _text(request: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _optional(request: Mapping[str, Any], key: str) -> str | None:
+def _optional(request: Mapping[str, Any], key: str, at_most: int = _CHARACTERS_AT_MOST) -> str | None:
     value = request.get(key)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > _CHARACTERS_AT_MOST or not value.isprintable():
-        raise BadRequest(f'"{key}" is a text of at most {_CHARACTERS_AT_MOST} characters, all of them printable')
+    if not isinstance(value, str) or len(value) > at_most or not value.isprintable():
+        raise BadRequest(f'"{key}" is a text of at most {at_most} characters, all of them printable')
     return value
 
 

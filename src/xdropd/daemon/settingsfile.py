@@ -6,6 +6,7 @@ from pathlib import Path
 from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, read_file
 from xdropd.host.statefolder import StateFolder
+from xdropd.text import names
 from xdropd.text import settings as settings_text
 from xdropd.text.settings import Settings
 
@@ -21,7 +22,7 @@ class SettingsFile:
     def __init__(self, name: str, state: StateFolder | None) -> None:
         self.path = Path(name).absolute()
         self.signature: Signature | None = None
-        self._name = name
+        self._name = names.shown(name)
         self._state = state
         self._unsaved: bytes | None = None
 

@@ -4,12 +4,13 @@ Lives here: each key with its default and what it accepts, as xdropd.yaml(5) has
 are, and what a setting does.
 """
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from xdropd.text import wording, yamlnodes
+from xdropd.text import names, wording, yamlnodes
 from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, Stopped
 
 _KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops")
@@ -57,7 +58,9 @@ class Settings:
 
 
 def _quoted(name: str) -> str:
-    return name if name.isalnum() else f'"{name}"'
+    if name.isalnum():
+        return name
+    return "'" + name.replace("'", "''") + "'" if set(name) & {'"', "\\"} else f'"{name}"'
 
 
 def read(data: bytes, file: str) -> Settings:
@@ -170,6 +173,6 @@ def _why_no_interface(text: str) -> str:
         return "'auto' stands for itself, write 'interfaces: auto' without a list"
     if "/" in text or ":" in text or any(c.isspace() or not c.isprintable() for c in text) or text in (".", ".."):
         return f"{shown} cannot be the name of an interface, write one as in 'ip link'"
-    if not _GLOB.search(text) and len(text.encode()) > _NAME_BYTES_AT_MOST:
+    if not _GLOB.search(text) and len(os.fsencode(names.actual(text))) > _NAME_BYTES_AT_MOST:
         return f"{shown} is too long for the name of an interface, write at most {_NAME_BYTES_AT_MOST} characters"
     return ""

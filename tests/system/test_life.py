@@ -387,6 +387,62 @@ sys.exit("no compiler with CAP_BPF alone was seen")
 """
 
 
+# A thousand lines wait in the daemon, five hundred in journald's queue (net.unix.max_dgram_qlen).
+_MORE_LINES_THAN_WAIT = """
+import json, socket
+for number in range(2000):
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect("/run/xdropd/control.sock")
+        asking.sendall(json.dumps({"version": 1, "verb": "block", "entries": ["192.0.2.1"]}).encode() + b"\\n")
+        assert b"result" in asking.makefile("rb").readline()
+"""
+
+
+def test_a_journal_that_stands_still_holds_nobody(stopped: Machine) -> None:
+    machine = stopped
+    machine.run("systemctl", "start", UNIT)
+    pid, since = service.main_pid(machine), machine.now()
+    machine.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+    try:
+        machine.run("python3", "-c", _MORE_LINES_THAN_WAIT)
+        assert service.status(machine)["state"] == "enforcing"
+        assert not wire.answers(machine, VILLAIN)
+        machine.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
+        wait_until(lambda: _has_said(machine, since, "lines of this log were not written"), within_s=10)
+        machine.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+        machine.run("python3", "-c", _MORE_LINES_THAN_WAIT)
+        machine.run("systemctl", "restart", UNIT)
+        service.wait_for_another(machine, pid)
+        assert service.status(machine)["state"] == "enforcing"
+        assert not wire.answers(machine, VILLAIN)
+    finally:
+        machine.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
+    wait_until(lambda: _has_said(machine, since, "took over the running filter"), within_s=10)
+
+
+def _has_said(machine: Machine, since: str, what: str) -> bool:
+    return any(what in str(line["MESSAGE"]) for line in machine.journal(UNIT, since))
+
+
+def test_a_list_file_whose_name_is_no_utf8(stopped: Machine) -> None:
+    machine = stopped
+    machine.write(BLOCKLIST, "block: []\ninclude:\n  - lists.d/*.netset\n")
+    lists = "/etc/xdrop/lists.d"
+    write = f"(echo no entry; echo {VILLAIN}; seq -f 10.0.0.%g 20) >{lists}/$(printf 'caf\\351').netset"
+    machine.run("sh", "-c", write)
+    try:
+        since = machine.now()
+        machine.run("systemctl", "start", UNIT)
+        machine.run("systemctl", "restart", UNIT)
+        assert not wire.answers(machine, VILLAIN)
+        told = [line for line in machine.journal(UNIT, since) if line.get("XDROPD_EVENT") == "list"]
+        assert {line["XDROPD_FILE"] for line in told} == {rf"{lists}/caf\xe9.netset"}
+        assert all(str(line["MESSAGE"]).startswith(rf"{lists}/caf\xe9.netset:1:1: warning: ") for line in told)
+        assert [line["XDROPD_LINE"] for line in told] == ["1", "1"]
+    finally:
+        machine.run("sh", "-c", f"rm {lists}/caf*")
+
+
 def test_the_compiler_has_one_power_inherits_nothing_and_dies_with_the_daemon(stopped: Machine) -> None:
     machine = stopped
     pid = _start(machine)

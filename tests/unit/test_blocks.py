@@ -12,6 +12,7 @@ from xdropd.errors import XdropdError
 from xdropd.host.blocklog import BlockLog, Record, decoded
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
+from xdropd.rules.ruleset import at_once
 
 NOW_S = 1_790_000_000.0
 VILLAIN, NEIGHBOUR, OTHER = "192.0.2.7", "203.0.113.0/24", "2001:db8::1"
@@ -43,8 +44,9 @@ class Life:
 
     def do(self, operation: str, *entries: str, until: float | None = None) -> None:
         records = [Record(operation, "xdropctl", entry, until, "", NOW_S) for entry in entries]
-        with self.blocks.logged(records) as take_effect:
-            take_effect()
+        with self.blocks.logged(at_once(self.blocks.batch(records))) as take_effect:
+            for _ in take_effect():
+                pass
 
     def listed(self) -> set[str]:
         return {str(span) for entries in self.blocks.by_source.values() for span in entries}
@@ -78,7 +80,8 @@ def test_they_outlive_the_process(life: Life, after_a_boot: bool) -> None:
 
 def test_without_a_disk_they_outlive_it_in_the_store() -> None:
     copy = LogCopy(Systemd())
-    with Blocks(None, copy).logged([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)]):
+    before = Blocks(None, copy)
+    with before.logged(at_once(before.batch([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)]))):
         pass
     after = Blocks(None, copy)
     after.load(NOW_S)
@@ -180,10 +183,11 @@ def _fails_with(
     has_taken_effect: bool = True,
     first: Callable[[], None] = lambda: None,
 ) -> None:
-    with blocks.logged(batch) as take_effect:
+    with blocks.logged(at_once(blocks.batch(batch))) as take_effect:
         if has_taken_effect:
             before = {name: dict(known) for name, known in blocks.by_source.items()}
-            take_effect()
+            for _ in take_effect():
+                pass
             assert blocks.by_source != before
         first()
         raise problem

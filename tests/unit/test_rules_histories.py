@@ -8,9 +8,9 @@ only because of what was asked before shows as well: whether the sorted addresse
 A failure prints the shortest history that fails, as a list that can be pasted into `play`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from random import Random
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from xdropd.host.blocklog import Record
 from xdropd.host.netlink import Netlink
 from xdropd.host.systemd import Systemd
 from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import VERSIONS, Layout, Region, Ruleset
+from xdropd.rules.ruleset import VERSIONS, Layout, Region, Ruleset, at_once
 from xdropd.text.addresses import WIDTH, Span
 from xdropd.text.blocklist import Blocklist
 from xdropd.text.entries import Column, Entry, Listing
@@ -125,32 +125,23 @@ class Player:
     def carry_out(self, before: Layout, after: Layout) -> None:
         self.maps = apply(self.maps, difference(before, after))
 
-    def change(self, spans: list[Span], step: Callable[[], None]) -> None:
-        """As Daemon.changing."""
+    def change(self, spans: list[Span], steps: Iterator[None]) -> None:
+        """As Daemon.change."""
         region = Region()
         region.add(spans)
         before = self.wanted.ruleset.layout(region)
-        step()
+        for _ in steps:
+            pass
         self.carry_out(before, self.wanted.ruleset.layout(region))
 
     def record(self, records: list[Record], spans: list[Span]) -> None:
-        with self.blocks.logged(records) as take_effect:
-
-            def step() -> None:
-                take_effect()
-                self.wanted.know_block_source(records[0].source)
-
-            self.change(spans, step)
+        with self.blocks.logged(at_once(self.blocks.batch(records))) as take_effect:
+            self.change(spans, chain(take_effect(), self.wanted.follow_blocks(records[0].source)))
 
     def end_what_is_over(self) -> None:
         """As the daemon's own."""
-        over = self.wanted.over(self.now_s)
-
-        def step() -> None:
-            for source in {id(source): source for source, _ in over}.values():
-                source.end([span for owner, span in over if owner is source], self.now_s)
-
-        self.change([span for _, span in over], step)
+        over = at_once(self.wanted.over(self.now_s))
+        self.change([span for _, span in over], self.wanted.end(over, self.now_s))
         if self.wanted.allow_ends_s <= self.now_s:
             self.reload(self.texts)
 
@@ -217,11 +208,12 @@ class Model:
                     known[line[:3]] = max(known.get(line[:3], 0), FOR_GOOD if until is None else until)
             case Unblock(source, lines):
                 for line in lines:
-                    self.blocks.setdefault(source, {}).pop(line[:3], None)
+                    self.blocks.get(source, {}).pop(line[:3], None)
             case Wait(until):
                 self.now_s = max(until, self.now_s)
                 for source, known in self.blocks.items():
                     self.blocks[source] = {place: end for place, end in known.items() if end > self.now_s}
+        self.blocks = {source: known for source, known in self.blocks.items() if known}  # to come back as the last one
 
     def in_force(self) -> Iterator[tuple[str, int, Line]]:
         """Everything that is listed and not over, the first among equals first: source, line, entry."""

@@ -47,9 +47,11 @@ def ask(
             return dict(end.value)
 
 
-def rows(path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS) -> Iterator[dict[str, Any]]:
-    """The rows of an answer, as they come. Raises as `ask` does."""
-    yield from _read(_converse(path, request, wait_s))
+def rows(
+    path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """The rows of an answer, as they come; returns its result. Raises as `ask` does."""
+    return (yield from _read(_converse(path, request, wait_s)))
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -37,11 +37,17 @@ class FromSocket(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Ask the daemon once."""
-        return families(client.ask(self._path, {"verb": "metrics"}))
+        answer = client.rows(self._path, {"verb": "metrics"})
+        sources: list[dict[str, Any]] = []
+        while True:
+            try:
+                sources.append(next(answer))
+            except StopIteration as end:
+                return families({"sources": sources, **end.value})
 
 
 def families(reply: Mapping[str, Any]) -> Iterator[Metric]:
-    """The answer to the verb `metrics` as metric families."""
+    """The answer to the verb `metrics`, its rows under "sources", as metric families."""
     for at, (name, what) in enumerate((("xdropd_packets", "Frames"), ("xdropd_bytes", "Bytes of frames"))):
         verdicts = CounterMetricFamily(
             name, f"{what} by verdict; when monitoring, dropped ones would have been.", labels=["interface", "verdict"]

@@ -9,7 +9,8 @@ import contextlib
 import os
 import pwd
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -26,8 +27,18 @@ _RECORDS_AT_ONCE = 2000
 _Listed = dict[str, dict[Span, Entry]]
 
 
+@dataclass(slots=True)
+class Batch:
+    """Records that are logged and take effect together, with what they name and what was known of that before."""
+
+    records: list[Record]
+    spans: list[Span] = field(default_factory=list)
+    before: list[Entry | None] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+
+
 class Blocks:
-    """`by_source` has the entries by source name, in the order in which sources first appeared.
+    """`by_source` has the entries by source name, in the order in which sources came to have any.
 
     `log` None: there is no disk for it.
     """
@@ -64,8 +75,9 @@ class Blocks:
             listed = whole
         self._renewed(contents.end, contents.next_number, _count(listed))
         self.by_source = {
-            source: {span: entry for span, entry in entries.items() if entry.until is None or entry.until > now_s}
+            source: lasting
             for source, entries in listed.items()
+            if (lasting := {span: entry for span, entry in entries.items() if _lasts(entry, now_s)})
         }
         if self._unusable is not None:
             return []
@@ -150,38 +162,49 @@ class Blocks:
 
     # ---- changing ----
 
+    def batch(self, records: list[Record]) -> Generator[None, None, Batch]:
+        """Make records ready to be logged together. Yields now and then; nothing may be changed until they are."""
+        batch = Batch(records)
+        number = self._next_number
+        for at in range(0, len(records), _RECORDS_AT_ONCE):
+            some = records[at : at + _RECORDS_AT_ONCE]
+            batch.lines.append(blocklog.encoded(some, number + at, behind=len(records) - at - len(some)))
+            spans = [parse_span(record.entry) for record in some]
+            batch.spans += spans
+            batch.before += [
+                self.by_source.get(record.source, {}).get(span) for record, span in zip(some, spans, strict=True)
+            ]
+            yield
+        return batch
+
     @contextlib.contextmanager
-    def logged(self, records: list[Record]) -> Iterator[Callable[[], None]]:
-        """Log a batch, on disk when the context is entered; what it gives has the batch take effect in `by_source`.
+    def logged(self, batch: Batch) -> Iterator[Callable[[], Iterator[None]]]:
+        """Log a batch, on disk when the context is entered; what it gives has it take effect in `by_source`, in steps.
 
         Whatever fails within the context, log and entries are as before. Raises XdropdError if the log cannot be
         written, and nothing has changed.
         """
         if self._unusable is not None:
             raise XdropdError(f"nothing was changed, the log of blocks cannot be used: {self._why_unusable()}")
-        spans = [parse_span(record.entry) for record in records]
-        before = {
-            (record.source, span): self.by_source.get(record.source, {}).get(span)
-            for record, span in zip(records, spans, strict=True)
-        }
-        known = set(self.by_source)
+        sources = dict(self.by_source)
         end, number = self._end, self._next_number
-        self._append(records)
+        self._append(b"".join(batch.lines), len(batch.records))
         is_done = False
 
-        def take_effect() -> None:
-            for record, span in zip(records, spans, strict=True):
+        def take_effect() -> Iterator[None]:
+            for at, (record, span) in enumerate(zip(batch.records, batch.spans, strict=True)):
                 _apply(self.by_source, record, span)
+                if at % _RECORDS_AT_ONCE == 0:
+                    yield
 
         try:
             yield take_effect
             is_done = True
         finally:
             if not is_done:
-                self._take_back(end, number, before, known)
+                self._take_back(end, number, batch, sources)
 
-    def _append(self, records: list[Record]) -> None:
-        lines = blocklog.encoded(records, self._next_number)
+    def _append(self, lines: bytes, count: int) -> None:
         try:
             if self._log is not None and not self._log.append(self._end, lines):
                 for _ in self._log.replace([self._copy.read(), lines]):
@@ -197,21 +220,20 @@ class Blocks:
                 f"nothing was changed, the log of blocks cannot be written: {problem.strerror}"
             ) from problem
         self._end += len(lines)
-        self._next_number += len(records)
+        self._next_number += count
 
-    def _take_back(self, end: int, number: int, before: dict[tuple[str, Span], Entry | None], known: set[str]) -> None:
+    def _take_back(self, end: int, number: int, batch: Batch, sources: _Listed) -> None:
         self._end, self._next_number = end, number
         if self._log is not None:
             self._log.cut(end)
         self._copy.cut(end)
-        for (source, span), entry in before.items():
-            entries = self.by_source.get(source, {})
+        self.by_source = sources
+        for record, span, entry in zip(batch.records, batch.spans, batch.before, strict=True):
+            entries = sources.get(record.source, {})
             if entry is not None:
                 entries[span] = entry
             else:
                 entries.pop(span, None)
-        for source in self.by_source.keys() - known:
-            del self.by_source[source]
 
     def later(self, source: str, spans: Iterable[Span], until: float | None, reason: str, now_s: float) -> list[Record]:
         """Records for a `block` of spans, where the later end wins over what is there."""
@@ -263,6 +285,12 @@ def _apply(listed: _Listed, record: Record, span: Span) -> None:
         entries[span] = Entry(span, 0, record.reason, record.until)
     else:
         entries.pop(span, None)
+    if not entries:
+        del listed[record.source]
+
+
+def _lasts(entry: Entry, now_s: float) -> bool:
+    return entry.until is None or entry.until > now_s
 
 
 def _lines(listed: _Listed, now_s: float) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from xdropd.daemon.parked import Parked
@@ -53,6 +53,8 @@ from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Listed, Region, R
 
 _GRACE_SECONDS = 0.02  # after a swap, until no CPU runs the old program any more; a program runs for microseconds
 _WORTH_EXPECTING = 50_000
+_LARGE_MAPS = ("addresses4", "addresses6", "networks4", "networks6", "cells")
+_LOOK_EVERY_SECONDS = 0.005
 _PARKED_AT_ONCE = 50_000
 _STALE_SHARE = 4  # a fresh generation once one key in so many was removed: hints are only ever set
 
@@ -306,6 +308,7 @@ class Filter:
         self._steps, self._steps_done = sum(counts.values()), 0
         sizes = Sizes.to_hold(counts, self.sources.highest)
         room = self._room_for(counts["addresses4"])
+        room = yield from self._large_maps(blueprint, sizes, room)
         generation = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp, room)
         try:
             for version in VERSIONS:
@@ -313,8 +316,8 @@ class Filter:
                     for put in generation.fill(version, number, keys, int(now_s)):
                         self._steps_done += put
                         yield
-            generation.apply(wide, int(now_s))
-            self._make_verdicts(generation)
+            yield from self._counted(generation.carry_out(wide, int(now_s)))
+            yield from self._make_verdicts(generation)
         except (KernelError, MemoryError):
             generation.close()
             raise
@@ -399,13 +402,14 @@ class Filter:
         self._make_shared(blueprint)
         plan = old.hand_over(plan, int(now_s), self._parked)
         sizes = Sizes.to_hold(old.counts_after(plan), self.sources.highest)
-        new = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp)
+        room = yield from self._large_maps(blueprint, sizes, {})
+        new = Generation.build(blueprint, self._new_number(), sizes, self._shared, self._stamp, room)
         try:
             self._steps, self._steps_done = plan.steps + sum(old.used.values()), 0
             yield from self._counted(new.clone_from(old))
             yield from self._counted(new.carry_out(plan, int(now_s), self._returning(plan, old)))
             new.removed_since_built = 0
-            self._make_verdicts(new)
+            yield from self._make_verdicts(new)
         except (KernelError, MemoryError):
             new.close()
             raise
@@ -437,9 +441,29 @@ class Filter:
         self._next_number += 1
         return self._next_number - 1
 
-    def _make_verdicts(self, generation: Generation) -> None:
+    def _make_verdicts(self, generation: Generation) -> Iterator[None]:
         for ifindex, kept in self.attachments.items():
+            yield
             generation.verdict_program(str(ifindex), self._shared, kept.maps)
+
+    def _large_maps(
+        self, blueprint: Blueprint, sizes: Sizes, made: dict[str, int]
+    ) -> Generator[None, None, dict[str, int]]:
+        """What is made and the other maps that the kernel takes long over, created by a thread meanwhile."""
+        large = {name: size for name in _LARGE_MAPS if (size := getattr(sizes, name)) >= _WORTH_EXPECTING}
+        try:
+            for name in large.keys() - made.keys():
+                with ThreadPoolExecutor(max_workers=1) as pool:
+                    work = pool.submit(insist, create, blueprint, name, large[name])
+                    while not work.done():
+                        wait([work], timeout=_LOOK_EVERY_SECONDS)
+                        yield
+                    made[name] = work.result()
+        except (KernelError, MemoryError):
+            for descriptor in made.values():
+                os.close(descriptor)
+            raise
+        return made
 
     def _put_in_force(self, new: Generation) -> None:
         """Let packets meet a complete generation on every interface, or on none if the kernel refuses.

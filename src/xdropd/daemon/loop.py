@@ -8,6 +8,7 @@ the file systems: what touches files is done by a worker that a job waits for wi
 
 import contextlib
 import errno
+import gc
 import os
 import selectors
 import signal
@@ -21,6 +22,7 @@ from xdropd.daemon.attaching import Attaching
 from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
+from xdropd.daemon.changes import Changes
 from xdropd.daemon.filter import Filter
 from xdropd.daemon.logcopy import LogCopy
 from xdropd.daemon.program import Program
@@ -49,7 +51,7 @@ from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
 from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import Change, Region, Ruleset
+from xdropd.rules.ruleset import Change, Region, Ruleset, Source
 from xdropd.text import names
 from xdropd.text.settings import Settings
 
@@ -67,6 +69,7 @@ _SILENCE = (
     "the service manager does not read or answer what it is told, so the filter may end when this process does; "
     "see what became of systemd, or start xdropd without NOTIFY_SOCKET"
 )
+_STEP_SECONDS = 0.01  # of a job, between looks at what else there is to do
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
 
@@ -150,6 +153,8 @@ class Daemon:
         self._is_looking = False
         self._look_at = 0.0
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
+        self.changes = Changes()
+        self._is_jobs_turn = self._is_ending = False
         self._job: Iterator[None] | None = None
         self._wanted_reloads: list[ReloadRequest] = []
         self._reloading: ReloadRequest | None = None
@@ -216,7 +221,7 @@ class Daemon:
         return self._job is not None and self._awaited is None
 
     def _turn(self, server: ControlServer) -> None:
-        if self._has_work:
+        if self._has_work or (self.changes and not self.is_busy):
             patience_s = 0.0
         else:
             look_s = _TICK_SECONDS if self._is_looking else self._look_at - time.monotonic()
@@ -238,7 +243,15 @@ class Daemon:
         return bool(self._job or self._wanted_reloads or self._wants_reconciliation)
 
     def _work(self) -> None:
-        """Take the job at hand a step further, or begin the next one."""
+        """Take the change or the job at hand a step further, or begin the next one: in turns where both wait."""
+        may_begin = self.is_ready and not self.is_busy and not (self._is_jobs_turn and self._has_work)
+        if self.changes.is_under_way or (self.changes and may_begin):
+            try:
+                self.changes.go_on()
+            finally:
+                self._is_jobs_turn = not self.changes.is_under_way
+            return
+        self._is_jobs_turn = False
         if not self._has_work:
             return
         if self._job is None:
@@ -248,9 +261,11 @@ class Daemon:
             else:
                 self._wants_reconciliation = False
                 self._job = self._reconcile()
+        due_s = time.monotonic() + _STEP_SECONDS
         try:
-            next(self._job)
-        except StopIteration:
+            for _ in self._job:
+                if self._awaited is not None or time.monotonic() >= due_s:
+                    return
             self._job = self._reloading = None
         except FAILURES as failure:
             self._job = None
@@ -302,7 +317,7 @@ class Daemon:
             then(work)
         if self.is_ready:
             self._follow_files(now)
-            if not self.is_busy:
+            if not self.is_busy and not self.changes.is_under_way:
                 self._do_what_is_due(now)
             self._samples.log(self.filter, self.settings, self.ruleset)
         self._feed_watchdog(now)
@@ -333,7 +348,7 @@ class Daemon:
             self.request_reload()
 
     def _do_what_is_due(self, now: float) -> None:
-        self._end_what_is_over(time.time())
+        self._look_at_clock(time.time())
         if self._host_changed and now >= self._follow_host_at:
             self._follow_host()
         if now >= self._settle_at:
@@ -343,8 +358,8 @@ class Daemon:
             self._keep_good_versions()
         if "blocks" in self.telling.troubles and self._blocks_retry.is_due(now):
             self._retry_blocks()
-        if self.blocks.wants_compaction:
-            self._job = self._compact_blocks()
+        if self.blocks.wants_compaction and not self.changes:
+            self.changes.ask(self._compact_blocks())
         if now >= self._retry_at and self.telling.troubles.keys() & {"kernel", "interfaces"}:
             self._retry_at = now + self._retry_seconds
             if "kernel" in self.telling.troubles:
@@ -457,6 +472,7 @@ class Daemon:
         self._systemd.ready(self.status_line())
         if reading is not None and self.ruleset is not None:
             self._report(reading, change)
+            yield from self.wanted.note_ends()
         yield from self._conclude(refusals)
         if failed:
             self.distrust_kernel(failed[0])
@@ -559,18 +575,17 @@ class Daemon:
     def _retry_blocks(self) -> None:
         """What is wrong with the log of blocks may be over."""
         if self.blocks.try_again():
-            self._load_blocks()
-            self._take_blocks_anew()
+            self.changes.ask(self._take_blocks_anew())
         else:
             self._tell_blocks()
 
-    def _take_blocks_anew(self) -> None:
+    def _take_blocks_anew(self) -> Iterator[None]:
         """Put in force what callers have blocked by the log."""
+        self._load_blocks()
         if self.ruleset is not None:
             ruleset, region = self.wanted.with_blocks_anew()
-            with self.changing(region):
-                self.wanted.ruleset = ruleset
-            self.wanted.note_ends()
+            yield from self.change(region, self.wanted.take(ruleset))
+            yield from self.wanted.note_ends()
 
     # ---- reloading ----
 
@@ -600,6 +615,7 @@ class Daemon:
         if reading is not None:
             change = yield from self._put_in_force(reading, now_s)
             self._report(reading, change)
+            yield from self.wanted.note_ends()
         else:
             yield from self._keep_in_force(now_s)
         self._sync_interfaces()
@@ -630,10 +646,8 @@ class Daemon:
             yield from self._begin_with(ruleset, now_s)
         else:
             change.region.update(self.ruleset.exempt_changes(ruleset))
-            before = self.ruleset.layout(change.region)
-            yield
-            after = ruleset.layout(change.region)
-            yield
+            before = yield from self.ruleset.layout_in_steps(change.region)
+            after = yield from ruleset.layout_in_steps(change.region)
             plan = difference(before, after)
             del before, after
             self._show_progress(f"putting {plan.steps} changes in force")
@@ -740,7 +754,7 @@ class Daemon:
             self.narrowed = list(narrowed)
         if self._watcher.problem:
             self.telling.once("watch", WARNING, "watch", self._watcher.problem)
-        libc.give_back_memory()
+        _rest()
 
     def _keep_good_versions(self) -> None:
         """In the state folder. Without space there it is tried again until there is some, whatever else happens."""
@@ -766,7 +780,7 @@ class Daemon:
             return
         differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
         self._tell_repaired(differing)
-        libc.give_back_memory()
+        _rest()
 
     def _tell_repaired(self, places: int) -> None:
         if places:
@@ -779,44 +793,50 @@ class Daemon:
         with contextlib.suppress(OSError):  # a shorter log can wait
             yield from self.blocks.compact(time.time())
 
-    @contextlib.contextmanager
-    def changing(self, region: Region) -> Iterator[None]:
-        """Bracket a change to sources of the ruleset: what differs in the region is put in force at the end.
+    def change(self, region: Region, apply: Iterator[None]) -> Iterator[None]:
+        """Have `apply` change sources of the ruleset, and put in force what differs in the region: as one of `changes`.
 
         Raises KernelError, CompileError, MemoryError or OSError where that fails; the sources are changed all the same.
         """
         assert self.ruleset
-        before = self.ruleset.layout(region)
+        before = yield from self.ruleset.layout_in_steps(region)
+        yield from apply
+        after = yield from self.ruleset.layout_in_steps(region)
         yield
-        plan = difference(before, self.ruleset.layout(region))
-        for _ in self.filter.change(plan, _lister(self.ruleset), time.time(), region):
-            pass
+        plan = difference(before, after)
+        del before, after
+        yield
+        yield from self.filter.change(plan, _lister(self.ruleset), time.time(), region)
 
-    def _end_what_is_over(self, now_s: float) -> None:
+    def _look_at_clock(self, now_s: float) -> None:
+        """Entries end, or come back where the clock was set back."""
         jumped_back = now_s < self._clock_s - 1
         self._clock_s = now_s
         if jumped_back:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
-            self._load_blocks()  # what has ended by one clock may not have by another
-            self._take_blocks_anew()
+            self.changes.ask(self._take_blocks_anew())  # what has ended by one clock may not have by another
             self.request_reload()
-            return
-        if self.ruleset is None or now_s < self.wanted.next_end_s:
-            return
+        elif self.ruleset is not None and now_s >= self.wanted.next_end_s and not self._is_ending:
+            self._is_ending = True
+            self.changes.ask(self._end_what_is_over())
+
+    def _end_what_is_over(self) -> Iterator[None]:
+        self._is_ending = False
+        now_s = time.time()
         if now_s >= self.wanted.allow_ends_s:
             self.wanted.allow_ends_s = float("inf")
             self.request_reload()
-        over = self.wanted.over(now_s)
+        over = yield from self.wanted.over(now_s)
         region = Region()
         region.add(span for _, span in over)
+        yield
+
         try:
-            with self.changing(region):
-                for source in {id(source): source for source, _ in over}.values():
-                    source.end([span for owner, span in over if owner is source], now_s)
+            yield from self.change(region, self.wanted.end(over, now_s))
         except FAILURES:
             self.wanted.next_end_s = now_s + self._retry_seconds  # not at every turn
             raise
-        self.wanted.note_ends()
+        yield from self.wanted.note_ends()
         for source, span in over[:_TOLD_AT_MOST]:
             self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
 
@@ -880,10 +900,18 @@ def _sort(ruleset: Ruleset | None) -> None:
             _ = members.sorted
 
 
+def _rest() -> None:
+    """After large work: return what it used, and have the garbage collector pass over what has stayed."""
+    gc.freeze()
+    libc.give_back_memory()
+
+
 def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
-    by_number = {source.number: source for source in ruleset.sources}
+    by_number: dict[int, Source] = {}
 
     def lists(version: int, key: int, number: int) -> bool:
+        if not by_number:  # hardly ever asked for, and there may be thousands of sources
+            by_number.update((source.number, source) for source in ruleset.sources)
         source = by_number.get(number)
         return source is not None and source.has_address(version, key)
 

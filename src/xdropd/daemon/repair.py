@@ -5,15 +5,19 @@ Knows a generation's maps and a ruleset; does not know interfaces, files or the 
 """
 
 from array import array
-from collections.abc import Generator, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Mapping
+from itertools import chain
 
 from xdropd.kernel.generation import Generation
 from xdropd.kernel.shapes import History
 from xdropd.rules.plan import Plan, difference
 from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Region, Ruleset
-from xdropd.text.addresses import WIDTH, Span
+from xdropd.text.addresses import Span
 
-_PART_BITS = 8  # a list of a million has parts of a few thousand
+_KEYS_A_PART = 16_000
+_SAMPLED_ONE_IN = 1_000
+_KEYS_A_STEP = 20_000
 
 
 def repair(
@@ -29,9 +33,10 @@ def repair(
     for part in _parts(generation, ruleset):
         if part is not None:
             there, wanted = part
-            generation.mark(wanted)
+            yield from generation.mark(wanted.addresses, wanted.prefixes)
             if plan := difference(there, wanted):
-                generation.apply(plan, since_s, known)
+                for _ in generation.carry_out(plan, since_s, known):
+                    yield
                 differing += plan.steps
         yield
     return differing + generation.hint_bits() - bits
@@ -47,18 +52,20 @@ def comparison(generation: Generation, ruleset: Ruleset) -> Generator[None, None
     return difference(there, wanted)
 
 
-def _parts(generation: Generation, ruleset: Ruleset) -> Iterator[tuple[Layout, Layout] | None]:
+def _parts(generation: Generation, ruleset: Ruleset) -> Generator[tuple[Layout, Layout] | None, None, None]:
     """What is in the maps and what should be, part by part; None: nothing yet, but some work was done."""
-    yield generation.networks(), ruleset.layout(Region(windows=set(EVERYTHING.values())))
+    networks = yield from generation.networks()
+    yield networks, (yield from ruleset.layout_in_steps(Region(windows=set(EVERYTHING.values()))))
     for version in VERSIONS:
-        there = yield from _addresses_there(generation, version)
-        windows = [_part(version, number) for number in range(1 << _PART_BITS)]
-        for number, wanted in enumerate(ruleset.addresses_by_window(version, windows)):
-            keys, sources = there.pop(number, _NOBODY)
-            if keys or wanted:
-                yield _layout(version, dict(zip(keys, sources, strict=True))), _layout(version, wanted)
-            else:
-                yield None
+        keys, sources = yield from _addresses_there(generation, version)
+        starts = _starts(keys, ruleset.sample(version, _SAMPLED_ONE_IN))
+        parts = yield from _by_part(starts, keys, sources)
+        del keys, sources
+        ends = [start - 1 for start in starts[1:]] + [EVERYTHING[version].last]
+        windows = [Span(version, first, last) for first, last in zip(starts, ends, strict=True)]
+        for part, wanted in zip(parts, ruleset.addresses_by_window(version, windows), strict=True):
+            yield _layout(version, part), _layout(version, wanted)
+            part.clear()
 
 
 def _joined(whole: Layout, part: Layout) -> Layout:
@@ -68,31 +75,37 @@ def _joined(whole: Layout, part: Layout) -> Layout:
     return Layout(whole.addresses, whole.prefixes | part.prefixes, whole.cells | part.cells)
 
 
-_Addresses = tuple["array[int] | list[int]", "array[int]"]  # and the numbers of their sources
-_NOBODY: _Addresses = ([], array("I"))
-
-
-def _addresses_there(generation: Generation, version: int) -> Generator[None, None, dict[int, _Addresses]]:
-    """What is in the maps, by part."""
-    parts: dict[int, _Addresses] = {}
-    shift = WIDTH[version] - _PART_BITS
-    count = 0
-    for keys, sources in generation.address_batches(version):
-        for key, source in zip(keys, sources, strict=True):
-            part = parts.get(key >> shift)
-            if part is None:
-                part = parts[key >> shift] = (array("I") if version == 4 else [], array("I"))
-            part[0].append(key)
-            part[1].append(source)
-        count += len(keys)
+def _addresses_there(
+    generation: Generation, version: int
+) -> Generator[None, None, tuple["array[int] | list[int]", "array[int]"]]:
+    """What is in the maps, in no order, and the numbers of the sources."""
+    keys: array[int] | list[int] = array("I") if version == 4 else []
+    sources = array("I")
+    for some, numbers in generation.address_batches(version):
+        keys.extend(some)
+        sources.extend(numbers)
         yield
-    generation.count_addresses(version, count)
+    generation.count_addresses(version, len(keys))
+    return keys, sources
+
+
+def _starts(keys: "array[int] | list[int]", sample: Iterable[int]) -> list[int]:
+    """Where parts begin so that none is large, however unevenly a list lies in the address space."""
+    ascending = sorted(chain(keys[::_SAMPLED_ONE_IN], sample))
+    step = _KEYS_A_PART // _SAMPLED_ONE_IN
+    return [0, *sorted({*ascending[step::step]} - {0})]
+
+
+def _by_part(
+    starts: list[int], keys: "array[int] | list[int]", sources: "array[int]"
+) -> Generator[None, None, list[dict[int, int]]]:
+    parts: list[dict[int, int]] = [{} for _ in starts]
+    for at in range(0, len(keys), _KEYS_A_STEP):
+        end = at + _KEYS_A_STEP
+        for key, source in zip(keys[at:end], sources[at:end], strict=True):
+            parts[bisect_right(starts, key) - 1][key] = source
+        yield
     return parts
-
-
-def _part(version: int, number: int) -> Span:
-    size = 1 << WIDTH[version] - _PART_BITS
-    return Span(version, number * size, (number + 1) * size - 1)
 
 
 def _layout(version: int, addresses: dict[int, int]) -> Layout:

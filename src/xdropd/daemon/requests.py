@@ -1,28 +1,31 @@
 """The verbs of the control socket: requests to replies. docs/protocol.md describes both; JSON keys are a contract.
 
 Asks the daemon and has it change; knows no kernel and no file of its own. Replies stream: a list of a million entries
-is made as fast as it is read.
+is made as fast as it is read. Whatever takes longer than a moment is done in steps, and says MORE between them; what
+changes the list is one of the daemon's changes, so that what was checked is still so when it is applied.
 """
 
 import contextlib
 import heapq
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import xdropd
 from xdropd.daemon.loop import FAILURES, NO_LIST_YET, Daemon, reason_of
 from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
-from xdropd.host.control import Reply
+from xdropd.host.control import MORE, Reply
+from xdropd.kernel.generation import Generation
 from xdropd.kernel.shapes import History
-from xdropd.rules.ruleset import EVERYTHING, Exemption, Listed, Region, Ruleset, Source
+from xdropd.rules.ruleset import VERSIONS, Exemption, Exemptions, Kinds, Listed, Region, Ruleset, Source
 from xdropd.text import names
-from xdropd.text.addresses import Span, parse_leniently, parse_span
+from xdropd.text.addresses import Span, parse_leniently
 from xdropd.text.entries import Entry
 
 _DEFAULT_SOURCE = "xdropctl"
@@ -35,9 +38,16 @@ _TOP_KEYS: dict[str, Callable[[History], int]] = {
 _SECONDS_AT_MOST = 100 * 365 * 86400
 _CHARACTERS_AT_MOST = 1000
 _PATH_CHARACTERS_AT_MOST = 4 * 4096  # PATH_MAX, and every byte told as four characters
+_KEEPERS_NAMED_AT_MOST = 10
 _NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
 _WORD_EVERY_SECONDS = 1.0
 _STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
+_PIECE = 10_000  # entries, counted in a millisecond
+_KEYS = {"accept", "address", "by", "count", "entries", "entry", "lines", "reason", "seconds", "source"}
+_LOOK_EVERY = 64  # entries, which take some microseconds each
+_SOURCES_AT_MOST = 10_000  # of blocks, at once
+
+_T = TypeVar("_T")
 
 
 class Requests:
@@ -62,12 +72,13 @@ class Requests:
         verb = self._verbs.get(request["verb"])
         if verb is None:
             raise BadRequest(f"there is no verb {request['verb']!r}", f"there are {', '.join(self._verbs)}")
-        return verb(request)
+        return verb({key: value for key, value in request.items() if key in _KEYS})
 
     # ---- asking ----
 
     def _status(self, _request: Mapping[str, Any]) -> Iterator[Reply | None]:
         daemon = self._daemon
+        entries = yield from _counted(daemon.ruleset)
         totals = [kept.totals() for kept in daemon.filter.attachments.values()]
         yield {
             "result": {
@@ -85,7 +96,7 @@ class Requests:
                     }
                     for ifindex, kept in sorted(daemon.filter.attachments.items())
                 ],
-                "entries": _counts(daemon.ruleset),
+                "entries": _counts(entries, daemon.ruleset),
                 "packets": {
                     verdict: sum(total[verdict].packets for total in totals)
                     for verdict in ("passed", "dropped", "malformed")
@@ -107,10 +118,13 @@ class Requests:
         wanted, only = _optional(request, "source", _PATH_CHARACTERS_AT_MOST), _optional(request, "entry")
         span = None if only is None else _span(only)[0]
         yield from self._until(lambda: self._daemon.is_ready)
-        for source in self._ruleset().sources:
-            if wanted not in (None, source.name):
+        yield MORE
+        for source in _with_pauses(self._ruleset().sources):
+            if source is None:
+                yield MORE
+            elif wanted not in (None, source.name):
                 continue
-            if span is None:
+            elif span is None:
                 for entry in _all_entries(source):
                     yield {"row": self._described(source, entry)}
             elif found := source.entry(span):
@@ -123,7 +137,7 @@ class Requests:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
         yield from self._until(lambda: self._daemon.is_ready)
         ruleset = self._ruleset()
-        held = ruleset.holder(span.version, span.first)
+        held = (yield from _holding(ruleset, [span])).get(span)
         keeper = ruleset.exemptions.keeper_of(span)
         row: dict[str, Any] = dict.fromkeys(
             ("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen")
@@ -155,6 +169,7 @@ class Requests:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
         with_lines = request.get("lines", True) is True
         yield from self._until(lambda: self._daemon.is_ready)
+        yield MORE
         ruleset = self._ruleset()
         busiest = yield from self._busiest(number, _TOP_KEYS[by])
         by_number = {source.number: source for source in ruleset.sources}
@@ -163,41 +178,40 @@ class Requests:
             entry = source and (source.entry(span) if with_lines else _without_line(source, span))
             if source and entry:
                 yield {"row": self._described(source, entry)}
-                yield None  # finding a line in a large file takes a while
+                yield MORE  # finding a line in a large file takes a while
         yield {"result": {}}
 
     def _busiest(
         self, number: int, key: Callable[[History], int]
-    ) -> Generator[None, None, list[tuple[int, int, Span, int]]]:
+    ) -> Generator[Reply, None, list[tuple[int, int, Span, int]]]:
         """(what `key` says, packets, span, source number) of the entries where it says the most, descending."""
-        due_s = time.monotonic() + _STRETCH_SECONDS
         while True:
             generation = self._daemon.filter.generation
             assert generation
             busiest: list[tuple[int, int, Span, int]] = []
-            for batch in generation.seen_addresses():
-                found = [
-                    (key(history), history.packets, Span(version, address, address), history.source)
-                    for version, address, history in batch
-                ]
-                busiest = heapq.nlargest(number, busiest + found)
-                if time.monotonic() < due_s:
-                    continue
-                yield
-                due_s = time.monotonic() + _STRETCH_SECONDS
-                if self._daemon.filter.generation is not generation:
-                    break  # its maps are closed
+            for found in _with_pauses(_histories(generation), every=1):
+                if found is None:
+                    yield MORE
+                    if self._daemon.filter.generation is not generation:
+                        break  # its maps are closed
+                else:
+                    entries = [(key(history), history.packets, span, history.source) for span, history in found]
+                    busiest = heapq.nlargest(number, busiest + entries)
             else:
-                for listed in generation.cells:
-                    history = generation.cell_history(listed)
-                    if history and history.packets:
-                        busiest.append((key(history), history.packets, listed.span, listed.source))
-                return heapq.nlargest(number, busiest)
+                return busiest
 
     def _metrics(self, _request: Mapping[str, Any]) -> Iterator[Reply | None]:
         daemon = self._daemon
-        ruleset = daemon.ruleset or Ruleset()
-        entries_of = {source.name: source.count for source in ruleset.sources}
+        yield MORE
+        kinds = yield from _counted(daemon.ruleset)
+        entries_of = {source.name: source.count for source in (daemon.ruleset or Ruleset()).sources}
+        for source in _with_pauses(list(daemon.filter.sources)):
+            if source is None:
+                yield MORE
+            else:
+                name, number = source
+                packets = daemon.filter.source_volume(number).packets
+                yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
         yield {
             "result": {
                 "version": xdropd.__version__,
@@ -210,13 +224,10 @@ class Requests:
                     }
                     for ifindex, kept in sorted(daemon.filter.attachments.items())
                 ],
-                "entries": _counts(ruleset),
+                "entries": _counts(kinds, daemon.ruleset),
                 "families": {
-                    f"ipv{version}": sum(
-                        len(source.members[version]) + sum(span.version == version for span in source.entries)
-                        for source in ruleset.sources
-                    )
-                    for version in (4, 6)
+                    "ipv4": kinds.addresses4 + kinds.networks4,
+                    "ipv6": kinds.addresses6 + kinds.networks6,
                 },
                 "reloads": {
                     "ok": daemon.tally.reloads_ok,
@@ -226,85 +237,129 @@ class Requests:
                 "reload_seconds": daemon.tally.last_reload_s,
                 "last_success": daemon.tally.last_success_s
                 or (daemon.last_reload.at_s if daemon.last_reload.is_ok else 0),
-                "sources": [
-                    {
-                        "name": name,
-                        "entries": entries_of.get(name, 0),
-                        "packets": daemon.filter.source_volume(number).packets,
-                    }
-                    for name, number in daemon.filter.sources
-                ],
             }
         }
 
     # ---- changing ----
 
     def _block(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        spans, remarks = _entries(request)
         source_name = _source_name(request)
         reason = _optional(request, "reason") or ""
         seconds = _seconds(request)
-        yield from self._until(self._may_change)
+        texts = _texts(request)
+        yield from self._in_turn(self._do_block(texts, source_name, reason, seconds))
+
+    def _do_block(
+        self, texts: list[str], source_name: str, reason: str, seconds: float | None
+    ) -> Generator[None, None, Reply]:
+        spans, warnings = yield from _spans(texts)
+        self._check_room_for(source_name)
         exemptions = self._ruleset().exemptions
-        refused, warnings = [], remarks
-        for span in spans:
-            if exemptions.covers(span):
-                keepers = [keeper] if (keeper := exemptions.keeper_of(span)) else exemptions.touching(span)
-                refused.append(f"{span} is covered by {_exempt(keepers)}, blocking it would have no effect")
-            elif not span.is_address and (touching := exemptions.touching(span)):
-                warnings.append(f"{span} is narrowed by {_exempt(touching)}")
+        refused: list[Span] = []
+        narrowed: list[Span] = []
+        for span in _with_pauses(spans):
+            if span is None:
+                yield
+            elif exemptions.covers(span):
+                refused.append(span)
+            elif not span.is_address and any(exemptions.union.met([span])):
+                narrowed.append(span)
         if refused:
-            raise Refused(_sentences(refused))
+            sentences = [_why_refused(exemptions, span) for span in refused[:_NAMED_AT_MOST]]
+            raise Refused(_sentences(sentences, len(refused)))
+        warnings += [
+            f"{span} is narrowed by {_exempt(exemptions.touching(span))}" for span in narrowed[:_NAMED_AT_MOST]
+        ]
+        if len(narrowed) > _NAMED_AT_MOST:
+            warnings.append(f"{len(narrowed) - _NAMED_AT_MOST} more are narrowed as well")
         now_s = time.time()
         until = None if seconds is None else now_s + seconds
-        records = self._daemon.blocks.later(source_name, spans, until, reason, now_s)
-        self._carry_out(source_name, records)
-        yield {"result": {"blocked": len(records), "warnings": warnings}}
+        records: list[Record] = []
+        for some in _pieces(spans):
+            records += self._daemon.blocks.later(source_name, some, until, reason, now_s)
+            yield
+        yield from self._carry_out(source_name, records)
+        if until is not None:
+            self._daemon.wanted.note_end(until)
+        return {"result": {"blocked": len(records), "warnings": warnings}}
 
     def _unblock(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        spans, remarks = _entries(request)
         source_name = _source_name(request)
-        yield from self._until(self._may_change)
+        texts = _texts(request)
+        yield from self._in_turn(self._do_unblock(texts, source_name))
+
+    def _do_unblock(self, texts: list[str], source_name: str) -> Generator[None, None, Reply]:
+        spans, remarks = yield from _spans(texts)
         ruleset = self._ruleset()
         known = self._daemon.blocks.by_source.get(source_name, {})
         missing = [span for span in spans if span not in known]
         if missing:
-            refused = [_why_not_unblocked(ruleset, span, source_name) for span in missing[:_NAMED_AT_MOST]]
+            refused = yield from _why_not_unblocked(ruleset, missing[:_NAMED_AT_MOST], source_name)
             raise Refused(_sentences(refused, len(missing)))
-        now_s = time.time()
-        self._carry_out(source_name, [_taken_back(source_name, span, now_s) for span in spans])
-        yield {"result": {"unblocked": len(spans), "remarks": remarks + _remarks(self._ruleset(), spans)}}
+        yield from self._take_back(source_name, spans)
+        return {"result": {"unblocked": len(spans), "remarks": remarks + (yield from _remarks(self._ruleset(), spans))}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
-        source_name = _source_name(request)
-        yield from self._until(self._may_change)
-        self._ruleset()
-        now_s = time.time()
-        known = self._daemon.blocks.by_source.get(source_name, {})
-        records = [_taken_back(source_name, span, now_s) for span in known]
-        if records:
-            self._carry_out(source_name, records)
-        yield {"result": {"unblocked": len(records)}}
+        yield from self._in_turn(self._do_flush(_source_name(request)))
 
-    def _carry_out(self, source_name: str, records: list[Record]) -> None:
+    def _do_flush(self, source_name: str) -> Generator[None, None, Reply]:
+        self._ruleset()
+        known = list(self._daemon.blocks.by_source.get(source_name, {}))
+        if known:
+            yield from self._take_back(source_name, known)
+        return {"result": {"unblocked": len(known)}}
+
+    def _take_back(self, source_name: str, spans: list[Span]) -> Iterator[None]:
+        now_s = time.time()
+        records: list[Record] = []
+        for some in _pieces(spans):
+            records += [Record("unblock", source_name, str(span), None, "", now_s) for span in some]
+            yield
+        yield from self._carry_out(source_name, records)
+
+    def _in_turn(self, work: Generator[None, None, Reply]) -> Iterator[Reply | None]:
+        """Have a change done when its turn comes, and give its reply. Who leaves before that wants it no more."""
+        replies: list[Reply] = []
+        failures: list[Exception] = []
+
+        def change() -> Iterator[None]:
+            try:
+                replies.append((yield from work))
+            except Exception as failure:  # noqa: BLE001  # raised again for who asked
+                failures.append(failure)
+
+        asked = change()
+        self._daemon.changes.ask(asked)
+        try:
+            yield from self._until(lambda: bool(replies or failures))
+        finally:
+            self._daemon.changes.withdraw(asked)
+        for failure in failures:
+            raise failure
+        yield from replies
+
+    def _check_room_for(self, source_name: str) -> None:
+        sources = self._daemon.blocks.by_source
+        if source_name not in sources and len(sources) >= _SOURCES_AT_MOST:
+            raise Refused(f"there are {_SOURCES_AT_MOST} sources of blocks already: use one of them, or flush some")
+
+    def _carry_out(self, source_name: str, records: list[Record]) -> Iterator[None]:
         """Log a batch and put it in force, or neither, whatever it is that fails."""
         daemon = self._daemon
-        before = daemon.wanted.ruleset
+        before = self._ruleset()
+        batch = yield from daemon.blocks.batch(records)
         region = Region()
-        region.add(parse_span(record.entry) for record in records)
+        region.add(batch.spans)
         try:
-            with daemon.blocks.logged(records) as take_effect, contextlib.ExitStack() as undoing:
-                undoing.callback(setattr, daemon.wanted, "ruleset", before)
-                with daemon.changing(region):
-                    take_effect()
-                    daemon.wanted.know_block_source(source_name)
+            with daemon.blocks.logged(batch) as take_effect, contextlib.ExitStack() as undoing:
+                undoing.callback(daemon.wanted.go_back, before, source_name)
+                yield from daemon.change(region, chain(take_effect(), daemon.wanted.follow_blocks(source_name)))
                 undoing.pop_all()
         except FAILURES as failure:
             daemon.distrust_kernel(failure)
             if isinstance(failure, XdropdError):
                 raise
             raise XdropdError(reason_of(failure)) from failure
-        daemon.wanted.note_ends()
         self._log_change(source_name, records)
 
     def _log_change(self, source_name: str, records: list[Record]) -> None:
@@ -357,9 +412,6 @@ class Requests:
                 due_s = time.monotonic() + _WORD_EVERY_SECONDS
                 yield {"progress": self._daemon.progress or "working"}
 
-    def _may_change(self) -> bool:
-        return self._daemon.is_ready and not self._daemon.is_busy
-
     def _ruleset(self) -> Ruleset:
         if self._daemon.ruleset is None:
             raise Unavailable(NO_LIST_YET, "xdropctl status tells why")
@@ -385,6 +437,16 @@ class Requests:
         return self._daemon.filter.history_of_network(Listed(span, source.number))
 
 
+def _with_pauses(items: Iterable[_T], *, every: int = _LOOK_EVERY) -> Iterator[_T | None]:
+    """The items, and None whenever they have taken a moment and others may have their turn."""
+    due_s = time.monotonic() + _STRETCH_SECONDS
+    for at, item in enumerate(items):
+        if at % every == 0 and time.monotonic() >= due_s:
+            yield None
+            due_s = time.monotonic() + _STRETCH_SECONDS
+        yield item
+
+
 def _all_entries(source: Source) -> Iterator[Entry]:
     """Everything that a source lists. Readers may be slow, and entries come and go while they read."""
     plain = sum(map(len, source.members.values()))
@@ -395,21 +457,90 @@ def _all_entries(source: Source) -> Iterator[Entry]:
 def _without_line(source: Source, span: Span) -> Entry | None:
     """As `source.entry`, without looking for the line of a plain address."""
     own = source.entries.get(span)
-    if own is None and span.is_address and source.has_address(span.version, span.first):
-        return Entry(span, 0)
-    return own
+    return Entry(span, 0) if own is None and _lists_plainly(source, span) else own
 
 
-def _remarks(ruleset: Ruleset, spans: list[Span]) -> list[str]:
-    """Which of these stay blocked, and why. A wider holder is looked for in all networks: not for a large batch."""
-    held = [
-        (span, holders)
-        for at, span in enumerate(spans)
-        if (holders := _holders(ruleset, span) or (at < _NAMED_AT_MOST and _wider_holder(ruleset, span)))
-    ]
-    remarks = [f"{span} stays blocked, it is held by {', '.join(holders)}" for span, holders in held[:_NAMED_AT_MOST]]
-    more = len(held) - len(remarks)
-    return [*remarks, f"{more} more stay blocked as well"] if more else remarks
+def _lists_plainly(source: Source, span: Span) -> bool:
+    return source.is_file and span.is_address and span.first in source.members[span.version]
+
+
+def _histories(generation: Generation) -> Iterator[list[tuple[Span, History]]]:
+    """Of everything that has a packet to its name, batch by batch."""
+    for batch in generation.seen_addresses():
+        yield [(Span(version, address, address), history) for version, address, history in batch]
+    cells = iter(tuple(generation.cells))
+    while some := list(islice(cells, _LOOK_EVERY)):
+        found = ((listed.span, generation.cell_history(listed)) for listed in some)
+        yield [(span, history) for span, history in found if history and history.packets]
+
+
+# ---- who else lists it ----
+
+
+def _holding(ruleset: Ruleset, spans: list[Span]) -> Generator[Reply, None, dict[Span, tuple[Source, Entry]]]:
+    """The entry that decides on each of some addresses, exemptions apart: of the smallest ones the first.
+
+    All of them in one reading; what comes or goes meanwhile may be seen or not.
+    """
+    found: dict[Span, tuple[int, Source, Entry]] = {}
+    ascending = sorted(span for span in spans if span.is_address)
+    for source in _with_pauses(ruleset.sources, every=1):
+        if source is None:
+            yield MORE
+            continue
+        for span in ascending:
+            if (span not in found or found[span][0] > 1) and (entry := source.entry(span)):
+                found[span] = 1, source, entry
+        for wide in _with_pauses(tuple(source.entries.values())):
+            if wide is None:
+                yield MORE
+                continue
+            version, first, last = wide.span
+            if first == last:
+                continue
+            at = bisect_left(ascending, (version, first))
+            while at < len(ascending) and ascending[at].version == version and ascending[at].first <= last:
+                known = found.get(ascending[at])
+                if known is None or known[0] > wide.span.size:
+                    found[ascending[at]] = wide.span.size, source, wide
+                at += 1
+    return {span: (source, entry) for span, (_, source, entry) in found.items()}
+
+
+def _remarks(ruleset: Ruleset, spans: list[Span]) -> Generator[None, None, list[str]]:
+    """Which of these stay blocked, and why. Wider entries and lines are looked for only where they can be told."""
+    exactly: list[Span] = []
+    for span in _with_pauses(spans):
+        if span is None:
+            yield
+        elif any(span in source.entries or _lists_plainly(source, span) for source in ruleset.sources):
+            exactly.append(span)
+    named = exactly[:_NAMED_AT_MOST]
+    known = set(exactly)
+    others = [span for span in spans[:_NAMED_AT_MOST] if span not in known and not ruleset.exemptions.covers(span)]
+    wider = yield from _without_replies(_holding(ruleset, others))
+    remarks: list[str] = []
+    for span in spans[:_NAMED_AT_MOST] + [span for span in named if span not in set(spans[:_NAMED_AT_MOST])]:
+        holders = []
+        if span in known:
+            holders = _holders(ruleset, span)
+        elif span in wider:
+            holders = [_wider(*wider[span])]
+        if holders:
+            remarks.append(f"{span} stays blocked, it is held by {', '.join(holders)}")
+        yield
+    more = len(exactly) + len(wider) - len(remarks[:_NAMED_AT_MOST])
+    return remarks[:_NAMED_AT_MOST] + ([f"{more} more stay blocked as well"] if more else [])
+
+
+def _without_replies(work: Generator[Reply, None, _T]) -> Generator[None, None, _T]:
+    """The same work as part of a change."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return cast("_T", end.value)
+        yield
 
 
 def _holders(ruleset: Ruleset, span: Span) -> list[str]:
@@ -421,16 +552,21 @@ def _holders(ruleset: Ruleset, span: Span) -> list[str]:
     ]
 
 
-def _wider_holder(ruleset: Ruleset, span: Span) -> list[str]:
-    """The network or range that blocks an address all the same."""
-    held = ruleset.holder(span.version, span.first) if span.is_address else None
-    if held is None or ruleset.exemptions.covers(span):
-        return []
-    source, entry = held
-    return [f"{entry.span} of {source.name}{f':{entry.line}' if entry.line else ''}"]
+def _wider(source: Source, entry: Entry) -> str:
+    return f"{entry.span} of {source.name}{f':{entry.line}' if entry.line else ''}"
 
 
-def _why_not_unblocked(ruleset: Ruleset, span: Span, source_name: str) -> str:
+def _why_not_unblocked(ruleset: Ruleset, spans: list[Span], source_name: str) -> Generator[None, None, list[str]]:
+    said: list[str] = []
+    exempt = [span for span in spans if ruleset.exemptions.covers(span)]
+    wider = yield from _without_replies(_holding(ruleset, [span for span in spans if span not in exempt]))
+    for span in spans:
+        said.append(_why_not(ruleset, span, source_name, wider.get(span)))
+        yield
+    return said
+
+
+def _why_not(ruleset: Ruleset, span: Span, source_name: str, wider: tuple[Source, Entry] | None) -> str:
     listing = [(source, entry) for source in ruleset.sources if (entry := source.entry(span))]
     places = [f"{source.name}:{entry.line}" for source, entry in listing if source.is_file]
     callers = [source.name for source, _ in listing if not source.is_file]
@@ -439,28 +575,54 @@ def _why_not_unblocked(ruleset: Ruleset, span: Span, source_name: str) -> str:
         said += f", but by {' and '.join(callers)} (see --source)"
     if places:
         said += f"; {' and '.join(places)} {'lists' if len(places) == 1 else 'list'} it: take it out there, or allow it"
-    elif not callers and (wider := _wider_holder(ruleset, span)):
-        said += f"; {wider[0]} blocks it: allow it in the blocklist"
+    elif not callers and wider:
+        said += f"; {_wider(*wider)} blocks it: allow it in the blocklist"
     return said
 
 
-def _taken_back(source_name: str, span: Span, now_s: float) -> Record:
-    return Record("unblock", source_name, str(span), None, "", now_s)
+def _why_refused(exemptions: Exemptions, span: Span) -> str:
+    keepers = [keeper] if (keeper := exemptions.keeper_of(span)) else exemptions.touching(span)
+    return f"{span} is covered by {_exempt(keepers)}, blocking it would have no effect"
 
 
-def _counts(ruleset: Ruleset | None) -> dict[str, int]:
-    sources = ruleset.sources if ruleset else ()
-    single = {
-        version: sum(
-            len(source.members[version]) + sum(span.is_address and span.version == version for span in source.entries)
-            for source in sources
-        )
-        for version in EVERYTHING
-    }
+def _counted(ruleset: Ruleset | None) -> Generator[Reply, None, Kinds]:
+    """How many entries of each kind all sources list. Only what has changed since the last time is counted anew."""
+    known: list[Kinds] = []
+    for source in _with_pauses(ruleset.sources if ruleset else ()):
+        if source is None:
+            yield MORE
+            continue
+        if source.kinds is None:
+            yield from _count(source)
+        if source.kinds is not None:
+            known.append(source.kinds)
+        if source.is_file:
+            known.append(Kinds(*(len(source.members[version]) for version in VERSIONS)))
+    return Kinds(*map(sum, zip(*known, strict=True))) if known else Kinds()
+
+
+def _count(source: Source) -> Iterator[Reply]:
+    """Note how many of the entries are of each kind, unless they change meanwhile."""
+    entries, count = source.entries, len(source.entries)
+    counts: list[Kinds] = []
+    for some in _with_pauses(_pieces(list(entries)), every=1):
+        if some is None:
+            yield MORE
+        else:
+            counts.append(Kinds.of(some))
+    if source.entries is entries and len(entries) == count:
+        source.kinds = Kinds(*map(sum, zip(*counts, strict=True))) if counts else Kinds()
+
+
+def _pieces(items: list[_T]) -> Iterator[list[_T]]:
+    return (items[at : at + _PIECE] for at in range(0, len(items), _PIECE))
+
+
+def _counts(kinds: Kinds, ruleset: Ruleset | None) -> dict[str, int]:
     return {
-        "ipv4": single[4],
-        "ipv6": single[6],
-        "networks": sum(not span.is_address for source in sources for span in source.entries),
+        "ipv4": kinds.addresses4,
+        "ipv6": kinds.addresses6,
+        "networks": kinds.networks4 + kinds.networks6,
         "allowed": sum(item.kind == "allow" for item in ruleset.exemptions.items) if ruleset else 0,
     }
 
@@ -498,20 +660,29 @@ def _span(text: str) -> tuple[Span, str]:
         raise BadRequest(str(problem)) from None
 
 
-def _entries(request: Mapping[str, Any]) -> tuple[list[Span], list[str]]:
-    """Each entry once, in the order of the request, and what is to be remarked on how some were written."""
+def _texts(request: Mapping[str, Any]) -> list[str]:
     texts = request.get("entries")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest('"entries" is a list of texts')
+    return texts
+
+
+def _spans(texts: list[str]) -> Generator[None, None, tuple[list[Span], list[str]]]:
+    """Each entry once, in the order of the request, and what is to be remarked on how some were written."""
     spans: dict[Span, None] = {}
     remarks: list[str] = []
-    for span, remark in map(_span, texts):
+    more = 0
+    for text in _with_pauses(texts):
+        if text is None:
+            yield
+            continue
+        span, remark = _span(text)
         spans[span] = None
-        if remark:
+        if remark and len(remarks) == _NAMED_AT_MOST:
+            more += 1
+        elif remark:
             remarks.append(remark)
-    more = len(remarks) - _NAMED_AT_MOST
-    shown = remarks[:_NAMED_AT_MOST]
-    return list(spans), [*shown, f"{more} more are taken otherwise than they were written"] if more > 0 else shown
+    return list(spans), [*remarks, f"{more} more are taken otherwise than they were written"] if more else remarks
 
 
 def _source_name(request: Mapping[str, Any]) -> str:
@@ -524,12 +695,14 @@ def _source_name(request: Mapping[str, Any]) -> str:
 
 
 def _exempt(items: list[Exemption]) -> str:
-    return " and ".join(
+    said = [
         f"allow {item.span} of {item.source}:{item.line}"
         if item.kind == "allow"
         else f"the guard of {item.span} ({item.source})"
-        for item in items
-    )
+        for item in items[:_KEEPERS_NAMED_AT_MOST]
+    ]
+    more = len(items) - len(said)
+    return " and ".join([*said, f"{more} more"] if more else said)
 
 
 def _sentences(each: list[str], count: int = 0) -> str:

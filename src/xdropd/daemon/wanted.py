@@ -4,7 +4,7 @@ Puts together what the catalogue read, what callers have blocked and what the ho
 next entry ends. Knows neither the kernel nor the log.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 
 from xdropd.daemon.blocks import Blocks
@@ -24,11 +24,15 @@ from xdropd.rules.ruleset import (
     whole,
 )
 from xdropd.text.addresses import Span, parse_span
+from xdropd.text.entries import Entry
 
 _LOOPBACK = (
     Exemption(parse_span("127.0.0.0/8"), "guard", "loopback", 0),
     Exemption(parse_span("::1"), "guard", "loopback", 0),
 )
+
+
+_ENTRIES_A_STEP = 20_000
 
 
 class Wanted:
@@ -43,6 +47,7 @@ class Wanted:
         self._blocks = blocks
         self._netlink = netlink
         self._number_of = number_of
+        self._block_sources: dict[str, Source] = {}
 
     @property
     def count(self) -> int:
@@ -98,51 +103,103 @@ class Wanted:
 
     # ---- blocks ----
 
-    def know_block_source(self, name: str) -> None:
-        """Make a source of a caller's blocks known to the ruleset, once."""
+    def follow_blocks(self, name: str) -> Iterator[None]:
+        """Callers' blocks under this name have changed: what has entries is a source of the ruleset, and nothing else.
+
+        A source whose last entry went comes back as the last one.
+        """
         assert self.ruleset
-        if all(source.is_file or source.name != name for source in self.ruleset.sources):
-            self.ruleset = Ruleset((*self.ruleset.sources, self.block_source(name)), self.ruleset.exemptions)
+        listed = name in self._blocks.by_source
+        known = self._block_sources.get(name)
+        if known is not None:
+            known.kinds = None
+        if known is None and listed:
+            sources = (*self.ruleset.sources, self.block_source(name))
+        elif known is not None and not listed:
+            del self._block_sources[name]
+            sources = tuple(source for source in self.ruleset.sources if source is not known)
+        else:
+            return
+        self.ruleset = Ruleset(sources, self.ruleset.exemptions)
+        yield
+
+    def go_back(self, ruleset: Ruleset, name: str) -> None:
+        """Take back a change of one caller's blocks: `ruleset` is from before it, and they are what they were then."""
+        self.ruleset = ruleset
+        self._block_sources = {source.name: source for source in ruleset.sources if not source.is_file}
+        if name in self._block_sources:
+            self._block_sources[name].kinds = None
 
     def block_source(self, name: str) -> Source:
         """What one caller has blocked."""
-        sources = self.ruleset.sources if self.ruleset else ()
-        known = next((source for source in sources if source.name == name and not source.is_file), None)
         entries = self._blocks.by_source[name]
-        if known and known.entries is entries:
-            return known
-        return Source(name, self._number_of(name), nothing(), entries, is_file=False)
+        known = self._block_sources.get(name)
+        if known is None or known.entries is not entries:
+            known = Source(name, self._number_of(name), nothing(), entries, is_file=False)
+            self._block_sources[name] = known
+        return known
 
     def with_blocks_anew(self) -> tuple[Ruleset, Region]:
         """The same files with what callers have blocked by the log, and what that can touch."""
         assert self.ruleset
         files = [source for source in self.ruleset.sources if source.is_file]
+        before = [source for source in self.ruleset.sources if not source.is_file]
+        self._block_sources = {}
         blocks = [self.block_source(name) for name in self._blocks.by_source]
         region = Region()
-        for source in (*self.ruleset.sources, *blocks):
-            if not source.is_file:
-                region.update(whole(source))
+        for source in (*before, *blocks):
+            region.update(whole(source))
         return Ruleset((*files, *blocks), self.ruleset.exemptions), region
+
+    def take(self, ruleset: Ruleset) -> Iterator[None]:
+        """Take a ruleset for the present one, as the step in the middle of a change."""
+        self.ruleset = ruleset
+        yield
 
     # ---- what ends ----
 
-    def note_ends(self) -> None:
-        """Find out when the next entry ends."""
-        entries = (entry for source in self._sources() for entry in source.entries.values())
-        ends = [entry.until for entry in entries if entry.until is not None]
-        self.next_end_s = min([*ends, self.allow_ends_s])
+    def note_ends(self) -> Iterator[None]:
+        """Find out when the next entry ends. Yields now and then; the list must not change meanwhile."""
+        next_end_s = self.allow_ends_s
+        for entries in self._stretches():
+            next_end_s = min([next_end_s, *(entry.until for _, _, entry in entries if entry.until is not None)])
+            yield
+        self.next_end_s = next_end_s
 
-    def over(self, now_s: float) -> list[tuple[Source, Span]]:
-        """Entries that have ended and are still there."""
-        return [
-            (source, span)
-            for source in self._sources()
+    def note_end(self, until: float) -> None:
+        """An entry ends then. One that was to end earlier may be gone: then there is nothing to do at its time."""
+        self.next_end_s = min(self.next_end_s, until)
+
+    def over(self, now_s: float) -> Generator[None, None, list[tuple[Source, Span]]]:
+        """Entries that have ended and are still there. Yields now and then; the list must not change meanwhile."""
+        found: list[tuple[Source, Span]] = []
+        for entries in self._stretches():
+            found += [
+                (source, span) for source, span, entry in entries if entry.until is not None and entry.until <= now_s
+            ]
+            yield
+        return found
+
+    def _stretches(self) -> Iterator[list[tuple[Source, Span, Entry]]]:
+        everything = (
+            (source, span, entry)
+            for source in (self.ruleset.sources if self.ruleset else ())
             for span, entry in source.entries.items()
-            if entry.until is not None and entry.until <= now_s
-        ]
+        )
+        while some := list(islice(everything, _ENTRIES_A_STEP)):
+            yield some
 
-    def _sources(self) -> Iterator[Source]:
-        return iter(self.ruleset.sources if self.ruleset else ())
+    def end(self, over: list[tuple[Source, Span]], now_s: float) -> Iterator[None]:
+        """Take out what is over, and callers that have nothing left."""
+        by_source: dict[int, tuple[Source, list[Span]]] = {}
+        for source, span in over:
+            by_source.setdefault(id(source), (source, []))[1].append(span)
+        for source, spans in by_source.values():
+            source.end(spans, now_s)
+            yield
+            if not source.is_file and not source.entries:
+                self._blocks.by_source.pop(source.name, None)
+                yield from self.follow_blocks(source.name)
 
     # ---- what the guard takes off ----
 

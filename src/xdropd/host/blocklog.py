@@ -51,15 +51,18 @@ class Contents:
     is_old: bool = False
 
 
-def encoded(records: Sequence[Record], first_number: int, *, is_batch: bool = True) -> bytes:
-    """Records as lines, together a batch or each by itself. What neighbours have in common is made once."""
+def encoded(records: Sequence[Record], first_number: int, *, is_batch: bool = True, behind: int = 0) -> bytes:
+    """Records as lines, together a batch or each by itself. What neighbours have in common is made once.
+
+    `behind`: how many more of the batch follow, to be encoded by another call.
+    """
     lines = []
     common, tail = None, ""
     for at, (operation, source, entry, until, reason, since) in enumerate(records):
         if common != (operation, source, until, reason, since):
             common = (operation, source, until, reason, since)
             tail = _TO_JSON(common)[1:]
-        left = len(records) - 1 - at if is_batch else 0
+        left = behind + len(records) - 1 - at if is_batch else 0
         body = f'[{first_number + at},{left},"{entry}",{tail}'.encode()
         lines.append(b"\x1e%08x %s\n" % (zlib.crc32(body), body))
     return b"".join(lines)

@@ -10,10 +10,10 @@ Knows the maps of xdrop.bpf.c by name. Does not know files, interfaces' names, o
 import errno
 import os
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
@@ -23,7 +23,7 @@ from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.libbpf import MapShape
 from xdropd.kernel.shapes import History, Volume
 from xdropd.rules.plan import Plan
-from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix
+from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix, at_once
 from xdropd.text.addresses import WIDTH, Span, ntohl
 
 VERDICT_PROGRAM = "xdrop_verdict"
@@ -52,6 +52,7 @@ MAP_KINDS = {
 }
 
 _KEYS_A_BATCH = 1 << 16
+_PIECE = 1 << 11
 _WORDS_AT_LEAST = 1 << 8
 _WORDS_AT_MOST = 1 << 24  # what the program's hash can tell apart
 _ADDRESSES_A_WORD = 8  # at most, and at least half of it: few false alarms, in 1 MB for a million
@@ -308,27 +309,30 @@ class Generation:
         Raises KernelError where the kernel goes on refusing a step; everything that is listed both before and after
         is in force all the same, and the same plan can be applied again.
         """
-        for version in VERSIONS:
-            self._mark(
-                shapes.MARK_ADDRESSES[version],
-                shapes.KEY_BYTES[version],
-                pack_keys(version, plan.addresses_set[version]),
-            )
-        self._mark_prefixes([*plan.exempt_set, *(prefix for prefix, _ in plan.listed_set)])
-        self._add_cells({listed: since_s for listed in plan.cells_added})
-        self._set_prefixes(dict.fromkeys(plan.exempt_set, 0))
-        self._set_prefixes({prefix: self.cells[listed] for prefix, listed in plan.listed_set})
-        yield len(plan.cells_added) + len(plan.exempt_set) + len(plan.listed_set)
+        for _ in self.mark(plan.addresses_set, chain(plan.exempt_set, (prefix for prefix, _ in plan.listed_set))):
+            yield 0
+        for cells in _pieces(plan.cells_added):
+            self._add_cells(dict.fromkeys(cells, since_s))
+            yield len(cells)
+        for exempt in _pieces(plan.exempt_set):
+            self._set_prefixes(dict.fromkeys(exempt, 0))
+            yield len(exempt)
+        for winners in _pieces(plan.listed_set):
+            self._set_prefixes({prefix: self.cells[listed] for prefix, listed in winners})
+            yield len(winners)
         for version in VERSIONS:
             yield from self._set_addresses(version, plan.addresses_set[version], since_s, known or {})
         for version in VERSIONS:
             yield from self._remove_addresses(version, plan.addresses_removed[version])
-        for prefix in (*plan.listed_removed, *plan.exempt_removed):
-            self._remove_prefix(prefix)
-        for listed in plan.cells_removed:
-            self._remove_cell(listed)
+        for gone in _pieces(chain(plan.listed_removed, plan.exempt_removed)):
+            for prefix in gone:
+                self._remove_prefix(prefix)
+            yield len(gone)
+        for over in _pieces(plan.cells_removed):
+            for listed in over:
+                self._remove_cell(listed)
+            yield len(over)
         self._count(plan)
-        yield len(plan.listed_removed) + len(plan.exempt_removed) + len(plan.cells_removed)
 
     def hand_over(self, plan: Plan, since_s: int, known: Mapping[tuple[int, int, int], History]) -> Plan:
         """Carry out what needs no room, addresses that change their source; the plan that remains.
@@ -429,7 +433,7 @@ class Generation:
             for keys, sources in self.address_batches(version):
                 addresses[version].update(zip(keys, sources, strict=True))
             self.used[_ADDRESSES[version]] = len(addresses[version])
-        return replace(self.networks(), addresses=addresses)
+        return replace(at_once(self.networks()), addresses=addresses)
 
     def address_batches(self, version: int) -> Iterator[tuple[list[int], list[int]]]:
         """Every address in the maps and the number of its source, as two lists a batch."""
@@ -437,9 +441,9 @@ class Generation:
             sources = memoryview(values).cast("I")[shapes.SOURCE_AT :: shapes.HISTORY_BYTES // 4]
             yield unpack_keys(version, keys), sources.tolist()
 
-    def networks(self) -> Layout:
-        """The prefixes and cells that are in the maps, as `layout`."""
-        self._learn_cells()
+    def networks(self) -> Generator[None, None, Layout]:
+        """The prefixes and cells that are in the maps, as `layout`. Yields now and then."""
+        yield from self._learn_cells()
         by_number = {number: listed for listed, number in self.cells.items()}
         prefixes: dict[Prefix, Listed | None] = {}
         for version in VERSIONS:
@@ -449,14 +453,19 @@ class Generation:
                 ):
                     lost = Listed(Span(version, first, first), -1)  # a cell that is gone: differs from anything wanted
                     prefixes[Prefix(version, first, length_bits)] = by_number.get(number, lost) if number else None
+                yield
             self.used[_NETWORKS[version]] = sum(prefix.version == version for prefix in prefixes)
         return Layout(prefixes=prefixes, cells=frozenset(self.cells))
 
-    def mark(self, layout: Layout) -> None:
-        """Set every hint that leads to what is in a layout, as it should be already."""
-        for version, keys in layout.addresses.items():
-            self._mark(shapes.MARK_ADDRESSES[version], shapes.KEY_BYTES[version], pack_keys(version, keys))
-        self._mark_prefixes(layout.prefixes)
+    def mark(self, addresses: Mapping[int, Collection[int]], prefixes: Iterable[Prefix]) -> Iterator[None]:
+        """Set every hint that leads to these, by version. Yields now and then."""
+        for version, keys in addresses.items():
+            for some in _pieces(keys):
+                self._mark(shapes.MARK_ADDRESSES[version], shapes.KEY_BYTES[version], pack_keys(version, some))
+                yield
+        for places in _pieces(prefixes):
+            self._mark_prefixes(places)
+            yield
 
     def hint_bits(self) -> int:
         """How many bits of all hints are set: only ever more of them, unless somebody else writes there."""
@@ -471,7 +480,7 @@ class Generation:
         """How many addresses there turned out to be."""
         self.used[_ADDRESSES[version]] = count
 
-    def _learn_cells(self) -> None:
+    def _learn_cells(self) -> Iterator[None]:
         self.cells, self._free_cells, self._next_cell = {}, [], 1
         free = []
         for keys, values, _ in self._batches("cells", shapes.CELL_BYTES):
@@ -483,6 +492,7 @@ class Generation:
                     self._next_cell = max(self._next_cell, number + 1)
                 elif number:
                     free.append(number)
+            yield
         self._free_cells = [number for number in reversed(free) if number < self._next_cell]
 
     def _batches(self, name: str, value_bytes: int) -> Iterator[tuple[bytes, bytes, int]]:
@@ -581,15 +591,16 @@ class Generation:
 
         A step adds here what it then clears there. Begun again after an end in the middle, it goes on where that was.
         """
-        if not self.cells:
-            self._learn_cells()
-        if not old.cells:
-            old._learn_cells()
+        for generation in (self, old):
+            if not generation.cells:
+                yield from generation._learn_cells()
         for batch in old.seen_addresses():
             for at in range(0, len(batch), shapes.CARRIES_AT_MOST):
                 self._carry_addresses(old, batch[at : at + shapes.CARRIES_AT_MOST])
             yield
-        for listed, number in old.cells.items():
+        for at, (listed, number) in enumerate(old.cells.items()):
+            if at % _PIECE == 0:
+                yield
             history = old.cell_history(listed)
             if history and history.packets:
                 if listed in self.cells:
@@ -597,6 +608,8 @@ class Generation:
                 cleared = shapes.cell(history.cleared(), listed.span.version, listed.span.first, listed.span.last)
                 insist(libbpf.update, old.maps["cells"], shapes.number(number), cleared)
         for number in range(min(old.size_of("sources"), self.size_of("sources"))):
+            if number % _PIECE == 0:
+                yield
             volume = old.source_volume(number)
             if volume.packets:
                 self._carry(shapes.CARRY_SOURCES, [shapes.carry(shapes.number(number), *volume, 0)])
@@ -616,6 +629,13 @@ class Generation:
 
     def _carry(self, kind: int, items: list[bytes]) -> None:
         self._order("xdrop_carry", shapes.order(kind, b"".join(items)))
+
+
+def _pieces(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Parts that take some milliseconds each, whatever is done with them."""
+    left = iter(items)
+    while piece := list(islice(left, _PIECE)):
+        yield piece
 
 
 def _chunks(items: Mapping[int, int]) -> Iterator[dict[int, int]]:

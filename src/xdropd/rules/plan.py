@@ -61,17 +61,19 @@ class Plan:
 def difference(before: Layout, after: Layout) -> Plan:
     """The plan that makes `after` of `before`; both describe the same region."""
     listed_set, exempt_set = [], []
+    new_prefixes = dict.fromkeys(VERSIONS, 0)
     for prefix, winner in after.prefixes.items():
-        if prefix in before.prefixes and before.prefixes[prefix] == winner:
+        if prefix not in before.prefixes:
+            new_prefixes[prefix[0]] += 1
+        elif before.prefixes[prefix] == winner:
             continue
         if winner is None:
             exempt_set.append(prefix)
         else:
             listed_set.append((prefix, winner))
-    gone = before.prefixes.keys() - after.prefixes.keys()
-    come = after.prefixes.keys() - before.prefixes.keys()
+    gone = [prefix for prefix in before.prefixes if prefix not in after.prefixes]
     return Plan(
-        cells_added=tuple(sorted(after.cells - before.cells)),
+        cells_added=tuple(after.cells - before.cells),
         exempt_set=tuple(exempt_set),
         listed_set=tuple(listed_set),
         addresses_set={
@@ -90,7 +92,7 @@ def difference(before: Layout, after: Layout) -> Plan:
         },
         listed_removed=tuple(prefix for prefix in gone if before.prefixes[prefix] is not None),
         exempt_removed=tuple(prefix for prefix in gone if before.prefixes[prefix] is None),
-        cells_removed=tuple(sorted(before.cells - after.cells)),
+        cells_removed=tuple(before.cells - after.cells),
         addresses_reowned={
             version: {
                 key: number
@@ -99,5 +101,5 @@ def difference(before: Layout, after: Layout) -> Plan:
             }
             for version in VERSIONS
         },
-        new_prefixes={version: sum(prefix.version == version for prefix in come) for version in VERSIONS},
+        new_prefixes=new_prefixes,
     )

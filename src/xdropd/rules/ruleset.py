@@ -12,12 +12,12 @@ costs no more than itself, and nothing has to be cut out of anything.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Generator, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, compress, filterfalse
+from itertools import chain, compress, filterfalse, islice
 from operator import ne
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from xdropd.rules.intervals import Index, Union
 from xdropd.text.addresses import WIDTH, Span, prefixes
@@ -33,6 +33,11 @@ _SORTED_EDITS_AT_MOST = 256
 _SORTED_AT_ONCE = 1 << 14  # below, buckets cost more than they save
 _AS_LONG_AS_READING = 50  # lines: to look for one address among the sorted ones
 _WINDOWS_AT_MOST = 16
+_WINDOWS_LOOKED_AT = 1000
+_KEYS_A_STEP = 20_000
+_FEW_KEYS = 16
+_CALLERS_A_STEP = 256
+_ENTRIES_A_STEP = 2000
 
 
 class Prefix(NamedTuple):
@@ -158,6 +163,23 @@ def _amended(keys: "array[int] | list[int]", gone: set[int], come: set[int]) -> 
     return amended
 
 
+class Kinds(NamedTuple):
+    """How many entries there are of each kind."""
+
+    addresses4: int = 0
+    addresses6: int = 0
+    networks4: int = 0
+    networks6: int = 0
+
+    @classmethod
+    def of(cls, spans: Collection[Span]) -> "Kinds":
+        """Of some entries; networks are ranges as well."""
+        single6 = sum(version == 6 and first == last for version, first, last in spans)
+        single4 = sum(version == 4 and first == last for version, first, last in spans)
+        all4 = sum(version == 4 for version, _, _ in spans)
+        return cls(single4, single6, all4 - single4, len(spans) - all4 - single6)
+
+
 @dataclass(slots=True)
 class Source:
     """What one text or one caller of `block` lists now.
@@ -173,6 +195,8 @@ class Source:
     reason: str = ""
     is_file: bool = True
     written: tuple[Entry, ...] = ()
+    kinds: Kinds | None = field(default=None, compare=False)
+    """What `entries` consists of, where somebody has counted and nothing changed since."""
 
     @property
     def count(self) -> int:
@@ -217,6 +241,7 @@ class Source:
 
     def end(self, spans: Collection[Span], now_s: float) -> None:
         """Take out entries that are over; where a text mentions a span again, the next mention counts from now on."""
+        self.kinds = None
         if self.is_file:
             self.entries = _lasting(self.written, now_s)
         else:  # the caller's own entries, one a span
@@ -470,19 +495,41 @@ class Ruleset:
 
     def layout(self, region: Region) -> Layout:
         """What the kernel should hold in a region."""
-        addresses = {version: self._owners(version, keys) for version, keys in region.keys.items()}
-        return Layout(addresses, self.prefixes(region.windows), frozenset(self._cells(region.windows)))
+        return at_once(self.layout_in_steps(region))
 
-    def _owners(self, version: int, keys: set[int]) -> dict[int, int]:
+    def layout_in_steps(self, region: Region) -> Generator[None, None, Layout]:
+        """The same, yielding now and then; the sources must not change meanwhile."""
+        addresses: dict[int, dict[int, int]] = {4: {}, 6: {}}
+        for version, keys in region.keys.items():
+            left = iter(keys)
+            while some := set(islice(left, _KEYS_A_STEP)):
+                addresses[version].update((yield from self._owners(version, some)))
+        prefixes: dict[Prefix, Listed | None] = {}
+        cells: set[Listed] = set()
+        for window in _few(region.windows):
+            yield
+            winners, listed = yield from self._within(window)
+            prefixes.update(winners)
+            cells.update(listed)
+        return Layout(addresses, prefixes, frozenset(cells))
+
+    def _owners(self, version: int, keys: set[int]) -> Generator[None, None, dict[int, int]]:
         """Of these addresses those that are listed and not exempt, with the number of the source credited."""
         left = keys.difference(self.exemptions.union.held(version, keys))
         owners: dict[int, int] = {}
-        for source in self.sources:
+        spans = [Span(version, key, key) for key in left] if len(left) <= _FEW_KEYS else []
+        for at, source in enumerate(self.sources):
             if not left:
                 break
-            found = source.among(version, left)
-            owners.update(dict.fromkeys(found, source.number))
-            left -= found
+            if at % _CALLERS_A_STEP == 0 or source.is_file:
+                yield
+            if spans and not source.is_file:  # of callers there may be thousands
+                found = {span.first for span in spans if span in source.entries} & left
+            else:
+                found = source.among(version, left)
+            if found:
+                owners.update(dict.fromkeys(found, source.number))
+                left -= found
         return owners
 
     def whole_layout(self) -> Layout:
@@ -491,8 +538,8 @@ class Ruleset:
         for version in VERSIONS:
             for number, keys in self.bulk(version):
                 addresses[version].update(dict.fromkeys(keys, number))
-        windows = EVERYTHING.values()
-        return Layout(addresses, self.prefixes(windows), frozenset(self._cells(windows)))
+        wide = self.layout(Region(windows=set(EVERYTHING.values())))
+        return replace(wide, addresses=addresses)
 
     def bulk(self, version: int) -> Iterator[tuple[int, Collection[int]]]:
         """Every listed address that is not exempt, as (source number, keys): the last one written counts."""
@@ -502,6 +549,12 @@ class Ruleset:
                 left = keys if not exempt else _like(keys, filterfalse(exempt.__contains__, keys))
                 if left:
                     yield source.number, left
+
+    def sample(self, version: int, one_in: int) -> Iterator[int]:
+        """Some of the listed addresses, about one in so many."""
+        for source in self.sources:
+            yield from source.members[version].column.keys[::one_in]
+            yield from source.addresses(version)[::one_in]
 
     def addresses_by_window(self, version: int, windows: Iterable[Span]) -> Iterator[dict[int, int]]:
         """The same a window at a time, as keys with the number of the source that each is credited to."""
@@ -523,37 +576,35 @@ class Ruleset:
                 del found[key]
             yield found
 
-    def prefixes(self, windows: Iterable[Span]) -> dict[Prefix, Listed | None]:
-        """The prefixes that lie within windows, each with the entry that wins there (None: exempt)."""
-        found: dict[Prefix, Listed | None] = {}
-        for window in _few(windows):
-            found.update(self._prefixes_within(window))
-        return found
-
-    def _prefixes_within(self, window: Span) -> dict[Prefix, Listed | None]:
-        version = window.version
+    def _within(self, window: Span) -> Generator[None, None, tuple[dict[Prefix, Listed | None], list[Listed]]]:
+        """The prefixes that lie within a window, each with the entry that wins there (None: exempt), and every entry
+        that touches the window.
+        """
+        version, begin, end = window
+        width = WIDTH[version]
         candidates: dict[tuple[int, int], _Rank] = {}
-        for order, position, listed in self.wide(window):
+        cells: list[Listed] = []
+        for at, (order, position, listed) in enumerate(self.wide(window)):
+            cells.append(listed)
             rank = _Rank(listed.span.size, order, position, listed)
             for place in prefixes(listed.span):
                 known = candidates.get(place)
                 if known is None or rank.beats(known):
                     candidates[place] = rank
+            if at % _ENTRIES_A_STEP == 0:
+                yield
+        found: dict[Prefix, Listed | None] = {}
         if not candidates:
-            return {}
+            return found, cells
         for span in self.exemptions.spans:
             if _overlap(span, window):
                 candidates.update(dict.fromkeys(prefixes(span), _EXEMPT))
-        return {
-            Prefix(version, first, length): rank.listed
-            for first, length, rank in _most_specific(candidates, WIDTH[version])
-            if window.first <= first and first + (1 << WIDTH[version] - length) - 1 <= window.last
-        }
-
-    def _cells(self, windows: Iterable[Span]) -> Iterator[Listed]:
-        for window in _few(windows):
-            for _, _, listed in self.wide(window):
-                yield listed
+        for at, (first, length, rank) in enumerate(_most_specific(candidates, width)):
+            if begin <= first and first + (1 << width - length) - 1 <= end:
+                found[Prefix(version, first, length)] = rank.listed
+            if at % _ENTRIES_A_STEP == 0:
+                yield
+        return found, cells
 
     def narrowed_by_guard(self) -> Iterator[tuple[Source, Span, Exemption]]:
         """Each entry that the guard cuts something out of, with each part of the guard that does."""
@@ -597,13 +648,24 @@ def _most_specific(candidates: dict[tuple[int, int], _Rank], width_bits: int) ->
             yield first, length, winner
 
 
+def at_once(steps: Generator[None, None, _Item]) -> _Item:
+    """The result of work that is done in steps, for those who can wait for it."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("_Item", end.value)
+
+
 def _like(keys: "array[int] | list[int]", some: Iterable[int]) -> "array[int] | list[int]":
     return array("I", some) if isinstance(keys, array) else list(some)
 
 
-def _few(windows: Iterable[Span]) -> Collection[Span]:
+def _few(windows: Collection[Span]) -> Collection[Span]:
     """Windows without those that lie within others; everything at once where there are many."""
     chosen: list[Span] = []
+    if len(windows) > _WINDOWS_LOOKED_AT:
+        return list(EVERYTHING.values())
     for window in sorted(windows, key=lambda span: (span.version, span.first, -span.last)):
         if not (chosen and _covers(chosen[-1], window)):
             chosen.append(window)

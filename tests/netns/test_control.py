@@ -196,6 +196,7 @@ def test_lookup_tells_by_what(daemon: Daemon) -> None:
         ("192.0.2.8", None, None),
     ],
 )
+@pytest.mark.threat_model
 def test_lookup_tells_what_keeps_an_address_out(
     daemon: Daemon, address: str, kept_by: tuple[str, str, int | None] | None, entry: str | None
 ) -> None:
@@ -305,6 +306,7 @@ def test_sources_keep_callers_apart(daemon: Daemon, net: Net) -> None:
     assert one(daemon.ctl("--json", "flush", "--source", "f2b")) == {"unblocked": 0}
 
 
+@pytest.mark.threat_model
 def test_what_is_exempt_cannot_be_blocked(daemon: Daemon) -> None:
     done = daemon.ctl("block", "192.0.2.50", "203.0.113.64/27", Net.host_address)
     assert done.returncode == 1
@@ -377,6 +379,7 @@ def test_unblock_of_what_is_not_there_is_a_plain_no(daemon: Daemon) -> None:
     assert daemon.ctl("unblock", "192.0.2.50").returncode == 1, "matched exactly"
 
 
+@pytest.mark.threat_model
 def test_unblock_of_what_a_file_holds_says_where(daemon: Daemon) -> None:
     only = daemon.ctl("unblock", "192.0.2.7")
     assert only.returncode == 1
@@ -543,6 +546,7 @@ def test_the_action_for_fail2ban(daemon: Daemon, net: Net, tmp_path: Path) -> No
 # ---- the socket ----
 
 
+@pytest.mark.threat_model
 def test_the_socket_is_for_root_and_the_group(daemon: Daemon) -> None:
     found = daemon.socket.stat()
     assert stat.S_ISSOCK(found.st_mode)

@@ -151,6 +151,7 @@ def mutated(chance: random.Random) -> bytes:
     return bytes(line)
 
 
+@pytest.mark.threat_model
 def test_mutated_requests(daemon: Daemon, full: bool, tmp_path: Path) -> None:
     count = 100_000 if full else 5_000
     seed = random.SystemRandom().getrandbits(32)
@@ -201,6 +202,7 @@ def _many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_many_descriptors")
+@pytest.mark.threat_model
 def test_a_thousand_who_say_nothing(daemon: Daemon) -> None:
     before = descriptors(daemon)
     with contextlib.ExitStack() as stack:
@@ -234,6 +236,7 @@ def test_a_request_in_small_pieces_is_a_request(daemon: Daemon) -> None:
 # ---- too much ----
 
 
+@pytest.mark.threat_model
 def test_a_request_of_a_gigabyte(daemon: Daemon) -> None:
     before_kb = memory_kb(daemon)
     chunk = b"x" * (1 << 20)
@@ -271,6 +274,7 @@ def test_the_largest_request_there_is(daemon: Daemon) -> None:
 # ---- readers that do not read ----
 
 
+@pytest.mark.threat_model
 def test_readers_that_do_not_read(daemon: Daemon) -> None:
     many = "".join(f"100.64.{at // 250}.{at % 250}\n" for at in range(20_000))
     assert daemon.ctl("block", "-", stdin=many).returncode == 0

@@ -150,6 +150,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.threat_model
 def test_one_call_of_a_reload_fails(
     net: Net, tmp_path: Path, full: bool, calls: dict[str, int], name: str, error: str
 ) -> None:
@@ -174,6 +175,7 @@ def test_one_call_of_a_reload_fails(
 
 
 @pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.threat_model
 def test_every_call_fails_from_one_on(net: Net, tmp_path: Path, full: bool, calls: dict[str, int], error: str) -> None:
     """In all runs together, from the first calls on to the last."""
     for name in list(TEXTS) if full else [list(TEXTS)[ERRORS.index(error) % len(TEXTS)]]:
@@ -213,6 +215,7 @@ def test_a_list_that_does_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
         assert _list_in_force(net, daemon) == "new"
 
 
+@pytest.mark.threat_model
 def test_a_file_that_is_rewritten_all_the_time(net: Net, tmp_path: Path) -> None:
     with Daemon(net, tmp_path, OLD_LIST) as daemon:
         with never_passes(net, BOTH):
@@ -228,6 +231,7 @@ def test_a_file_that_is_rewritten_all_the_time(net: Net, tmp_path: Path) -> None
         assert not daemon.status()["degraded"]
 
 
+@pytest.mark.threat_model
 def test_a_writer_that_stops_half_way(net: Net, tmp_path: Path) -> None:
     with Daemon(net, tmp_path, OLD_LIST) as daemon, never_passes(net, BOTH):
         at = NEW_LIST.index(NEW) + len("198.51.")
@@ -243,6 +247,7 @@ def test_a_writer_that_stops_half_way(net: Net, tmp_path: Path) -> None:
         assert not daemon.status()["degraded"]
 
 
+@pytest.mark.threat_model
 def test_an_empty_document_does_not_unblock(net: Net, tmp_path: Path) -> None:
     with Daemon(net, tmp_path, OLD_LIST) as daemon, never_passes(net, BOTH):
         for text in ("", "\n", "---\n", "block:\n", "# block: []\n", "allow: []\n"):
@@ -269,6 +274,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.threat_model
 def test_a_disk_without_space(net: Net, tmp_path: Path, full_disk: Path) -> None:
     with Daemon(net, tmp_path, OLD_LIST) as daemon:
         assert _list_in_force(net, daemon) == "old"

@@ -225,6 +225,12 @@ def test_clocks_that_jump_and_ends_while_the_daemon_was_down(net: Net, tmp_path:
             clock.shift(0)
             wait_until(lambda: not answers(net, VILLAIN) and not answers(net, NEIGHBOUR), within_s=WITHIN_S)
             assert is_blocked(daemon, "192.0.2.1")
+        # Files are dated by another clock than the daemon's, a day off: what is saved is in force all the same.
+        for shift_s in (_DAY_S, -_DAY_S, 0):
+            clock.shift(shift_s)
+            for entry in ("203.0.113.1", "203.0.113.2", "203.0.113.1"):
+                saved(daemon, daemon.blocklist, block + f"  - {entry}\n")
+                assert is_blocked(daemon, entry)
         assert "the clock was set back" in daemon.log
         assert daemon.ctl("reload").returncode == 0
         assert "differed" not in daemon.log
@@ -234,6 +240,41 @@ def test_clocks_that_jump_and_ends_while_the_daemon_was_down(net: Net, tmp_path:
         assert answers(net, VILLAIN)
         assert answers(net, NEIGHBOUR)
         assert daemon.status()["entries"]["ipv4"] == 0
+
+
+# ---- stopped for a while ----
+
+
+def test_frozen_and_thawed(net: Net, tmp_path: Path) -> None:
+    """The filter goes on without the daemon, and what happened meanwhile is taken up when it comes back."""
+    end_s = int(time.time()) + 4
+    ends = f"{{address: 192.0.2.7, until: '{at(end_s)}'}}"
+    with Daemon(net, tmp_path, f"block: [{VILLAIN}, {ends}, 203.0.113.9]\n") as daemon:
+        assert daemon.process
+        pid = daemon.process.pid
+        assert is_blocked(daemon, "192.0.2.7")
+        daemon.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T", within_s=WITHIN_S)
+
+        assert not answers(net, VILLAIN)
+        assert answers(net, NEIGHBOUR)
+        replace(daemon.blocklist, f"block: [{NEIGHBOUR}, {ends}, 203.0.113.9]\n")
+        net.run(net.host, "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(daemon.socket))
+            asking.sendall(b'{"version":1,"verb":"block","entries":["192.0.2.8"]}\n')
+            wait_until(lambda: time.time() > end_s, within_s=6)
+            assert not answers(net, VILLAIN)
+
+            daemon.process.send_signal(signal.SIGCONT)
+            asking.settimeout(WITHIN_S)
+            assert b'"blocked":1' in asking.recv(1 << 16)
+        wait_until(lambda: is_blocked(daemon, NEIGHBOUR), within_s=WITHIN_S, what=daemon.log)
+        wait_until(lambda: not is_blocked(daemon, "203.0.113.9"), within_s=WITHIN_S, what="the guard has followed")
+        assert is_blocked(daemon, "192.0.2.8")
+        assert not is_blocked(daemon, "192.0.2.7")
+        assert answers(net, VILLAIN)
+        assert not answers(net, NEIGHBOUR)
 
 
 # ---- list files ----

@@ -151,6 +151,7 @@ def test_a_hangup_reloads_at_once(net: Net, tmp_path: Path) -> None:
         wait_until(lambda: answers(net, VILLAIN), within_s=CHANGE_WITHIN_S)
 
 
+@pytest.mark.threat_model
 def test_what_is_refused_leaves_the_list_in_force(net: Net, tmp_path: Path) -> None:
     with Daemon(net, tmp_path, LISTED) as daemon:
         daemon.blocklist.write_text(f"block:\n  - {net.peer_address}\n  - 10.0.0.1/8\n")

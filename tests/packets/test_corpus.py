@@ -151,6 +151,7 @@ def test_real_lists_as_they_are(name: str, blueprint: Blueprint, frames: Frames,
     agree(blueprint, frames, listed, [])
 
 
+@pytest.mark.threat_model
 def test_all_addresses_at_once_without_those_that_are_allowed(
     blueprint: Blueprint, frames: Frames, sources: list[tuple[int, int]]
 ) -> None:

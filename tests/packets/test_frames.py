@@ -224,6 +224,7 @@ def table_verdicts(blueprint: Blueprint) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", TABLE, ids=[case.description for case in TABLE])
+@pytest.mark.threat_model
 def test_verdict(case: Case, table_verdicts: dict[str, str]) -> None:
     assert table_verdicts[case.description] == case.expected
 
@@ -251,6 +252,7 @@ def test_monitor_counts_what_it_would_drop_and_drops_nothing(verdicts: Verdicts)
         assert raised == [case.expected], case.description
 
 
+@pytest.mark.threat_model
 def test_malformed_frames_pass_where_chosen_and_are_counted(verdicts: Verdicts) -> None:
     verdicts.put(ruleset(BLOCK))
     verdicts.choose(pass_malformed=True)
@@ -334,6 +336,7 @@ def test_a_sample_carries_source_interface_entry_and_length(verdicts: Verdicts, 
     }.get(source, source)
 
 
+@pytest.mark.threat_model
 def test_a_flood_gives_one_sample_an_interval(verdicts: Verdicts) -> None:
     verdicts.put(ruleset(BLOCK))
     verdicts.choose(log_interval_ns=3600 * 10**9)
@@ -366,6 +369,7 @@ def test_no_samples_where_none_are_wanted_and_none_of_what_passes(verdicts: Verd
     assert verdicts.samples() == []
 
 
+@pytest.mark.threat_model
 def test_samples_that_nobody_takes_are_lost_and_cost_no_verdict(verdicts: Verdicts) -> None:
     verdicts.put(ruleset(BLOCK))
     verdicts.choose(log_interval_ns=1)

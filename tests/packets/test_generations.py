@@ -295,6 +295,7 @@ def test_a_full_map_refuses_and_what_both_lists_have_stays_in_force(blueprint: B
 
 
 @pytest.mark.parametrize("sizes", [Sizes(addresses4=1 << 31), Sizes(networks6=1 << 31), Sizes(cells=(1 << 32) - 1)])
+@pytest.mark.threat_model
 def test_maps_beyond_any_memory_are_refused_and_leave_nothing_behind(verdicts: Verdicts, sizes: Sizes) -> None:
     before = descriptors()
     with pytest.raises(KernelError) as refusal:

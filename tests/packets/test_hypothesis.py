@@ -125,6 +125,7 @@ def test_one_list_after_another_in_the_same_maps(
 @settings(in_the_kernel, max_examples=200)
 @given(frame=st.binary(min_size=14, max_size=200), blocked=st.lists(intervals(), max_size=3))
 @example(frame=bytes(12) + struct.pack(">H", IPV4) + bytes(20), blocked=[Interval(4, 0, 0)])
+@pytest.mark.threat_model
 def test_any_bytes_get_an_answer(kernel: Kernel, frame: bytes, blocked: list[Interval]) -> None:
     kernel.start_with(ruleset_from(blocked, []))
     assert libbpf.test_run(kernel.program, frame) in (XDP_DROP, XDP_PASS)
@@ -133,6 +134,7 @@ def test_any_bytes_get_an_answer(kernel: Kernel, frame: bytes, blocked: list[Int
 
 @settings(in_the_kernel, max_examples=1000)
 @given(frame=st.one_of(st.binary(min_size=14, max_size=80), frames([])))
+@pytest.mark.threat_model
 def test_random_frames_against_everything(kernel: Kernel, frame: bytes) -> None:
     if kernel.now is not EVERYTHING:
         kernel.start_with(EVERYTHING)

@@ -114,6 +114,7 @@ def _stored_is_bounded(machine: Machine) -> None:
     assert 0 < service.stored(machine) <= _STORED_AT_MOST
 
 
+@pytest.mark.threat_model
 def test_restarts(running: Machine, control: Outcome, full: bool) -> None:
     machine, rounds = running, 100 if full else 10
     counters = Counters(machine)
@@ -124,7 +125,23 @@ def test_restarts(running: Machine, control: Outcome, full: bool) -> None:
     _judge("systemctl restart", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
 
+def test_a_service_manager_that_is_re_executed(running: Machine, control: Outcome, full: bool) -> None:
+    """As an upgrade of systemd does: the store goes from one image of process 1 to the next, and to the next start."""
+    machine, rounds = running, 30 if full else 3
+    counters = Counters(machine)
+    with Flood(machine) as flood:
+        for _ in range(rounds):
+            before, stored = service.main_pid(machine), service.stored(machine)
+            machine.run("systemctl", "daemon-reexec")
+            assert (service.main_pid(machine), service.stored(machine)) == (before, stored)
+            counters.look()
+            _restart(machine)
+            counters.look()
+    _judge("systemctl daemon-reexec", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
+
+
 @pytest.mark.parametrize("moment", ["start", "reload", "swap"])
+@pytest.mark.threat_model
 def test_sudden_deaths(running: Machine, control: Outcome, full: bool, moment: str) -> None:
     """`kill -9` at random moments: of a start, of a reload in place, of one that needs other maps."""
     machine, rounds = running, {"start": 34, "reload": 33, "swap": 33}[moment] if full else 4
@@ -157,6 +174,7 @@ def _process_after(machine: Machine, before: int) -> int:
     return pid if pid != before else 0
 
 
+@pytest.mark.threat_model
 def test_hangs(running: Machine, control: Outcome, full: bool) -> None:
     """A stopped process cannot feed the watchdog: systemd kills it and starts another."""
     machine, rounds = running, 20 if full else 2
@@ -173,6 +191,7 @@ def test_hangs(running: Machine, control: Outcome, full: bool) -> None:
 
 
 @pytest.mark.parametrize("lists", [(SMALL_TOO, SMALL), (LARGE, SMALL)], ids=["in place", "with other maps"])
+@pytest.mark.threat_model
 def test_reloads(running: Machine, control: Outcome, full: bool, lists: tuple[str, str]) -> None:
     machine, rounds = running, 100 if full else 10
     counters = Counters(machine)
@@ -184,6 +203,7 @@ def test_reloads(running: Machine, control: Outcome, full: bool, lists: tuple[st
     _judge("systemctl reload", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
 
+@pytest.mark.threat_model
 def test_upgrades_that_cannot_read_the_maps_in_force(running: Machine, control: Outcome, full: bool) -> None:
     """As from a version with other structures: what is in force stays until a list of the new one's takes its place."""
     machine, rounds = running, 20 if full else 2
@@ -209,6 +229,7 @@ def test_upgrades_that_cannot_read_the_maps_in_force(running: Machine, control: 
     _judge("upgrade to other structures", rounds, flood, control, counters, lambda: _stored_is_bounded(machine))
 
 
+@pytest.mark.threat_model
 def test_upgrades(running: Machine, control: Outcome, full: bool) -> None:
     """To a build with another program text, with a list that needs other maps, and back."""
     machine, rounds = running, 20 if full else 2

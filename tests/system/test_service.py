@@ -170,6 +170,7 @@ def test_a_broken_list_at_a_fresh_start_is_final(stopped: Machine) -> None:
     assert any(f"{BLOCKLIST}:2:5: error: " in line for line in _messages(machine))
 
 
+@pytest.mark.threat_model
 def test_only_root_and_the_group_get_in(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))
@@ -188,6 +189,7 @@ def test_only_root_and_the_group_get_in(stopped: Machine) -> None:
     assert machine.run(*as_stranger, check=False).returncode == 77
 
 
+@pytest.mark.threat_model
 def test_the_daemon_has_three_powers_and_the_bounds_to_match(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))
@@ -201,6 +203,7 @@ def test_the_daemon_has_three_powers_and_the_bounds_to_match(stopped: Machine) -
     assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
 
 
+@pytest.mark.threat_model
 def test_interfaces_named_are_filtered_from_the_boot_on(stopped: Machine) -> None:
     machine = stopped
     machine.write(BLOCKLIST, service.blocklist(VILLAIN))
@@ -250,6 +253,7 @@ def test_systemd_knows_every_line_of_the_unit(machine: Machine, unit: str) -> No
 
 
 @pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service"])
+@pytest.mark.threat_model
 def test_exposure(machine: Machine, unit: str) -> None:
     """The overall level as `systemd-analyze security` of the machine's own systemd computes it."""
     said = machine.run("systemd-analyze", "security", "--no-pager", unit).stdout

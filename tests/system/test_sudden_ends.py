@@ -100,6 +100,7 @@ def _other_text(machine: Machine, number: int) -> None:
 
 
 @pytest.mark.parametrize("is_upgrade", [False, True], ids=["taking over", "taking over and swapping"])
+@pytest.mark.threat_model
 def test_killed_before_any_call(running: Machine, tmp_path: Path, full: bool, is_upgrade: bool) -> None:
     machine, trace = running, tmp_path / "trace"
     stored = service.stored(machine)

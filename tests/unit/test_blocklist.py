@@ -164,6 +164,7 @@ def test_until(until, seconds):
     assert entry.until == seconds
 
 
+@pytest.mark.threat_model
 def test_a_reason_is_one_line():
     text = "block:\n  - address: 192.0.2.1\n    reason: >\n      two\n      lines\n  - {address: 192.0.2.2, reason: 404}\n  - {address: 192.0.2.3, reason: }\n"
     assert [(text, reason) for text, _, reason, _ in said(read(text).block)] == [
@@ -337,10 +338,12 @@ def test_every_problem_is_reported_and_sorted():
         "x: " + "{a: " * 100_000,
     ],
 )
+@pytest.mark.threat_model
 def test_depth_is_a_problem_and_no_crash(text):
     assert any("nested over 32 deep" in sentence for sentence in problems(text))
 
 
+@pytest.mark.threat_model
 def test_a_file_that_is_all_problems_ends(monkeypatch):
     assert yamlnodes._PROBLEMS_AT_MOST >= 100_000  # beyond what anybody reads, within what memory holds
     monkeypatch.setattr(yamlnodes, "_PROBLEMS_AT_MOST", 1000)

@@ -65,6 +65,7 @@ def alarm():
     ],
     ids=["blocklist", "settings", "lists"],
 )
+@pytest.mark.threat_model
 def test_mutated_files(count, bases, read, alarm):
     order = random.Random(count)
     good = 0

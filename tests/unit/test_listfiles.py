@@ -95,6 +95,7 @@ TRAPS = {
 
 
 @pytest.mark.parametrize("name", TRAPS)
+@pytest.mark.threat_model
 def test_traps_do_not_become_blocks(name):
     found = read(TRAPS[name])
     assert found.unparsed == found.lines - (name == "html")
@@ -107,6 +108,7 @@ def test_traps_do_not_become_blocks(name):
     "text",
     ["", "\n\n", "# nothing\n; at all\n// here\n", "\ufeff", '{"type":"metadata"}\n', "1.2.3.4 - 1.2.3.5 , 255 , x\n"],
 )
+@pytest.mark.threat_model
 def test_empty_files(text):
     found = read(text)
     assert (found.listing.count, found.lines, found.unparsed) == (0, 0, 0)
@@ -119,6 +121,7 @@ def numbered(good, bad=0):
     return read("".join(f"10.0.{n >> 8}.{n & 255}\n" for n in range(good)) + "x\n" * bad)
 
 
+@pytest.mark.threat_model
 def test_over_a_tenth_of_the_lines():
     assert listfiles.objection(numbered(90, 10), 90) is None
     assert listfiles.objection(numbered(89, 10), 89) == "10 of its 99 lines do not parse"
@@ -126,6 +129,7 @@ def test_over_a_tenth_of_the_lines():
     assert listfiles.objection(numbered(8, 1), None) == "1 of its 9 lines do not parse"
 
 
+@pytest.mark.threat_model
 def test_over_half_of_100_or_more():
     assert listfiles.objection(numbered(50), 100) is None
     assert listfiles.objection(numbered(49), 100) == "it has 49 entries, and had 100"
@@ -186,6 +190,7 @@ def test_warnings_are_the_first_twenty_and_how_many_there_are():
     assert str(found.warnings[-1]).endswith(":1001:1: warning: this line is the last of 1000 that are skipped, of 1001")
 
 
+@pytest.mark.threat_model
 def test_a_long_line_is_skipped():
     found = read("192.0.2.1\n" + "x" * 5000 + "\n" + "[" * 1_000_000 + "\n192.0.2.2\n")
     assert written(found) == ["192.0.2.1", "192.0.2.2"]

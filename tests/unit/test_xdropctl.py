@@ -352,14 +352,12 @@ def test_nothing_of_an_answer_reaches_the_terminal_as_a_command(daemon: Spoken) 
 def test_it_waits_for_a_daemon_that_restarts(tmp_path: Path) -> None:
     spoken = Spoken(tmp_path / "control.sock")
     spoken.answers["block"] = {"result": {"blocked": 1, "warnings": []}}
-    with subprocess.Popen(
-        [*XDROPCTL, "--socket", spoken.path, "block", "192.0.2.1"], stdout=subprocess.PIPE, env=environment()
-    ) as waiting:
-        time.sleep(1)
-        assert waiting.poll() is None
+    command = [*XDROPCTL, "--socket", spoken.path, "block", "192.0.2.1"]
+    with Terminal(command, 100, 24, environment()) as terminal:
+        wait_until(lambda: f"waiting for xdropd on {spoken.path}" in terminal.output, within_s=4)
         with spoken:
-            assert waiting.communicate(timeout=5)[0] == b"1 entry blocked\n"
-    assert waiting.returncode == 0
+            assert terminal.end() == 0
+        assert terminal.output.endswith("1 entry blocked\r\n")
 
 
 def test_it_asks_again_where_the_daemon_hung_up_without_a_word(tmp_path: Path) -> None:

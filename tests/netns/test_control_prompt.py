@@ -90,6 +90,7 @@ def promptly(daemon: Daemon) -> Iterator[None]:
     assert max(longest_s) < PROMPTLY_S, f"of {len(longest_s)} answers the longest took {max(longest_s):.3f} s"
 
 
+@pytest.mark.threat_model
 def test_a_batch_of_addresses(daemon: Daemon) -> None:
     block = line("block", entries=[address(30, at) for at in range(BATCH)], source="batch", reason="many")
     unblock = line("unblock", entries=[address(30, at) for at in range(BATCH)], source="batch")
@@ -109,6 +110,7 @@ def test_a_batch_of_addresses(daemon: Daemon) -> None:
         assert exchange(daemon, line("flush", source="batch"))["result"]["unblocked"] == BATCH
 
 
+@pytest.mark.threat_model
 def test_a_batch_that_ends(daemon: Daemon) -> None:
     entries = [address(31, at) for at in range(BATCH)]
     with promptly(daemon):
@@ -116,6 +118,7 @@ def test_a_batch_that_ends(daemon: Daemon) -> None:
         wait_until(lambda: exchange(daemon, STATUS)["result"]["entries"]["ipv4"] == LINES, within_s=20)
 
 
+@pytest.mark.threat_model
 def test_a_batch_of_networks(daemon: Daemon) -> None:
     entries = [f"{address(32, at << 2)}/30" for at in range(BATCH)]
     with promptly(daemon):
@@ -127,6 +130,7 @@ def test_a_batch_of_networks(daemon: Daemon) -> None:
         assert exchange(daemon, line("flush", source="networks"))["result"]["unblocked"] == BATCH
 
 
+@pytest.mark.threat_model
 def test_a_batch_that_is_refused(daemon: Daemon) -> None:
     entries = [address(40, at) for at in range(BATCH)]
     with promptly(daemon):
@@ -138,6 +142,7 @@ def test_a_batch_that_is_refused(daemon: Daemon) -> None:
     assert "list.txt:1 lists it" in missing["error"]
 
 
+@pytest.mark.threat_model
 def test_unblocking_what_a_long_file_holds_as_well(daemon: Daemon) -> None:
     entries = [address(20, LINES - 1 - at) for at in range(10_000)]
     assert exchange(daemon, line("block", entries=entries))["result"]["blocked"] == 10_000
@@ -147,6 +152,7 @@ def test_unblocking_what_a_long_file_holds_as_well(daemon: Daemon) -> None:
     assert result["remarks"][-1] == "9900 more stay blocked as well"
 
 
+@pytest.mark.threat_model
 def test_many_sources(daemon: Daemon) -> None:
     for at in range(SOURCES):
         exchange(daemon, line("block", entries=[address(33, at)], source=f"source-{at}"))
@@ -165,6 +171,7 @@ def test_many_sources(daemon: Daemon) -> None:
         exchange(daemon, line("flush", source=f"source-{at}"))
 
 
+@pytest.mark.threat_model
 def test_all_places_taken_by_long_answers(daemon: Daemon) -> None:
     requests = itertools.cycle(
         [

@@ -139,6 +139,7 @@ def test_an_unchanged_filter_is_taken_over_as_it_is(running: Machine) -> None:
     _is_well(machine, stored)
 
 
+@pytest.mark.threat_model
 def test_blocks_whose_log_cannot_be_read_stay_in_force(running: Machine) -> None:
     machine = running
     machine.write(BLOCKLIST, service.blocklist("203.0.113.0/24"))
@@ -168,6 +169,7 @@ def test_blocks_whose_log_cannot_be_read_stay_in_force(running: Machine) -> None
     assert wire.answers(machine, VILLAIN)
 
 
+@pytest.mark.threat_model
 def test_a_damaged_log_of_blocks_costs_nothing_that_is_in_force(running: Machine) -> None:
     machine = running
     machine.write(BLOCKLIST, service.blocklist("203.0.113.0/24"))

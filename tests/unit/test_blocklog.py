@@ -97,6 +97,14 @@ def test_any_damage_ends(data: st.DataObject) -> None:
     assert contents.end <= len(damaged)
 
 
+def test_a_first_line_without_its_separator() -> None:
+    """It is no line of the first version, though there is nothing else to tell that by than what it holds."""
+    for text in (LOG[1:], LOG[1 : LOG.index(b"\n") + 1]):
+        contents = decoded(text)
+        assert contents.lost == 1
+        assert set(contents.records) <= set(RECORDS)
+
+
 # ---- the first version's ----
 
 

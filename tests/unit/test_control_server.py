@@ -134,6 +134,7 @@ def test_a_quick_question_beside_forty_long_answers(turns: Callable[[Handler], T
         assert len(steps) == 40, "everybody has a turn now and then"
 
 
+@pytest.mark.threat_model
 def test_large_requests_are_taken_one_at_a_time(turns: Callable[[Handler], Turns]) -> None:
     under_way: list[str] = []
     done: list[str] = []
@@ -160,6 +161,7 @@ def test_large_requests_are_taken_one_at_a_time(turns: Callable[[Handler], Turns
         wait_until(lambda: has_answer(server, peers[under_way[-1]]), within_s=5)
 
 
+@pytest.mark.threat_model
 def test_what_waits_to_be_taken_has_a_bound(turns: Callable[[Handler], Turns], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_RECEIVED_BYTES_AT_MOST", 1 << 20)
     server = turns(at_once)

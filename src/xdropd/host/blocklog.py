@@ -140,13 +140,23 @@ def _of_the_first_version(data: bytes, *, is_followed: bool) -> Contents:
     contents = Contents(is_old=bool(data))
     *lines, torn = data.split(b"\n")
     for line in [*lines, torn] if is_followed and torn else lines:
-        body = _checked(line)
-        if body is None:
+        batch = _batch_in(line)
+        if batch is None:
             contents.lost += len(_OLD_RECORDS.findall(line)) or 1
         else:
-            contents.records += [Record(*fields) for fields in json.loads(body)]
+            contents.records += batch
     contents.end = len(data) if is_followed else len(data) - len(torn)
     return contents
+
+
+def _batch_in(line: bytes) -> list[Record] | None:
+    body = _checked(line)
+    if body is None:
+        return None
+    try:
+        return [Record(*fields) for fields in json.loads(body)]
+    except (ValueError, TypeError):  # a line of today's that has lost its RS
+        return None
 
 
 def _checked(line: bytes) -> bytes | None:

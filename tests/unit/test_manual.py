@@ -340,6 +340,10 @@ def test_the_bounds_of_the_protocol() -> None:
     assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in told
     assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in section("xdropctl.8", "BUGS")
     assert f"There are {control._CONNECTIONS_AT_MOST} places" in told
+    assert f"Requests over {control._LARGE_BYTES >> 10} KiB are taken one after the other" in told
+    assert f"may have {control._RECEIVED_BYTES_AT_MOST >> 20} MiB together" in told
+    assert f"at most {requests._SOURCES_AT_MOST:,} sources of blocks" in told
+    assert f"Up to {requests._SOURCES_AT_MOST:,} names" in section("xdropctl.8", "DESCRIPTION")
     assert (control._SILENCE_SECONDS, control._PATIENCE_SECONDS) == (10, 600)
     assert "after ten seconds of silence is hung up on; who does not read its answer, after ten minutes" in told
 

@@ -10,22 +10,22 @@ A filter that was taken over may run a generation that cannot be read: its maps 
 Packets meet it all the same. Then `generation` is None while there are attachments, and everything here knows what that
 means: nothing is known of entries, nothing small can be changed, and the next list that is put in force replaces it.
 
-Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources,
-parked.NUMBER. And blocks.NUMBER, which is logcopy.py's.
+Store names: shared.MAP, if.INDEX.MAP, if.INDEX.link.MODE, gen.NUMBER.STAMP.MAPS.PART (MAPS: how many it has), sources
+and sources.NUMBER, parked.NUMBER. Of what is numbered the highest counts. And blocks.NUMBER, which is logcopy.py's.
 """
 
 import contextlib
 import errno
-import json
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from xdropd.daemon.parked import Parked
 from xdropd.daemon.repair import comparison, repair
+from xdropd.daemon.sources import SourceNumbers
 from xdropd.errors import KernelError, NotAttachable, NotKept
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
@@ -59,46 +59,6 @@ _PARKED_AT_ONCE = 50_000
 _STALE_SHARE = 4  # a fresh generation once one key in so many was removed: hints are only ever set
 
 
-class SourceNumbers:
-    """The kernel's numbers for source names, in a memory file that outlives the process in the store.
-
-    One JSON line each, only ever appended; a torn last line is passed over.
-    """
-
-    def __init__(self, descriptor: int | None) -> None:
-        self.descriptor = os.memfd_create("xdropd-sources", os.MFD_CLOEXEC) if descriptor is None else descriptor
-        self._numbers: dict[str, int] = {}
-        self._end = os.fstat(self.descriptor).st_size
-        for line in os.pread(self.descriptor, self._end, 0).splitlines():
-            try:
-                number, name = json.loads(line)
-            except (ValueError, TypeError):
-                continue
-            if isinstance(number, int) and isinstance(name, str):
-                self._numbers[name] = number
-
-    def number_of(self, name: str) -> int:
-        """The number of a source, a new one if need be. 0 is nobody's."""
-        if name not in self._numbers:
-            number = self.highest + 1
-            line = b"\n" + json.dumps([number, name]).encode() + b"\n"
-            self._end += os.pwrite(self.descriptor, line, self._end)
-            self._numbers[name] = number
-        return self._numbers[name]
-
-    def name_of(self, number: int) -> str | None:
-        """The source with this number."""
-        return next((name for name, known in self._numbers.items() if known == number), None)
-
-    @property
-    def highest(self) -> int:
-        """The highest number in use."""
-        return max(self._numbers.values(), default=0)
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter(self._numbers.items())
-
-
 @dataclass(slots=True)
 class _Found:
     """What the store gave back, sorted by what it belongs to."""
@@ -106,7 +66,7 @@ class _Found:
     shared: dict[str, int] = field(default_factory=dict)
     interfaces: dict[int, dict[str, int]] = field(default_factory=dict)
     generations: dict[tuple[int, str, int], dict[str, int]] = field(default_factory=dict)
-    sources: int | None = None
+    sources: dict[int, int] = field(default_factory=dict)
     parked: dict[int, int] = field(default_factory=dict)
     useless: list[tuple[str, int]] = field(default_factory=list)
 
@@ -129,7 +89,9 @@ class _Found:
             case ["gen", number, stamp, maps, *part] if number.isdigit() and maps.isdigit():
                 self.generations.setdefault((int(number), stamp, int(maps)), {})[".".join(part)] = descriptor
             case ["sources"]:
-                self.sources = descriptor
+                self.sources[0] = descriptor
+            case ["sources", number] if number.isdecimal():
+                self.sources[int(number)] = descriptor
             case ["parked", number] if number.isdigit():
                 self.parked[int(number)] = descriptor
             case _:
@@ -159,7 +121,8 @@ class Filter:
         self._parked_file: tuple[int, int] | None = None  # its number and descriptor
         self.generation: Generation | None = None
         self.attachments: dict[int, Attachment] = {}
-        self.sources = SourceNumbers(None)
+        self.sources = SourceNumbers()
+        self._sources_file = 0  # its number
 
     # ---- taking over ----
 
@@ -174,19 +137,24 @@ class Filter:
             self._drop({name: descriptor})
         self._shared = {name: at for name, at in found.shared.items() if is_map(at, name)}
         self._drop({f"shared.{name}": found.shared[name] for name in found.shared.keys() - self._shared.keys()})
-        if found.sources is not None and not stat.S_ISREG(os.fstat(found.sources).st_mode):
-            self._drop({"sources": found.sources})
-            found.sources = None
-        if found.sources is not None:
-            self.sources = SourceNumbers(found.sources)
+        self._adopt_sources(found.sources)
+        if found.sources:
             self._adopt_parked(found.parked)
         else:
             self._drop({f"parked.{number}": descriptor for number, descriptor in found.parked.items()})
         self._adopt_interfaces(found)
         self._adopt_generations(found)
-        if found.sources is None:
-            self._systemd.store({"sources": self.sources.descriptor})
+        if not found.sources:
+            self._systemd.store({_sources_name(self._sources_file): self.sources.descriptor})
         return bool(self.attachments)
+
+    def _adopt_sources(self, files: dict[int, int]) -> None:
+        """Leaves in `files` what is taken over."""
+        usable = [number for number, at in files.items() if stat.S_ISREG(os.fstat(at).st_mode)]
+        for number in files.keys() - {max(usable, default=-1)}:
+            self._drop({_sources_name(number): files.pop(number)})
+        for self._sources_file, descriptor in files.items():
+            self.sources = SourceNumbers(descriptor)
 
     def _adopt_parked(self, files: dict[int, int]) -> None:
         if files:
@@ -220,7 +188,7 @@ class Filter:
             parts = found.generations[number, stamp, map_count]
             programs = {name: parts[name] for name in parts if name.startswith("xdrop_")}
             maps = {name: parts[name] for name in parts.keys() - programs.keys()}
-            is_sound = found.sources is not None and len(maps) == map_count and self._is_sound(maps, programs)
+            is_sound = bool(found.sources) and len(maps) == map_count and self._is_sound(maps, programs)
             if is_sound and self.generation is None and (not in_force or in_force & _verdict_ids(programs)):
                 self.generation = Generation(None, number, stamp, maps, programs)
             elif is_sound and self.generation is not None:
@@ -543,6 +511,38 @@ class Filter:
         self.agree()
         return (yield from repair(self.generation, ruleset, self._parked, int(now_s)))
 
+    def forget_sources(self, listed: Collection[str], now_s: float) -> Iterator[None]:
+        """Forget sources that left the list a day ago, and what they have counted. Right behind `repair`.
+
+        Nothing in the maps mentions their numbers then. What waits to return, or to be carried over, may: so that goes
+        first. Another source that gets such a number begins at nothing.
+        """
+        self.sources.note_listed(listed, now_s)
+        over = self.sources.over(now_s)
+        if over and self.generation is not None and self.is_current and not self._retired:
+            if self._parked_file is not None:
+                self._parked.forget_sources(set(over.values()))
+                self._save_parked()
+            for name, number in over.items():
+                self.generation.clear_source(number)
+                self.sources.forget(name)
+                yield
+        if self.sources.wants_renewal:
+            self._renew_sources()
+
+    def _renew_sources(self) -> None:
+        before = {_sources_name(self._sources_file): self.sources.descriptor}
+        fresh = self.sources.renewed()
+        named = {_sources_name(self._sources_file + 1): fresh.descriptor}
+        self._systemd.store(named)
+        try:
+            self._insist_on_store()
+        except NotKept:
+            self._drop(named)
+            raise
+        self._sources_file, self.sources = self._sources_file + 1, fresh
+        self._drop(before)
+
     def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bool:
         """Put settings in force; whether that made a difference. What cannot be read keeps those that it has."""
         if self.generation is None:
@@ -672,6 +672,10 @@ def _verdict_ids(programs: Mapping[str, int]) -> set[int]:
 
 def _fits(there: MapShape, wanted: MapShape) -> bool:
     return replace(there, name="") == replace(wanted, name="")
+
+
+def _sources_name(number: int) -> str:
+    return f"sources.{number}" if number else "sources"
 
 
 def _name(generation: Generation, part: str) -> str:

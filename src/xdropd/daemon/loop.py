@@ -203,9 +203,17 @@ class Daemon:
         return self.request_reload(accept)
 
     def request_reload(self, accept: str | None = None) -> ReloadRequest:
-        """Have a reload done; what is returned has its result once it is, and never that of another."""
-        self._wanted_reloads.append(ReloadRequest(accept))
-        return self._wanted_reloads[-1]
+        """Have a reload done, or wait for one that is not begun; what is returned has its result once it is."""
+        waiting = next((request for request in self._wanted_reloads if request.accept == accept), None)
+        if waiting is None:
+            waiting = ReloadRequest(accept)
+            self._wanted_reloads.append(waiting)
+        return waiting
+
+    @property
+    def reloads_waiting(self) -> int:
+        """How many reloads are wanted and not begun."""
+        return len(self._wanted_reloads)
 
     @property
     def ruleset(self) -> Ruleset | None:
@@ -700,7 +708,7 @@ class Daemon:
             file=self.catalogue.name,
         )
         self._tell_lists(reading)
-        self.wanted.note_ends()
+        self.filter.sources.note_listed(self.wanted.names, time.time())
 
     def _tell_lists(self, reading: Reading) -> None:
         places: dict[str, Fields] = {str(each): {"file": each.file, "line": each.line} for each in reading.warnings}
@@ -780,6 +788,7 @@ class Daemon:
             return
         differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
         self._tell_repaired(differing)
+        yield from self.filter.forget_sources(self.wanted.names, time.time())
         _rest()
 
     def _tell_repaired(self, places: int) -> None:

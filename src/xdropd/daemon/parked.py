@@ -6,7 +6,7 @@ so that none is ever half written.
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 
 from xdropd.kernel.shapes import History
@@ -48,18 +48,16 @@ class Parked(Mapping[_Key, History]):
         """Let go of what has left the list meanwhile: in the region that a change touched, or anywhere (None)."""
         if not self._histories:
             return
-        if touched is None:
-            candidates = set(self._histories)
-        else:
-            numbers = {number for _, _, number in self._histories}
-            candidates = {
-                (version, key, number) for version, keys in touched.keys.items() for key in keys for number in numbers
-            }
-            candidates &= self._histories.keys()
+        candidates = [key for key in self._histories if touched is None or key[1] in touched.keys[key[0]]]
         for key in candidates:
             if not still_listed(*key):
                 del self._histories[key]
                 self.is_saved = False
+
+    def forget_sources(self, numbers: Collection[int]) -> None:
+        """Let go of all that these sources listed. Until the next snapshot, the last one may know of it."""
+        for key in [key for key in self._histories if key[2] in numbers]:
+            del self._histories[key]
 
     def snapshot(self) -> int:
         """A memory file with all of them; the caller closes the descriptor."""

@@ -45,6 +45,7 @@ _STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
 _PIECE = 10_000  # entries, counted in a millisecond
 _KEYS = {"accept", "address", "by", "count", "entries", "entry", "lines", "reason", "seconds", "source"}
 _LOOK_EVERY = 64  # entries, which take some microseconds each
+_RELOADS_AT_MOST = 100  # that wait; those that accept the same file are one
 _SOURCES_AT_MOST = 10_000  # of blocks, at once
 
 _T = TypeVar("_T")
@@ -383,6 +384,8 @@ class Requests:
         if accept is not None and not Path(accept).is_absolute():
             raise BadRequest('"accept" is an absolute path')
         yield from self._until(lambda: self._daemon.is_ready)
+        if self._daemon.reloads_waiting >= _RELOADS_AT_MOST:
+            raise Unavailable(f"{_RELOADS_AT_MOST} reloads wait already", "ask again in a moment")
         asked = self._daemon.ask_for_reload(accept)
         yield from self._until(lambda: asked.result is not None)
         assert asked.result is not None

@@ -50,6 +50,11 @@ class Wanted:
         self._block_sources: dict[str, Source] = {}
 
     @property
+    def names(self) -> set[str]:
+        """The names of all sources."""
+        return {source.name for source in self._sources()}
+
+    @property
     def count(self) -> int:
         """How many entries there are."""
         return count(self.ruleset)
@@ -180,12 +185,11 @@ class Wanted:
             yield
         return found
 
+    def _sources(self) -> tuple[Source, ...]:
+        return self.ruleset.sources if self.ruleset else ()
+
     def _stretches(self) -> Iterator[list[tuple[Source, Span, Entry]]]:
-        everything = (
-            (source, span, entry)
-            for source in (self.ruleset.sources if self.ruleset else ())
-            for span, entry in source.entries.items()
-        )
+        everything = ((source, span, entry) for source in self._sources() for span, entry in source.entries.items())
         while some := list(islice(everything, _ENTRIES_A_STEP)):
             yield some
 

@@ -547,6 +547,12 @@ class Generation:
         found = libbpf.lookup(self.maps["sources"], shapes.number(number), shapes.VOLUME_BYTES * self._cpus)
         return shapes.sum_of_volumes(found or b"")
 
+    def clear_source(self, number: int) -> None:
+        """Nothing was dropped on behalf of the source that has this number from now on."""
+        if number < self._sizes["sources"]:
+            nothing = bytes(shapes.VOLUME_BYTES * self._cpus)
+            insist(libbpf.update, self.maps["sources"], shapes.number(number), nothing)
+
     # ---- from one generation to the next ----
 
     def clone_from(self, old: "Generation") -> Iterator[int]:
@@ -613,9 +619,7 @@ class Generation:
             volume = old.source_volume(number)
             if volume.packets:
                 self._carry(shapes.CARRY_SOURCES, [shapes.carry(shapes.number(number), *volume, 0)])
-                insist(
-                    libbpf.update, old.maps["sources"], shapes.number(number), bytes(shapes.VOLUME_BYTES * self._cpus)
-                )
+                old.clear_source(number)
 
     def _carry_addresses(self, old: "Generation", seen: list[tuple[int, int, History]]) -> None:
         version = seen[0][0]

@@ -171,7 +171,7 @@ def test_one_call_of_a_reload_fails(
             assert daemon.ctl("reload").returncode == 0, daemon.log
             assert {OLD, NEW, BOTH} & listed(daemon) == {OLD, BOTH}
             assert not daemon.status()["degraded"]
-    assert injected >= 0.6 * len(numbers), f"{injected} of {len(numbers)}: a change may take fewer calls than counted"
+    assert injected >= 0.5 * len(numbers), f"{injected} of {len(numbers)}: a change may take fewer calls than counted"
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -12,6 +12,7 @@ import platform
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -36,6 +37,7 @@ class ServiceManager:
 
     def __init__(self, folder: Path, *, watchdog_s: float = 0.0) -> None:
         self.said: list[str] = []
+        self._said_at: list[float] = []
         self._watchdog_s = watchdog_s
         self._path = folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -79,6 +81,11 @@ class ServiceManager:
     def times(self, assignment: str) -> int:
         """How often something was said; a glob."""
         return len(fnmatch.filter(self.said, assignment))
+
+    def moments(self, assignment: str) -> list[float]:
+        """When something was said, in seconds of time.monotonic(); a glob."""
+        said = zip(list(self._said_at), self.said, strict=False)
+        return [at for at, told in said if fnmatch.fnmatchcase(told, assignment)]
 
     def wait_for(self, assignment: str, *, more_than: int = 0, within_s: float = _WITHIN_S) -> None:
         """Until something (a glob) was said more often than so many times."""
@@ -145,7 +152,9 @@ class ServiceManager:
                 case "end":
                     return
                 case None:
-                    self.said += data.decode().splitlines()
+                    lines = data.decode().splitlines()
+                    self.said += lines
+                    self._said_at += [time.monotonic()] * len(lines)
 
     def _keep(self, name: str, descriptor: int) -> None:
         """As service_add_fd_store() in systemd's service.c: an open file that is there already is not stored again."""

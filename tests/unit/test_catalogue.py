@@ -1,14 +1,21 @@
 """Which version of each file counts: only what changed is read, and what turned bad keeps its last good version."""
 
+import os
 import shutil
+import socket
 import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from waiting import wait_until
+from xdropd.commands.xdropd import problems_of
 from xdropd.daemon import catalogue as module
 from xdropd.daemon.catalogue import Catalogue, Reading
+from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.errors import RefusedFile
 from xdropd.host.files import Signature
 from xdropd.host.statefolder import StateFolder
@@ -193,3 +200,108 @@ def test_reasons_come_with_their_include(folder: Path, catalogue: Catalogue) -> 
         "a.txt": "",
         "named.txt": "theirs",
     }
+
+
+# What is no file that may be read
+
+
+def _fifo(path: Path) -> str:
+    os.mkfifo(path)
+    return "it is no regular file but a fifo"
+
+
+def _socket(path: Path) -> str:
+    folder = os.open(path.parent, os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"/proc/self/fd/{folder}/{path.name}")  # the path itself may be longer than a socket's
+    os.close(folder)
+    return "it is no regular file but a socket"
+
+
+def _device(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return "it is no regular file but a device"
+
+
+def _sparse(path: Path) -> str:
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    return "it has 10240 MiB, and at most 256 MiB are read"
+
+
+UNFIT = [_fifo, _socket, _device, _sparse]
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.threat_model
+@pytest.mark.parametrize("make", UNFIT)
+def test_a_list_that_is_no_file_to_be_read_is_named(
+    folder: Path, catalogue: Catalogue, make: Callable[[Path], str]
+) -> None:
+    """Named, or found by a glob."""
+    (folder / "named.txt").unlink()
+    why = make(folder / "named.txt")
+    make(folder / "lists" / "b.txt")
+    with little_memory():
+        reading = catalogue.read()
+    assert [(trouble.file, trouble.message) for trouble in reading.troubles] == [
+        (str(folder / path), f"cannot be read: {why}; there is no last good version, so it gives nothing")
+        for path in ("lists/b.txt", "named.txt")
+    ]
+    assert counts(reading)["a.txt"] == 2
+
+
+def test_a_glob_passes_over_folders_and_links_to_nowhere(folder: Path, catalogue: Catalogue) -> None:
+    (folder / "lists" / "b.txt").mkdir()
+    (folder / "lists" / "c.txt").symlink_to("nowhere")
+    reading = catalogue.read()
+    assert (list(counts(reading)), reading.troubles) == (["a.txt", "named.txt"], ())
+
+
+@pytest.mark.parametrize("make", UNFIT)
+def test_a_blocklist_that_is_no_file_to_be_read_is_refused(
+    folder: Path, catalogue: Catalogue, make: Callable[[Path], str]
+) -> None:
+    (folder / "blocklist.yaml").unlink()
+    why = make(folder / "blocklist.yaml")
+    with little_memory(), pytest.raises(RefusedFile) as refusal:
+        catalogue.read()
+    assert refusal.value.problems[0].message == f"cannot be read: {why}"
+
+
+@pytest.mark.parametrize("make", UNFIT)
+def test_check_names_what_is_no_file_to_be_read(folder: Path, make: Callable[[Path], str]) -> None:
+    settings = folder / "xdropd.yaml"
+    why = make(settings)
+    with little_memory():
+        problems, _ = problems_of(str(settings), str(folder / "blocklist.yaml"))
+    assert [(problem.file, problem.message) for problem in problems] == [(str(settings), f"cannot be read: {why}")]
+    with pytest.raises(RefusedFile, match=why):
+        SettingsFile(str(settings), None).read()
+
+
+@pytest.mark.parametrize("make", UNFIT)
+def test_a_last_good_version_that_is_no_file_to_be_read_is_none(
+    folder: Path, catalogue: Catalogue, make: Callable[[Path], str]
+) -> None:
+    catalogue.read()
+    catalogue.save()
+    for kept in [path for path in (folder / "state").rglob("*") if path.is_file()]:
+        kept.unlink()
+        make(kept)
+    (folder / "blocklist.yaml").write_text("block: [nonsense]\n")
+    (folder / "xdropd.yaml").symlink_to("blocklist.yaml")
+    with little_memory():
+        again = Catalogue(catalogue.path, catalogue.state)
+        assert again.read_last_good() is None
+        make(folder / "state" / "last-good" / "xdropd.yaml")
+        assert SettingsFile(str(folder / "xdropd.yaml"), catalogue.state).last_good() is None

@@ -6,12 +6,14 @@ by file, so that a reading that was given up goes on where it was when it begins
 Knows the state folder; knows neither kernel nor clock.
 """
 
+import contextlib
+import gc
 import glob
 import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,8 +102,9 @@ class Catalogue:
 
         Raises RefusedFile with every problem of the blocklist; everything stays as it was then.
         """
-        document = self._read_blocklist()
-        return self._reading(document, accept)
+        with _undisturbed():
+            document = self._read_blocklist()
+            return self._reading(document, accept)
 
     def read_last_good(self) -> Reading | None:
         """The last good blocklist from the state folder, with the list files as they are now, or None without one."""
@@ -109,7 +112,8 @@ class Catalogue:
         if data is None:
             return None
         try:
-            return self._reading(blocklist.read(data, names.shown(self.path)), None)
+            with _undisturbed():
+                return self._reading(blocklist.read(data, names.shown(self.path)), None)
         except RefusedFile:
             return None
 
@@ -140,7 +144,8 @@ class Catalogue:
             if not known.is_saved and known.data is not None:
                 self.state.save(f"{_GOOD_LISTS}/{name_for(path)}", known.data)
                 known.data, known.is_saved = None, True
-        self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
+        if None not in self._matched.values():  # else there may be some that could not be looked for yet
+            self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
 
     def _read_blocklist(self) -> Blocklist:
         try:
@@ -238,6 +243,18 @@ class Catalogue:
     def _last_good(self, path: str) -> _Known | None:
         data = _quietly_loaded(self.state, f"{_GOOD_LISTS}/{name_for(path)}")
         return None if data is None else _Known(listfiles.read(data, names.shown(path)), None, None, is_saved=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without looks for cycles: none are made here, and to go through millions of entries holds up every thread."""
+    gc.collect()  # so that no cycle is among what is left alone from now on
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _is_list(path: str) -> bool:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from xdropd.host.statefolder import StateFolder, sync_folder
 
 _NAME = "blocks.log"
+_LIMIT_BYTES = 1 << 34  # of what was confirmed nothing is too much
 _SEPARATOR = b"\x1e"
 _OLD_RECORDS = re.compile(rb'\["(?:un)?block",')
 
@@ -178,7 +179,7 @@ class BlockLog:
 
     def read(self) -> bytes:
         """All of it; nothing where there is none."""
-        return self._folder.load(_NAME) or b""
+        return self._folder.load(_NAME, _LIMIT_BYTES) or b""
 
     def append(self, end: int, lines: bytes) -> bool:
         """Put lines behind `end`, where what counts ends: on disk when it returns, all of them or none.

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 SILENCE_S = 10.0  # of one call, a read of a piece for instance; a disk that spins up takes less
-_SILENCE_BESIDE_S = 0.2  # in a folder where a path hangs already: there may be hundreds of them
+_SILENCE_BESIDE_S = 0.2  # beside a path that hangs already, or in it: there may be hundreds
 
 
 class NoAnswer(OSError):
@@ -81,18 +81,23 @@ class FileWorker:
             path = stuck.path
             if path is None or now_s - stuck.since_s < self._silence_s(path):
                 return
+            self.hung[path] = None  # before anybody goes there again
             successor = _Thread(self, stuck.work)
             try:
                 successor.start()
             except RuntimeError:  # no more threads: tried again
+                del self.hung[path]
                 return
             self._thread = successor
-            self.hung[path] = None
             stuck.is_given_up = True
 
     def _silence_s(self, path: str) -> float:
-        folder = path.rpartition("/")[0]
-        return _SILENCE_BESIDE_S if any(other.rpartition("/")[0] == folder for other in self.hung) else SILENCE_S
+        is_beside = any(_with_folder(path) & _with_folder(other) for other in self.hung)
+        return _SILENCE_BESIDE_S if is_beside else SILENCE_S
+
+
+def _with_folder(path: str) -> set[str]:
+    return {path, path.rpartition("/")[0]}
 
 
 class _Thread(threading.Thread):

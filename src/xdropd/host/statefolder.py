@@ -13,10 +13,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from xdropd.host.files import read_file
+from xdropd.host.files import LIMIT_BYTES, read_file
 from xdropd.host.fileworker import touch
-
-_LIMIT_BYTES = 1 << 34  # this daemon wrote them
 
 # flock(2) of a folder, by file systems that have no locks, or want a file that is open for writing, as NFS does.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -51,10 +49,10 @@ class StateFolder:
                 raise
         self._lock = descriptor
 
-    def load(self, name: str) -> bytes | None:
+    def load(self, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes | None:
         """The content of a file, None if it was never saved."""
         try:
-            return read_file(self.path / name, _LIMIT_BYTES)[0]
+            return read_file(self.path / name, limit_bytes)[0]
         except FileNotFoundError:
             return None
 

@@ -36,6 +36,7 @@ from xdropd.text.entries import Column, Entry, Listing
 _WARNINGS_AT_MOST = 20
 _SAMPLE_LINES = 100
 _LINE_CHARACTERS_AT_MOST = 4096
+_LONG_LINE_BYTES = 4 * (_LINE_CHARACTERS_AT_MOST + 1)  # as many characters at least
 
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = re.compile(r"[#;]")
@@ -73,11 +74,11 @@ def read(data: bytes, file: str, reason: str = "") -> ListFile:
 
     `file` is only the name for warnings.
     """
-    data = data.removeprefix(_BOM).replace(b"\r\n", b"\n")
+    data = data.removeprefix(_BOM)
     reader = _Reader(file, _format_of(data))
     line = 1
-    for _, chunk in plainlines.chunks(data):
-        line = reader.take(chunk, line)
+    for texts in _lines(data):
+        line = reader.take(texts, line)
     return reader.result(reason)
 
 
@@ -108,11 +109,8 @@ class _Reader:
         self._mapped = self._first_mapped = 0
         self._warnings: list[Problem] = []
 
-    def take(self, chunk: bytes, line: int) -> int:
-        """Read whole lines, the first of which has this number; the number of the line after them."""
-        texts = chunk.decode(errors="replace").split("\n")
-        if not texts[-1]:
-            texts.pop()
+    def take(self, texts: list[str], line: int) -> int:
+        """Read lines, the first of which has this number; the number of the line after them."""
         keys = _keys_of(texts) if self._parse is _plain else None
         if keys is not None:
             self._plain4.keys.extend(keys)
@@ -160,6 +158,18 @@ class _Reader:
         return ListFile(listing, self._lines, self._unparsed, tuple(self._warnings), reason)
 
 
+def _lines(data: bytes) -> Iterator[list[str]]:
+    """The lines a chunk at a time: a text may be long, and no step over it may be."""
+    for _, chunk in plainlines.chunks(data):
+        if len(chunk) > plainlines.CHUNK_BYTES:  # one line, and whatever it says, too long
+            yield [chunk[:_LONG_LINE_BYTES].decode(errors="replace")]
+            continue
+        texts = chunk.replace(b"\r\n", b"\n").decode(errors="replace").split("\n")
+        if not texts[-1]:
+            texts.pop()
+        yield texts
+
+
 def _is_comment(text: str) -> bool:
     start = text.lstrip()
     return not start or start[0] in "#;" or start.startswith("//")
@@ -173,7 +183,7 @@ def _checked(parse: _LineParser, text: str) -> Span | None:
 
 def _format_of(data: bytes) -> _LineParser:
     """The format that reads the most of the first lines; `_plain` if none does better."""
-    if b"localhost" in data and _LOCALHOST_LINE.search(data):
+    if b"localhost" in data and any(_LOCALHOST_LINE.search(chunk) for _, chunk in plainlines.chunks(data)):
         return _hosts
     read = dict.fromkeys((_plain, _json, _dshield, _p2p, _emule), 0)
     for text in islice(_content_lines(data), _SAMPLE_LINES):
@@ -185,8 +195,8 @@ def _format_of(data: bytes) -> _LineParser:
 
 
 def _content_lines(data: bytes) -> Iterator[str]:
-    for _, chunk in plainlines.chunks(data):
-        for text in chunk.decode(errors="replace").split("\n"):
+    for texts in _lines(data):
+        for text in texts:
             if not _is_comment(text):
                 yield text
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import yaml
 
 from xdropd.errors import Problem, RefusedFile
-from xdropd.text import wording
+from xdropd.text import plainlines, wording
 
 _DEPTH_AT_MOST = 32
 _PROBLEMS_AT_MOST = 100_000
 
 # What libyaml's reader refuses (YAML 1.1, c-printable).
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]+")
 _ALLOWED_ASCII = b"\t\n\r" + bytes(range(0x20, 0x7F))
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as libyaml counts lines
 _BOM = b"\xef\xbb\xbf"
@@ -83,19 +83,15 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
         return b"", Problem(file, 1, 1, "the file is UTF-16, save it as UTF-8")
     data = data.removeprefix(_BOM)
     if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    if data.isascii():
-        if not data.translate(None, _ALLOWED_ASCII):
-            return data, None
-        text = data.decode("ascii")
+        data = b"".join(chunk.replace(b"\r\n", b"\n") for _, chunk in plainlines.chunks(data))
+    if all(map(_is_plain, plainlines.chunks(data))):
+        return data, None
+    try:
+        text = data.decode()
         undecodable = len(text)
-    else:
-        try:
-            text = data.decode()
-            undecodable = len(text)
-        except UnicodeDecodeError as error:
-            text = data.decode(errors="replace")
-            undecodable = len(data[: error.start].decode())
+    except UnicodeDecodeError as error:
+        text = data.decode(errors="replace")
+        undecodable = len(data[: error.start].decode())
     forbidden = _FORBIDDEN.search(text)
     place = min(undecodable, forbidden.start() if forbidden else len(text))
     if place == len(text):
@@ -109,6 +105,17 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
     return _FORBIDDEN.sub("\ufffd", text).encode(), Problem(file, line, column, message)
 
 
+def _is_plain(chunk: tuple[int, bytes]) -> bool:
+    """Whether YAML can hold every byte or character of a chunk of whole lines."""
+    data = chunk[1]
+    if data.isascii():
+        return not data.translate(None, _ALLOWED_ASCII)
+    try:
+        return not _FORBIDDEN.search(data.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def _place(text: str, index: int) -> tuple[int, int]:
     breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
     return len(breaks) + 1, index - (breaks[-1] if breaks else 0) + 1
@@ -118,6 +125,20 @@ def place(event: Event) -> tuple[int, int]:
     """Line and column of its start, counted from 1."""
     mark = event.start_mark
     return mark.line + 1, mark.column + 1
+
+
+class _Stream:
+    """A text that libyaml asks for piece by piece; other threads have a turn each time, for comments can be long."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> str:
+        """The next characters."""
+        start = self._at
+        self._at += size
+        return self._text[start : self._at]
 
 
 class Document:
@@ -131,7 +152,7 @@ class Document:
         self.file = file
         self.problems: list[Problem] = []
         self._text = text
-        self._next_event: Callable[[], Event | None] = yaml.CSafeLoader(text).get_event
+        self._next_event: Callable[[], Event | None] = yaml.CSafeLoader(_Stream(text)).get_event
 
     def problem(self, line: int, column: int, message: str) -> None:
         """Note a problem; reading goes on."""
@@ -376,5 +397,12 @@ def _closed_list_above(text: str, index: int) -> str:
 
 def _line(text: str, index: int) -> str:
     """The line with this number, from 0, as libyaml counts; "" behind the end."""
-    lines = _LINE_BREAK.split(text, index + 1)
-    return lines[index] if index < len(lines) else ""
+    breaks = _LINE_BREAK.finditer(text)  # one after the other: there may be millions
+    start = 0
+    for _ in range(index):
+        end = next(breaks, None)
+        if end is None:
+            return ""
+        start = end.end()
+    end = next(breaks, None)
+    return text[start : end.start()] if end else text[start:]

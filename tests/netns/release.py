@@ -16,7 +16,8 @@ class Release:
     def __init__(self, folder: Path, *, other_text: bool = True, compiles: bool = True) -> None:
         self.folder = folder / "release"
         self.folder.mkdir()
-        (self.folder / "xdropd").symlink_to(_REPOSITORY / "src" / "xdropd")
+        sources = _REPOSITORY / "src" / "xdropd"
+        shutil.copytree(sources, self.folder / "xdropd", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(_REPOSITORY / "bpf", self.folder / "bpf")
         if other_text:
             with (self.folder / "bpf" / "xdrop.bpf.c").open("a") as text:
@@ -32,3 +33,11 @@ class Release:
     def regain_compiler(self) -> None:
         """They succeed again."""
         self._hidden.unlink()
+
+    def has_a_bug(self, file: str, line: str) -> None:
+        """Before a line of a file in the package, something is raised from now on."""
+        source = self.folder / "xdropd" / file
+        before, found, after = source.read_text().partition(line)
+        assert found
+        indent = before[before.rfind("\n") + 1 :]
+        source.write_text(f"{before}raise ZeroDivisionError('a mistake of ours')\n{indent}{found}{after}")

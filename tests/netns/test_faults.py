@@ -11,6 +11,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ERRORS = ("EPERM", "ENOMEM", "E2BIG", "ENOENT")
 
 # More than the maps of a short list hold: the change to it needs other maps.
 _MANY = 3000
+_MANY_END = 20_000
 
 _CHANGE_WITHIN_S = 2.0
 _RECOVERS_WITHIN_S = 15.0  # the daemon tries again after five seconds
@@ -197,10 +199,7 @@ def test_a_list_that_does_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
     """The process may not have more than it has, for a while; the lists in the kernel are tests/packets' affair."""
     many = "".join(f"  - 10.{number >> 16}.{number >> 8 & 255}.{number & 255}\n" for number in range(600_000))
     with Daemon(net, tmp_path, OLD_LIST) as daemon, never_passes(net, BOTH):
-        assert daemon.process
-        _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_AS)
-        pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[0])
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + (16 << 20), hard))
+        _let_have(daemon, 16 << 20)
         replace(daemon.blocklist, NEW_LIST + many)
         wait_until(lambda: "hold the lists in memory: Cannot allocate memory" in daemon.log, within_s=20)
         assert _list_in_force(net, daemon) == "old"
@@ -209,10 +208,37 @@ def test_a_list_that_does_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
         assert daemon.ctl("block", NEW).returncode == 0, "the list in force can be changed all the same"
         assert answers(net, NEW) == set()
         assert daemon.ctl("unblock", NEW).returncode == 0
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (hard, hard))
+        _let_have(daemon, None)
         assert daemon.ctl("reload").returncode == 0
         assert not daemon.status()["degraded"]
         assert _list_in_force(net, daemon) == "new"
+
+
+def test_entries_that_end_do_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
+    """Nobody asked for anything, and still it is told, and tried again until it is done."""
+    end = datetime.fromtimestamp(time.time() + 8, UTC).isoformat(timespec="seconds")
+    many = "".join(
+        f"  - {{address: 10.{number >> 16}.{number >> 8 & 255}.{number & 255}, until: {end}}}\n"
+        for number in range(_MANY_END)
+    )
+    with Daemon(net, tmp_path, OLD_LIST + many) as daemon, never_passes(net, BOTH):
+        _let_have(daemon, 1 << 16)
+        wait_until(lambda: "hold the lists in memory: Cannot allocate memory" in daemon.log, within_s=20)
+        _let_have(daemon, None)
+        assert daemon.status()["degraded"]
+        wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
+        wait_until(lambda: not daemon.lookup("10.0.0.1")["blocked"], within_s=_RECOVERS_WITHIN_S)
+        assert len(daemon.rows()) == len(OLD_LIST.splitlines()) - 1
+        assert _list_in_force(net, daemon) == "old"
+
+
+def _let_have(daemon: Daemon, more_bytes: int | None) -> None:
+    """The process may not have more memory than it has, and so much; None: as much as it likes."""
+    assert daemon.process
+    _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[0])
+    most = hard if more_bytes is None else pages * resource.getpagesize() + more_bytes
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (most, hard))
 
 
 @pytest.mark.threat_model

@@ -115,8 +115,8 @@ def _state_folder(chosen: str | None) -> Path | None:
 def serve(chosen: argparse.Namespace) -> int:
     """Be the daemon until told to stop."""
     from xdropd.daemon.loop import Daemon, Places
-    from xdropd.daemon.pace import Pace
     from xdropd.daemon.requests import Requests
+    from xdropd.daemon.restart_backoff import RestartBackoff
     from xdropd.host.control import ControlServer
     from xdropd.host.log import Log
     from xdropd.host.systemd import Systemd
@@ -137,7 +137,7 @@ def serve(chosen: argparse.Namespace) -> int:
         tuple(map(names.given, chosen.interface)) if chosen.interface else None,
     )
     systemd = Systemd()
-    pace = Pace(systemd, runtime)
+    backoff = RestartBackoff(systemd, runtime)
     daemon: Daemon | None = None
     try:
         daemon = Daemon(places, systemd, log)
@@ -151,13 +151,14 @@ def serve(chosen: argparse.Namespace) -> int:
         status = exits.NOT_PERMITTED if isinstance(problem, PermissionError) else exits.UNAVAILABLE
     except Exception as bug:  # noqa: BLE001  # whatever it is, the log tells all of it and the exit status says "bug"
         log.bug(bug)
-        why, status = repr(bug), exits.BUG
+        why, status = f"a bug, {type(bug).__name__}", exits.BUG  # what it says may differ each time
     else:
         why, status = "", exits.DONE
-    if daemon is not None and daemon.is_ready:
-        pace.succeeded()
-    elif status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
-        pace.failed(why)
+    ready_for_s = daemon.ready_for_s if daemon is not None else 0.0
+    if status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
+        backoff.failed(why, ready_for_s)
+    elif ready_for_s:
+        backoff.succeeded()
     systemd.flush(_LAST_WORDS_SECONDS)
     log.flush(_LAST_WORDS_SECONDS)
     return status

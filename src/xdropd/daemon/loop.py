@@ -50,6 +50,7 @@ from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
+from xdropd.kernel import libbpf
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Change, Region, Ruleset, Source
 from xdropd.text import names
@@ -128,7 +129,8 @@ class Daemon:
         self.last_reload = ReloadResult(0.0, is_ok=False)
         self.tally = Tally()
         self.progress = "starting"
-        self.is_ready = False
+        self.is_ready = False  # once it is, a filter is looked after, and nothing outside is a reason to end
+        self._ready_at = float("inf")
         self._log = log
         self._systemd = systemd
         self._state = StateFolder(places.state) if places.state else None
@@ -179,6 +181,7 @@ class Daemon:
         server.register(self._selector)
         self._job = self._start()
         try:
+            libbpf.probe()  # before anything else: without powers, the store would look as if nothing in it fitted
             while not self._stop:
                 self._turn_or_recover(server)
             self._log.info("stop", "stopping")
@@ -219,6 +222,11 @@ class Daemon:
     def ruleset(self) -> Ruleset | None:
         """What should be in force; None before there was any list."""
         return self.wanted.ruleset
+
+    @property
+    def ready_for_s(self) -> float:
+        """For how long it has been ready; 0 before that."""
+        return max(0.0, time.monotonic() - self._ready_at)
 
     @property
     def is_busy(self) -> bool:
@@ -475,6 +483,7 @@ class Daemon:
         if self.ruleset is None:
             self.telling.trouble("takeover", NO_LIST_YET)
         self.is_ready = True
+        self._ready_at = time.monotonic()
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
         self._systemd.ready(self.status_line())

@@ -9,6 +9,7 @@ _libc = ct.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522  # uapi/linux/capability.h
+CAP_SYS_ADMIN = 21
 CAP_BPF = 39
 
 
@@ -38,14 +39,15 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def keep_only_capability(number: int) -> None:
-    """Drop every capability but one, and the means to gain others. Without that one to begin with: keep none."""
+def keep_only_one_capability(*numbers: int) -> None:
+    """Drop every capability but the first of these that there is, and the means to gain others."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
     header = _CapHeader(_CAPABILITY_VERSION_3, 0)
     held = (_CapData * 2)()
     _check(_libc.capget(ct.byref(header), held), "capget")
     kept = (_CapData * 2)()
-    word, bit = divmod(number, 32)
-    mask = held[word].permitted & 1 << bit
-    kept[word].permitted = kept[word].effective = mask
+    for word, bit in (divmod(number, 32) for number in numbers):
+        if mask := held[word].permitted & 1 << bit:
+            kept[word].permitted = kept[word].effective = mask
+            break
     _check(_libc.capset(ct.byref(header), kept), "capset")

@@ -2,7 +2,8 @@
 
 bcc brings LLVM, 100 MB of it, and an LLVM crash takes its process along; so this runs in a process of its own,
 exec'ed by compiler.py, and sends back each program's instructions with the descriptors of the maps they refer to.
-It keeps CAP_BPF, for bcc creates the maps that it compiles against, and nothing else.
+It keeps CAP_BPF, for bcc creates the maps that it compiles against, and nothing else. Where CAP_SYS_ADMIN stands for
+that, it is kept instead.
 
 Usage: python -m xdropd.kernel.compile_child SOCKET PARENT SOURCE [CFLAG]...
 SOCKET is the number of an inherited stream socket. Answer, to the end of the stream, with the descriptors: JSON,
@@ -26,7 +27,7 @@ _PROGRAM = re.compile(r"^int (\w+)\(struct xdp_md \*\w+\)", re.MULTILINE)
 def main(arguments: list[str]) -> None:
     """Compile and answer; the usage is above."""
     libc.die_with_parent(int(arguments[1]))
-    libc.keep_only_capability(libc.CAP_BPF)
+    libc.keep_only_one_capability(libc.CAP_BPF, libc.CAP_SYS_ADMIN)
     answer = socket.socket(fileno=int(arguments[0]))
     text = Path(arguments[2]).read_text(encoding="utf-8")
 

@@ -88,12 +88,10 @@ class Compilation:
     """A compile child at work. Start it, do something else, then `result`.
 
     `folder` has the headers, and `source` unless that is an absolute path.
-    When this process dies the child dies; when the child dies `result` raises. Raises KernelError where nothing that is
-    compiled could be used: bcc, which creates maps, would call that a failed compilation.
+    When this process dies the child dies; when the child dies `result` raises.
     """
 
     def __init__(self, folder: Path, cflags: tuple[str, ...] = (), source: str | Path = PROGRAM) -> None:
-        libbpf.probe()
         self._ours, theirs = socket.socketpair()
         self._complaints = os.fdopen(os.memfd_create("clang", os.MFD_CLOEXEC), "w+b")  # no folder needs to be writable
         package_root = str(Path(xdropd.__file__).parent.parent)

@@ -45,6 +45,14 @@ LD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
 PSEUDO_FITTED_NUMBER = 15  # FITTED_NUMBER in xdrop.bpf.c: ours, and gone before the kernel sees it
 
+# Capabilities (uapi/linux/capability.h)
+_CAPABILITIES = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12, "CAP_PERFMON": 38}
+_CAP_SYS_ADMIN = 21
+
+# Programs to try: `r0 = XDP_PASS; exit`, and `r0 = r1; exit`, which returns a pointer: for CAP_PERFMON only.
+_PASSES = bytes.fromhex("b700000002000000 9500000000000000")
+_RETURNS_POINTER = bytes.fromhex("bf10000000000000 9500000000000000")
+
 _KEYS_A_BATCH = 4096
 _VERIFIER_LOG_BYTES = 1 << 22  # kernels before 6.4 keep the beginning of a log that does not fit; the end tells
 _VERIFIER_LINES_TOLD = 6
@@ -252,9 +260,43 @@ def create_map(shape: MapShape) -> int:
 
 
 def probe() -> None:
-    """Raises what any use of bpf(2) would raise here: NotPermitted, or KernelError where the kernel has none."""
-    options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts))
-    os.close(_check(_map_create(MAP_ARRAY, b"probe", 4, 4, 1, ct.byref(options)), "use bpf(2)"))
+    """Find out whether the kernel lets us make a filter, by having it accept the smallest programs that need as much.
+
+    For what counts is what it accepts: CAP_SYS_ADMIN stands for all three capabilities, and those of a user namespace
+    count for nothing. Raises NotPermitted with the ones that are missing, KernelError where there is no bpf(2).
+    """
+    try:
+        os.close(create_map(MapShape("probe", MAP_HASH, 4, 4, 1, 0)))
+        os.close(load_xdp_program("probe", _PASSES))
+    except NotPermitted as refusal:
+        raise _not_permitted(refusal.errno, _missing_capabilities()) from refusal
+    try:
+        os.close(load_xdp_program("probe", _RETURNS_POINTER))
+    except (NotPermitted, ProgramRefused) as refusal:
+        raise _not_permitted(refusal.errno, ["CAP_PERFMON"]) from refusal
+
+
+def _missing_capabilities() -> list[str]:
+    """Those of the three that this process does not hold, nor CAP_SYS_ADMIN in their place."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    held = int(status.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
+    if held >> _CAP_SYS_ADMIN & 1:
+        return []
+    return [name for name, number in _CAPABILITIES.items() if not held >> number & 1]
+
+
+def _not_permitted(number: int, missing: list[str]) -> NotPermitted:
+    if not missing:
+        reason = "the kernel refuses it although the capabilities are there"
+        hint = "those of a user namespace do not count; else a seccomp filter or a security module forbids it"
+        return NotPermitted("use bpf(2)", number, reason, hint)
+    options = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in missing)
+    return NotPermitted(
+        "use bpf(2)",
+        number,
+        f"without {', '.join(missing)}",
+        f"run it as root; in a unit, add AmbientCapabilities={' '.join(missing)}; to a container, {options}",
+    )
 
 
 def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:

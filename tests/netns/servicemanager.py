@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,17 @@ _DESCRIPTORS_AT_MOST = 16  # in one datagram
 _WITHIN_S = 10.0
 _KCMP = {"x86_64": 312, "aarch64": 272}[platform.machine()]
 _KCMP_FILE = 0
+
+# Runs in the service's process before the service does. (A shell keeps copies of what it moves where others are to go.)
+_HAND_OVER = f"""
+import os, sys
+given = [int(number) for number in sys.argv[1].split(",") if number]
+for at, descriptor in enumerate(given):
+    os.dup2(descriptor, {_FIRST} + at)
+os.closerange({_FIRST} + len(given), {_ABOVE_OURS} + 1000)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,18 +75,18 @@ class ServiceManager:
         """The service's process, with all that was stored until now. Must be called where it is to live."""
         self._catch_up()
         stored = list(self._stored)
-        moves = " ".join(f"{_FIRST + at}<&{descriptor}-" for at, (_, descriptor) in enumerate(stored))
+        numbers = [descriptor for _, descriptor in stored]
         told = {"LISTEN_FDS": str(len(stored)), "LISTEN_FDNAMES": ":".join(name for name, _ in stored)}
         if not stored:
             told.clear()
         if self._watchdog_s:
             told["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         return subprocess.Popen(
-            ["bash", "-c", f'exec {moves}; LISTEN_PID=$$ exec "$@"', "bash", *command],
+            [sys.executable, "-I", "-S", "-c", _HAND_OVER, ",".join(map(str, numbers)), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[descriptor for _, descriptor in stored],
+            pass_fds=numbers,
             env={**environment, **told, "NOTIFY_SOCKET": str(self._path)},
         )
 

@@ -393,6 +393,17 @@ HARM = {
 }
 
 
+def test_what_was_taken_a_moment_before_the_end_is_the_last_good_version(silent: Net, tmp_path: Path) -> None:
+    with Daemon(silent, tmp_path, "block: []\ninclude: [feed.txt]\n") as daemon:
+        feed = daemon.blocklist.with_name("feed.txt")
+        replace(feed, f"{VILLAIN}\n")
+        assert daemon.ctl("reload").returncode == 0
+        replace(feed, "")
+        assert daemon.stop() == 0
+        with daemon:
+            assert is_blocked(daemon, VILLAIN), daemon.log
+
+
 def test_what_somebody_changes_behind_the_back_is_repaired_and_logged(net: Net, tmp_path: Path, full: bool) -> None:
     """On request (a reload or SIGHUP), and, which takes ten minutes of waiting, by itself."""
     block = f"block:\n  - {VILLAIN}\n  - 192.0.2.0/24\n  - 203.0.113.0/24\nallow:\n  - 192.0.2.9\n"

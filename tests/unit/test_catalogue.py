@@ -154,6 +154,19 @@ def test_what_was_never_good_stays_a_trouble(folder: Path, catalogue: Catalogue)
     assert trouble.message == "there is no such file; its last good version with 1 entries stays in force"
 
 
+def test_a_list_that_was_let_go_starts_afresh_however_soon_it_comes_back(folder: Path, catalogue: Catalogue) -> None:
+    assert counts(catalogue.read())["named.txt"] == 1
+    catalogue.save()
+    with_it = (folder / "blocklist.yaml").read_text()
+    (folder / "blocklist.yaml").write_text("block: []\n")
+    assert counts(catalogue.read()) == {}
+    (folder / "blocklist.yaml").write_text(with_it)
+    (folder / "named.txt").write_text("")
+    assert counts(catalogue.read())["named.txt"] == 0
+    again = Catalogue(catalogue.path, StateFolder(folder / "state"))
+    assert counts(again.read())["named.txt"] == 0
+
+
 def test_a_file_that_lost_most_of_itself(folder: Path, catalogue: Catalogue) -> None:
     file = folder / "named.txt"
     lines = [f"10.1.{at >> 8}.{at & 255}\n" for at in range(1000)]

@@ -144,8 +144,6 @@ class Catalogue:
             if not known.is_saved and known.data is not None:
                 self.state.save(f"{_GOOD_LISTS}/{name_for(path)}", known.data)
                 known.data, known.is_saved = None, True
-        if None not in self._matched.values():  # else there may be some that could not be looked for yet
-            self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in self._lists})
 
     def _read_blocklist(self) -> Blocklist:
         try:
@@ -180,6 +178,9 @@ class Catalogue:
         for path in self._lists.keys() - wanted.keys():
             del self._lists[path]
             self._seen.pop(Path(path), None)
+        if self.state is not None and not is_partial:
+            with contextlib.suppress(OSError):  # whatever ails the folder is told when something is kept there
+                self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in wanted})
         problems = (Problem(names.shown(path), 0, 0, trouble) for path, trouble in troubles.items())
         return Reading(document, tuple(lists), tuple(problems), tuple(warnings), is_partial)
 

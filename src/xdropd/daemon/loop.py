@@ -10,6 +10,7 @@ import contextlib
 import errno
 import gc
 import os
+import select
 import selectors
 import signal
 import time
@@ -63,6 +64,7 @@ _RETRY_SECONDS = 5.0
 _RETRY_SECONDS_AT_MOST = 60.0
 _RECONCILE_SECONDS = 600.0
 _SETTLE_SECONDS = 0.25
+_KEEP_SECONDS = 5.0  # at the end, half of the unit's TimeoutStopSec
 _PATIENCE_SECONDS = 60
 _PATIENCE_EVERY_SECONDS = 1.0
 _TOLD_AT_MOST = 100
@@ -186,6 +188,8 @@ class Daemon:
                 self._turn_or_recover(server)
             self._log.info("stop", "stopping")
             self._systemd.stopping()
+            if self.is_ready and self._settle_at < float("inf") and not self._files.hung:
+                self._keep_what_is_new()
         finally:
             server.close()
 
@@ -777,6 +781,14 @@ class Daemon:
         """In the state folder. Without space there it is tried again until there is some, whatever else happens."""
         self._keeping.failed(time.monotonic())  # unless it is told otherwise
         self._later(self._save, self._tell_kept)
+
+    def _keep_what_is_new(self) -> None:
+        """For the next process, which may find the files broken. A disk that hangs is not waited for."""
+        saving = self._files.submit(self._save)
+        until = time.monotonic() + _KEEP_SECONDS
+        while not saving.is_done and (left := until - time.monotonic()) > 0:
+            select.select([self._wake_read], [], [], left)
+            self._drain_wake()
 
     def _save(self) -> None:
         self.catalogue.save()

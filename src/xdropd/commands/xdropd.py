@@ -120,6 +120,7 @@ def serve(chosen: argparse.Namespace) -> int:
     from xdropd.host.control import ControlServer
     from xdropd.host.log import Log
     from xdropd.host.systemd import Systemd
+    from xdropd.kernel import libbpf
 
     faulthandler.enable(_STANDARD_ERROR)
     for given in (chosen.settings, chosen.blocklist):
@@ -140,6 +141,7 @@ def serve(chosen: argparse.Namespace) -> int:
     backoff = RestartBackoff(systemd, runtime)
     daemon: Daemon | None = None
     try:
+        libbpf.probe()  # before anything else: without powers, the store would look as if nothing in it fitted
         daemon = Daemon(places, systemd, log)
         daemon.run(ControlServer(socket, Requests(daemon), log.bug))
     except XdropdError as problem:

@@ -51,7 +51,6 @@ from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
-from xdropd.kernel import libbpf
 from xdropd.rules.plan import difference
 from xdropd.rules.ruleset import Change, Region, Ruleset, Source
 from xdropd.text import names
@@ -183,7 +182,6 @@ class Daemon:
         server.register(self._selector)
         self._job = self._start()
         try:
-            libbpf.probe()  # before anything else: without powers, the store would look as if nothing in it fitted
             while not self._stop:
                 self._turn_or_recover(server)
             self._log.info("stop", "stopping")

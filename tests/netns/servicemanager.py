@@ -35,7 +35,7 @@ for at, descriptor in enumerate(given):
     os.dup2(descriptor, {_FIRST} + at)
 os.closerange({_FIRST} + len(given), {_ABOVE_OURS} + 1000)
 os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -10,9 +10,7 @@
  *
  * The programs
  *   xdrop_root      what the driver knows. It never changes; it jumps to the program in force.
- *   xdrop_verdict   the program in force: parse, decide, count.
- *   xdrop_mark      run by the daemon, never by a packet: sets the bits that send a source on to the full lookup.
- *   xdrop_carry     run by the daemon, never by a packet: adds counts of a retired generation to the one in force.
+ *   xdrop_verdict   the program in force, one for all interfaces: parse, decide, count.
  *
  * The lookup
  *   Innocent packets must not pay for the length of the list. So hints, small enough for the CPU's cache, tell most
@@ -22,7 +20,8 @@
  *
  * Who writes what
  *   Counters are written here, atomically where CPUs share them. Everything else is written by the daemon alone,
- *   in an order that passes no packet of a source that is listed before and after (see plan.py).
+ *   in an order that passes no packet of a source that is listed before and after (see plan.py); hints through mmap(2),
+ *   by the same arithmetic as below (see hints.py), for which a filter's bits are set before what they lead to is there.
  *   FITTED maps are created by the daemon in the size that the list needs.
  */
 #include <uapi/linux/if_ether.h>
@@ -47,20 +46,30 @@ struct volume {
 };
 
 /* What is known of one entry. `source` numbers the file or caller that the entry came from. */
-struct history {
+struct stats {
 	__u64 packets;
 	__u64 bytes;
 	__u64 last_seen_ns; /* CLOCK_MONOTONIC, coarse; 0: never */
 	__u32 since_s;      /* CLOCK_REALTIME */
-	__u32 source;
+	__u32 source;       /* EXEMPT: not an entry, its addresses pass */
 };
 
-/* A network or range: its history, and its first and last address (an IPv4 address in the first four bytes). */
-struct cell {
-	struct history history;
+/* The source of a prefix that passes although a wider one is listed. */
+#define EXEMPT 0
+
+/* A prefix: a network with its own stats, an exempt prefix, or a piece of the range with this number, which counts there. */
+struct network {
+	struct stats stats;
+	__u32 range; /* 0: no piece of a range */
+	__u32 unused;
+};
+
+/* A range: its stats, and its first and last address (an IPv4 address in the first four bytes). */
+struct range {
+	struct stats stats;
 	__u8 first[16];
 	__u8 last[16];
-	__u32 version; /* 4 or 6; 0: the cell is free */
+	__u32 version; /* 4 or 6; 0: the number is free */
 	__u32 unused;
 };
 
@@ -73,11 +82,6 @@ struct cell {
 #define PREFIX_KEY(address, mask) to_be64((__u64)(address) << 32 | (__u32)(mask))
 
 /* A prefix: its first address, and its netmask. */
-struct prefix4 {
-	__be32 address_be;
-	__be32 mask_be;
-};
-
 struct prefix6 {
 	struct ipv6_address address;
 	struct ipv6_address mask;
@@ -121,9 +125,6 @@ enum fitted_number { LAST_ADDRESS_WORD, LAST_PREFIX_WORD };
 #define FITTED_NUMBER 15
 #define fitted(number) bpf_pseudo_fd(FITTED_NUMBER, number)
 
-/* The cell of a prefix that passes although a wider one is listed. */
-#define EXEMPT 0
-
 struct settings {
 	__u64 log_interval_ns; /* one sampled drop per interval at most; 0: none */
 	__u32 monitor;         /* count what would be dropped, drop nothing */
@@ -131,11 +132,17 @@ struct settings {
 };
 
 /* What one CPU has seen on one interface, and the clock as it last looked: CLOCK_MONOTONIC, coarse, in jiffy `tick`. */
-struct tally {
+struct seen {
 	struct volume volumes[VERDICTS];
 	__u64 tick;
 	__u64 now_ns;
+	__u32 ifindex; /* whose slot this is; 0: nobody's */
+	__u32 unused;
 };
+
+/* Interfaces have a slot by the low bits of their index. Where two would share one, the second goes into a hash. */
+#define SLOTS 1024
+#define SLOTS_BEHIND 1024
 
 /* One dropped packet in a sample. IPv4 sources stand in the first four bytes. */
 struct sample {
@@ -143,18 +150,19 @@ struct sample {
 	__u32 version; /* 4 or 6 */
 	__u32 ifindex;
 	__u32 length_bytes;
-	__u32 cell; /* of the network or range that was hit; 0: an address */
+	__u32 unused;
 };
 
-/* ---- Maps of one interface: they live as long as the attachment ---- */
+/* ---- The map of one interface: it lives as long as the attachment ---- */
 
 /* The program in force, in slot 0. Written by the daemon; the kernel makes each write one atomic step. */
 BPF_PROG_ARRAY(in_force, 1);
 
-/* What this interface has seen, one cell. Each interface's program has a map of its own here. Written here alone. */
-BPF_PERCPU_ARRAY(tallies, struct tally, 1);
+/* ---- Maps that outlive generations: all interfaces share them ---- */
 
-/* ---- Maps that all interfaces and generations share ---- */
+/* What each interface has seen. A slot is given out by the daemon, which writes its `ifindex`, and counted in here. */
+BPF_PERCPU_ARRAY(interfaces, struct seen, SLOTS);
+BPF_PERCPU_HASH(more_interfaces, __u32, struct seen, SLOTS_BEHIND);
 
 /* Settings, one cell. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
@@ -168,29 +176,30 @@ BPF_QUEUE(samples, struct sample, 64);
 /* ---- Maps of one generation ---- */
 
 /* Listed addresses: the exact answer. Entries are added and removed in place. */
-BPF_HASH(addresses4, __be64, struct history, FITTED);
-BPF_HASH(addresses6, struct ipv6_address, struct history, FITTED);
+BPF_HASH(addresses4, __be64, struct stats, FITTED);
+BPF_HASH(addresses6, struct ipv6_address, struct stats, FITTED);
 
-/* Prefixes of networks and ranges, and exempt prefixes: the number of a cell. Added and removed in place. */
-BPF_HASH(networks4, __be64, __u32, FITTED);
-BPF_HASH(networks6, struct prefix6, __u32, FITTED);
+/* Networks, pieces of ranges, and exempt prefixes. Added and removed in place. */
+BPF_HASH(networks4, __be64, struct network, FITTED);
+BPF_HASH(networks6, struct prefix6, struct network, FITTED);
 
-/* Networks and ranges, by number; 0 is EXEMPT and stays unused. Written before a prefix points to it. */
-BPF_ARRAY(cells, struct cell, FITTED);
+/* Ranges by number; 0 stays unused. Written before a piece points to it. */
+BPF_ARRAY(ranges, struct range, FITTED);
 
 /* Dropped frames and bytes by source number. */
 BPF_PERCPU_ARRAY(sources, struct volume, FITTED);
 
-/* The rest are hints on where to look. Bits are only ever set; a new generation starts with none. */
-BPF_ARRAY(hints, struct hints, 1);
+/* The rest are hints on where to look, written through mmap(2). Bits are only ever set; a new generation has none. */
+#define MAPPED BPF_F_MMAPABLE
+BPF_F_TABLE("array", __u32, struct hints, hints, 1, MAPPED);
 
 /* Blocked Bloom filters: three bits in one word for each listed address, and for each prefix. */
-BPF_ARRAY(address_filter, __u64, FITTED);
-BPF_ARRAY(prefix_filter, __u64, FITTED);
+BPF_F_TABLE("array", __u32, __u64, address_filter, FITTED, MAPPED);
+BPF_F_TABLE("array", __u32, __u64, prefix_filter, FITTED, MAPPED);
 
 /* The lengths of the prefixes in a granule. */
-BPF_ARRAY(lengths4, __u32, GRANULES);
-BPF_ARRAY(lengths6, struct lengths6, GRANULES);
+BPF_F_TABLE("array", __u32, __u64, lengths4, GRANULES, MAPPED);
+BPF_F_TABLE("array", __u32, struct lengths6, lengths6, GRANULES, MAPPED);
 
 /*
  * A value that the compiler knows nothing of. What it can prove it leaves out, and what it counts it counts anew (LLVM 19
@@ -447,7 +456,7 @@ static __always_inline int has_networks(const struct overview *overview, __u32 g
 }
 
 /* The lengths in a granule, or NULL for most granules. */
-static __always_inline __u32 *lengths_near4(const struct overview *overview, __u32 granule)
+static __always_inline __u64 *lengths_near4(const struct overview *overview, __u32 granule)
 {
 	return has_networks(overview, granule) ? lengths4.lookup(&granule) : NULL;
 }
@@ -459,31 +468,26 @@ static __always_inline struct lengths6 *lengths_near6(const struct overview *ove
 
 /* ---- The decision ---- */
 
-/* Who listed the source of this packet: a history to count in, and the cell if it is a network's. */
-struct hit {
-	struct history *history;
-	__u32 cell;
-};
-
-static __always_inline struct hit in_cell(const __u32 *number)
+/* The stats of the entry that a prefix stands for; NULL where there is no prefix, or an exempt one. */
+static __always_inline struct stats *entry_of(struct network *network)
 {
-	struct cell *cell;
-	__u32 index;
+	struct range *range;
+	__u32 number;
 
-	if (!number || *number == EXEMPT)
-		return (struct hit){};
-	index = *number;
-	cell = cells.lookup(&index);
-	if (!cell)
-		return (struct hit){};
-	return (struct hit){ .history = &cell->history, .cell = index };
+	if (!network || network->stats.source == EXEMPT)
+		return NULL;
+	number = network->range;
+	if (!number)
+		return &network->stats;
+	range = ranges.lookup(&number);
+	return range ? &range->stats : NULL;
 }
 
 /*
- * Longest prefix first: the first one found decides. Its cell's number, or NULL. `lengths` are those of struct lengths6
+ * Longest prefix first: the first one found decides. NULL if there is none. `lengths` are those of struct lengths6
  * for one word; an IPv4 address has only one.
  */
-static __always_inline __u32 *find_network4(__u32 source, __u64 lengths)
+static __always_inline struct network *find_network4(__u32 source, __u64 lengths)
 {
 	for (int tried = 0; tried <= 32 && lengths; tried++) {
 		__u32 mask = -(lengths & -lengths);
@@ -492,16 +496,16 @@ static __always_inline __u32 *find_network4(__u32 source, __u64 lengths)
 
 		lengths &= lengths - 1;
 		if (yes(&question, prefix_word(&question))) {
-			__u32 *cell = networks4.lookup(&key_be);
+			struct network *network = networks4.lookup(&key_be);
 
-			if (cell)
-				return cell;
+			if (network)
+				return network;
 		}
 	}
 	return NULL;
 }
 
-static __always_inline __u32 *find_network6(const struct ipv6_address *source, int word, __u64 lengths)
+static __always_inline struct network *find_network6(const struct ipv6_address *source, int word, __u64 lengths)
 {
 	struct prefix6 prefix = {};
 
@@ -519,40 +523,41 @@ static __always_inline __u32 *find_network6(const struct ipv6_address *source, i
 		prefix.address.words_be[word] = source->words_be[word] & mask_be;
 		question = ask_prefix6(&prefix);
 		if (yes(&question, prefix_word(&question))) {
-			__u32 *cell = networks6.lookup(&prefix);
+			struct network *network = networks6.lookup(&prefix);
 
-			if (cell)
-				return cell;
+			if (network)
+				return network;
 		}
 	}
 	return NULL;
 }
 
-static __always_inline struct hit find4(__u32 source)
+static __always_inline struct stats *find4(__u32 source)
 {
 	struct question question = ask(source);
 	__be64 key_be = ADDRESS_KEY(source);
-	__u32 *narrow, zero = 0;
+	__u64 *narrow;
+	__u32 zero = 0;
 	struct hints *known;
 	__u64 lengths;
 
 	if (yes(&question, address_word(&question))) {
-		struct history *history = addresses4.lookup(&key_be);
+		struct stats *stats = addresses4.lookup(&key_be);
 
-		if (history)
-			return (struct hit){ .history = history };
+		if (stats)
+			return stats;
 	}
 	known = hints.lookup(&zero);
 	if (!known)
-		return (struct hit){};
+		return NULL;
 	lengths = wide_lengths(&known->ipv4, source);
 	narrow = lengths_near4(&known->ipv4, granule4(source));
 	if (narrow)
 		lengths |= *narrow;
-	return in_cell(find_network4(source, lengths));
+	return entry_of(find_network4(source, lengths));
 }
 
-static __always_inline struct hit find6(struct ipv6_address *source)
+static __always_inline struct stats *find6(struct ipv6_address *source)
 {
 	__u32 top = from_be32(source->words_be[0]), zero = 0;
 	struct question question = ask_address6(source);
@@ -561,14 +566,14 @@ static __always_inline struct hit find6(struct ipv6_address *source)
 	__u64 lengths;
 
 	if (yes(&question, address_word(&question))) {
-		struct history *history = addresses6.lookup(source);
+		struct stats *stats = addresses6.lookup(source);
 
-		if (history)
-			return (struct hit){ .history = history };
+		if (stats)
+			return stats;
 	}
 	known = hints.lookup(&zero);
 	if (!known)
-		return (struct hit){};
+		return NULL;
 	lengths = wide_lengths(&known->ipv6, top);
 	near = lengths_near6(&known->ipv6, granule6(top & NARROW6));
 	if (near)
@@ -577,58 +582,66 @@ static __always_inline struct hit find6(struct ipv6_address *source)
 	if (near) {
 #pragma unroll
 		for (int word = 3; word > 0; word--) {
-			__u32 *cell = find_network6(source, word, near->words[word]);
+			struct network *network = find_network6(source, word, near->words[word]);
 
-			if (cell)
-				return in_cell(cell);
+			if (network)
+				return entry_of(network);
 		}
 		lengths |= near->words[0];
 	}
-	return in_cell(find_network6(source, 0, lengths));
+	return entry_of(find_network6(source, 0, lengths));
 }
 
 /* ---- Counting ---- */
 
-static __always_inline struct tally *count(enum verdict verdict, __u64 length_bytes)
+/* What this CPU has seen on the interface that a frame came in on. */
+static __always_inline struct seen *seen_on(__u32 ifindex)
 {
-	__u32 zero = 0;
-	struct tally *tally = tallies.lookup(&zero);
+	__u32 slot = below(SLOTS, ifindex);
+	struct seen *seen = interfaces.lookup(&slot);
 
-	if (tally) {
-		tally->volumes[verdict].packets++;
-		tally->volumes[verdict].bytes += length_bytes;
+	return seen && seen->ifindex == ifindex ? seen : more_interfaces.lookup(&ifindex);
+}
+
+static __always_inline struct seen *count(struct xdp_md *context, enum verdict verdict, __u64 length_bytes)
+{
+	struct seen *seen = seen_on(context->ingress_ifindex);
+
+	if (seen) {
+		seen->volumes[verdict].packets++;
+		seen->volumes[verdict].bytes += length_bytes;
 	}
-	return tally;
+	return seen;
 }
 
 /*
  * See that `now_ns` is the time. Whether it is another than at the last look: the coarse clock moves once a jiffy, and
  * reading the jiffy costs nothing, where asking for the time costs more than counting.
  */
-static __always_inline int look_at_clock(struct tally *tally)
+static __always_inline int look_at_clock(struct seen *seen)
 {
 	__u64 tick = bpf_jiffies64();
 
-	if (tally->tick == tick)
+	if (seen->tick == tick)
 		return 0;
-	tally->now_ns = bpf_ktime_get_coarse_ns();
-	tally->tick = tick;
+	seen->now_ns = bpf_ktime_get_coarse_ns();
+	seen->tick = tick;
 	return 1;
 }
 
 /* What is shared comes last: a locked addition holds up whatever follows, while the entry is still on its way here. */
-static __always_inline void credit(struct history *history, __u64 length_bytes, __u64 now_ns)
+static __always_inline void credit(struct stats *entry, __u64 length_bytes, __u64 now_ns)
 {
-	__u32 number = history->source;
+	__u32 number = entry->source;
 	struct volume *source = sources.lookup(&number);
 
 	if (source) {
 		source->packets++;
 		source->bytes += length_bytes;
 	}
-	history->last_seen_ns = now_ns;
-	__sync_fetch_and_add(&history->packets, 1);
-	__sync_fetch_and_add(&history->bytes, length_bytes);
+	entry->last_seen_ns = now_ns;
+	__sync_fetch_and_add(&entry->packets, 1);
+	__sync_fetch_and_add(&entry->bytes, length_bytes);
 }
 
 /* Whether a drop may be sampled now. Two CPUs may both be told yes; the daemon holds the log to its rate. */
@@ -646,7 +659,7 @@ static __always_inline int sample_is_due(__u64 interval_ns, __u64 now_ns)
 	return 1;
 }
 
-/* ---- The programs that packets meet ---- */
+/* ---- The programs ---- */
 
 int xdrop_root(struct xdp_md *context)
 {
@@ -654,49 +667,47 @@ int xdrop_root(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-static __always_inline int pass(__u64 length_bytes)
+static __always_inline int pass(struct xdp_md *context, __u64 length_bytes)
 {
-	count(PASSED, length_bytes);
+	count(context, PASSED, length_bytes);
 	return XDP_PASS;
 }
 
-static __always_inline int malformed(__u64 length_bytes)
+static __always_inline int malformed(struct xdp_md *context, __u64 length_bytes)
 {
 	__u32 zero = 0;
 	struct settings *chosen = settings.lookup(&zero);
 
-	count(MALFORMED, length_bytes);
+	count(context, MALFORMED, length_bytes);
 	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
 }
 
-static __always_inline void sample(struct xdp_md *context, const struct hit *hit, const struct origin *origin,
-				   __u32 length_bytes)
+static __always_inline void sample(struct xdp_md *context, const struct origin *origin, __u32 length_bytes)
 {
 	struct sample sample = {
 		.version = origin->type == ETHERTYPE_IPV4 ? 4 : 6,
 		.ifindex = context->ingress_ifindex,
 		.length_bytes = length_bytes,
-		.cell = hit->cell,
 	};
 
 	__builtin_memcpy(sample.source, &origin->source, sizeof(sample.source));
 	samples.push(&sample, 0);
 }
 
-static __always_inline int drop(struct xdp_md *context, const struct hit *hit, const struct origin *origin,
+static __always_inline int drop(struct xdp_md *context, struct stats *entry, const struct origin *origin,
 				__u32 length_bytes)
 {
 	__u32 zero = 0;
-	struct tally *tally = count(DROPPED, length_bytes);
+	struct seen *seen = count(context, DROPPED, length_bytes);
 	struct settings *chosen = settings.lookup(&zero);
 	int is_later;
 
-	if (!tally || !chosen)
+	if (!seen || !chosen)
 		return XDP_DROP;
-	is_later = look_at_clock(tally);
-	credit(hit->history, length_bytes, tally->now_ns);
-	if (is_later && sample_is_due(chosen->log_interval_ns, tally->now_ns)) /* else it was not due before either */
-		sample(context, hit, origin, length_bytes);
+	is_later = look_at_clock(seen);
+	credit(entry, length_bytes, seen->now_ns);
+	if (is_later && sample_is_due(chosen->log_interval_ns, seen->now_ns)) /* else it was not due before either */
+		sample(context, origin, length_bytes);
 	return chosen->monitor ? XDP_PASS : XDP_DROP;
 }
 
@@ -704,7 +715,7 @@ int xdrop_verdict(struct xdp_md *context)
 {
 	struct origin origin = {};
 	__u32 length_bytes = context->data_end - context->data;
-	struct hit hit = {};
+	struct stats *entry = NULL;
 
 	read_origin(context, &origin);
 	if (origin.has_more || length_bytes > ORDINARY_BYTES) {
@@ -715,226 +726,12 @@ int xdrop_verdict(struct xdp_md *context)
 			fetch_origin(context, length_bytes, &origin);
 	}
 	if (origin.type == TRUNCATED)
-		return malformed(length_bytes);
+		return malformed(context, length_bytes);
 	if (origin.type == ETHERTYPE_IPV4)
-		hit = find4(from_be32(origin.source.words_be[0]));
+		entry = find4(from_be32(origin.source.words_be[0]));
 	else if (origin.type == ETHERTYPE_IPV6)
-		hit = find6(&origin.source);
-	if (hit.history)
-		return drop(context, &hit, &origin, length_bytes);
-	return pass(length_bytes);
-}
-
-/* ---- The programs that the daemon runs (BPF_PROG_TEST_RUN): orders come as a packet ---- */
-
-/* Every order starts with which kind it is; XDP_PASS says that all of it was carried out. */
-struct order {
-	__u32 kind;
-	__u32 unused[3]; /* the kernel wants test packets of at least an Ethernet header */
-};
-
-/*
- * Orders to mark, to the end of the packet. Addresses: as keys, 8 or 16 bytes each.
- * Networks: one prefix for each /12 that it touches if it is wide, else for each granule: `address` in there, and the
- * prefix's own mask. How many at most: the verifier walks through each repetition.
- */
-enum { MARK_ADDRESSES4, MARK_ADDRESSES6, MARK_NETWORKS4, MARK_NETWORKS6 };
-#define ADDRESSES_AT_MOST 64
-#define NETWORKS_AT_MOST 16
-
-static __always_inline void mark(__u64 *word, const struct question *question)
-{
-	if (word)
-		*word |= question->bits;
-}
-
-/* The bit of a length; bit 32 for a mask of 0. */
-static __always_inline __u64 lowest_bit(__u32 mask)
-{
-	__u64 marked = 1ULL << 32 | mask;
-
-	return marked & -marked;
-}
-
-static __always_inline void mark_address4(const __be64 *key_be)
-{
-	struct question question = ask(from_be64(*key_be));
-
-	mark(address_word(&question), &question);
-}
-
-static __always_inline void mark_address6(const struct ipv6_address *address)
-{
-	struct question question = ask_address6(address);
-
-	mark(address_word(&question), &question);
-}
-
-static __always_inline void mark_wide(struct overview *overview, __u32 top, __u32 mask)
-{
-	__u32 slash12 = below(SLASH12S, top >> 20);
-
-	overview->slash12s[slash12 >> 6] |= 1ULL << (slash12 & 63);
-	overview->wide_lengths |= lowest_bit(mask);
-}
-
-static __always_inline void mark_granule(struct overview *overview, __u32 granule)
-{
-	__u32 index = below(GRANULES, granule);
-
-	overview->granules[index >> 6] |= 1ULL << (index & 63);
-}
-
-static __always_inline void mark_network4(struct hints *known, const struct prefix4 *place)
-{
-	__u32 mask = from_be32(place->mask_be), address = from_be32(place->address_be), granule = granule4(address);
-	struct question question = ask(PREFIX_KEY(address & mask, mask));
-	__u32 *narrow;
-
-	mark(prefix_word(&question), &question);
-	if (mask < NARROW4) {
-		mark_wide(&known->ipv4, address, mask);
-		return;
-	}
-	mark_granule(&known->ipv4, granule);
-	narrow = lengths4.lookup(&granule);
-	if (narrow)
-		*narrow |= lowest_bit(mask);
-}
-
-static __always_inline void mark_network6(struct hints *known, const struct prefix6 *place)
-{
-	__u32 mask = from_be32(place->mask.words_be[0]), top = from_be32(place->address.words_be[0]);
-	__u32 granule = granule6(mask == ~0U ? top : top & NARROW6);
-	struct question question;
-	struct lengths6 *lengths;
-	struct prefix6 prefix;
-
-#pragma unroll
-	for (int word = 0; word < 4; word++) {
-		prefix.mask.words_be[word] = place->mask.words_be[word];
-		prefix.address.words_be[word] = place->address.words_be[word] & place->mask.words_be[word];
-	}
-	question = ask_prefix6(&prefix);
-	mark(prefix_word(&question), &question);
-	if (mask < NARROW6) {
-		mark_wide(&known->ipv6, top, mask);
-		return;
-	}
-	mark_granule(&known->ipv6, granule);
-	lengths = lengths6.lookup(&granule);
-	if (!lengths)
-		return;
-#pragma unroll
-	for (int word = 0; word < 4; word++) {
-		__u32 next = word < 3 ? from_be32(prefix.mask.words_be[word + 1]) : 0;
-		__u32 ends_here = (next >> 31) - 1; /* all ones unless the mask goes on, with a 1 */
-
-		lengths->words[word] |= lowest_bit(from_be32(prefix.mask.words_be[word])) & ends_here;
-	}
-}
-
-int xdrop_mark(struct xdp_md *context)
-{
-	struct cursor cursor = at_start_of(context);
-	struct order *order = take(&cursor, sizeof(*order));
-	__u32 zero = 0;
-	struct hints *known = hints.lookup(&zero);
-
-	if (!order || !known)
-		return XDP_ABORTED;
-	if (order->kind == MARK_ADDRESSES4) {
-		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
-			__be64 *key_be = take(&cursor, sizeof(*key_be));
-
-			if (!key_be)
-				break;
-			mark_address4(key_be);
-		}
-	} else if (order->kind == MARK_ADDRESSES6) {
-		for (__u64 i = 0; i < ADDRESSES_AT_MOST; i = opaque(i + 1)) {
-			struct ipv6_address *address = take(&cursor, sizeof(*address));
-
-			if (!address)
-				break;
-			mark_address6(address);
-		}
-	} else if (order->kind == MARK_NETWORKS4) {
-		for (__u64 i = 0; i < NETWORKS_AT_MOST; i = opaque(i + 1)) {
-			struct prefix4 *place = take(&cursor, sizeof(*place));
-
-			if (!place)
-				break;
-			mark_network4(known, place);
-		}
-	} else {
-		for (__u64 i = 0; i < NETWORKS_AT_MOST; i = opaque(i + 1)) {
-			struct prefix6 *place = take(&cursor, sizeof(*place));
-
-			if (!place)
-				break;
-			mark_network6(known, place);
-		}
-	}
-	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;
-}
-
-/* Orders to carry hold what is to be added to entries, to the end of the packet. */
-enum { CARRY_ADDRESSES4, CARRY_ADDRESSES6, CARRY_CELLS, CARRY_SOURCES };
-#define CARRIES_AT_MOST 80
-
-struct carry {
-	__u8 key[16]; /* an address as a key, or a number in host byte order */
-	__u64 packets;
-	__u64 bytes;
-	__u64 last_seen_ns;
-};
-
-static __always_inline void add_to(struct history *history, const struct carry *carry)
-{
-	if (!history)
-		return;
-	__sync_fetch_and_add(&history->packets, carry->packets);
-	__sync_fetch_and_add(&history->bytes, carry->bytes);
-	if (history->last_seen_ns < carry->last_seen_ns)
-		history->last_seen_ns = carry->last_seen_ns;
-}
-
-int xdrop_carry(struct xdp_md *context)
-{
-	struct cursor cursor = at_start_of(context);
-	struct order *order = take(&cursor, sizeof(*order));
-	__u32 kind;
-
-	if (!order)
-		return XDP_ABORTED;
-	kind = order->kind;
-	for (__u64 i = 0; i < CARRIES_AT_MOST; i = opaque(i + 1)) {
-		struct carry *carry = take(&cursor, sizeof(*carry));
-		struct ipv6_address key;
-		__u32 number;
-
-		if (!carry)
-			break;
-		__builtin_memcpy(&key, carry->key, sizeof(key));
-		number = key.words_be[0];
-		if (kind == CARRY_ADDRESSES4) {
-			add_to(addresses4.lookup(&key.halves_be[0]), carry);
-		} else if (kind == CARRY_ADDRESSES6) {
-			add_to(addresses6.lookup(&key), carry);
-		} else if (kind == CARRY_CELLS) {
-			struct cell *cell = cells.lookup(&number);
-
-			if (cell)
-				add_to(&cell->history, carry);
-		} else {
-			struct volume *source = sources.lookup(&number);
-
-			if (source) {
-				source->packets += carry->packets;
-				source->bytes += carry->bytes;
-			}
-		}
-	}
-	return cursor.position == cursor.end ? XDP_PASS : XDP_ABORTED;
+		entry = find6(&origin.source);
+	if (entry)
+		return drop(context, entry, &origin, length_bytes);
+	return pass(context, length_bytes);
 }

@@ -43,7 +43,7 @@ class Suite(NamedTuple):
 
 SUITES = {
     "unit": Suite({}),
-    "packets": Suite(_BPF_POWERS, (), ("bcc",)),
+    "packets": Suite(_BPF_POWERS, ("bpftool",), ("bcc",)),
     "netns": Suite({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping"), ("bcc",)),
     "system": Suite(
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},

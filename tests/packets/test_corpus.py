@@ -11,7 +11,7 @@ from typing import NamedTuple
 import captures
 import pytest
 from verdict_reference import DROPPED, MALFORMED, PASSED, Interval, Lists, source_of, verdict
-from verdicts import Verdicts, ruleset_of
+from verdicts import Verdicts, state_of
 
 from xdropd.errors import KernelError
 from xdropd.kernel.compiler import Blueprint
@@ -100,7 +100,7 @@ def agree(
     """How many frames met which verdict; fails with the frames on which there are two opinions."""
     blocked, allowed, judged = list(blocked), list(allowed), [*frames.distinct, *frames.cut]
     lists = Lists.of(blocked, allowed)
-    kernel = Verdicts.holding(blueprint, ruleset_of((Span(*one) for one in blocked), (Span(*one) for one in allowed)))
+    kernel = Verdicts.holding(blueprint, state_of((Span(*one) for one in blocked), (Span(*one) for one in allowed)))
     found = kernel.verdicts(judged)
     kernel.close()
     expected = [verdict(frame, lists) for frame in judged]

@@ -9,10 +9,10 @@ import struct
 
 import pytest
 from frames import DOT1AD, DOT1Q, IPV4, IPV6, ethernet, from_source, ipv4_header, ipv6_header
-from verdicts import XDP_DROP, XDP_PASS, Verdicts, ruleset
+from verdicts import XDP_DROP, XDP_PASS, Verdicts, state
 
 from xdropd.kernel import libbpf
-from xdropd.kernel.shapes import Volume
+from xdropd.kernel.abi import Volume
 
 BAD4, GOOD4 = "203.0.113.9", "203.0.113.8"
 BAD6, GOOD6 = "2001:db8:bad::9", "2001:db8:bad::8"
@@ -50,7 +50,7 @@ def run_in_pieces(program: int, frame: bytes, linear_bytes: int) -> int:
 def listing(verdicts: Verdicts) -> Verdicts:
     if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 18):
         pytest.skip("BPF_PROG_TEST_RUN makes frames in pieces since Linux 6.18")
-    verdicts.put(ruleset([BAD4, BAD6]))
+    verdicts.put(state([BAD4, BAD6]))
     return verdicts
 
 

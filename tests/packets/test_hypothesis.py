@@ -8,11 +8,11 @@ from frames import DOT1AD, DOT1Q, IPV4, IPV6, ethernet, ipv4_header, ipv6_header
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from verdict_reference import Interval, Lists, verdict
-from verdicts import XDP_DROP, XDP_PASS, Verdicts, ruleset, ruleset_of
+from verdicts import XDP_DROP, XDP_PASS, Verdicts, state, state_of
 
-from xdropd.kernel import libbpf, shapes
+from xdropd.kernel import abi, libbpf
 from xdropd.kernel.compiler import Blueprint
-from xdropd.rules.ruleset import Ruleset
+from xdropd.rules.winners import State
 from xdropd.text.addresses import WIDTH, Span
 
 in_the_kernel = settings(deadline=None)
@@ -64,27 +64,27 @@ def frames(draw: st.DrawFn, near: list[Interval]) -> bytes:
     return frame[: draw(st.integers(14, len(frame)))] if draw(st.booleans()) else frame
 
 
-def ruleset_from(blocked: list[Interval], allowed: list[Interval]) -> Ruleset:
-    return ruleset_of((Span(*one) for one in blocked), (Span(*one) for one in allowed))
+def state_from(blocked: list[Interval], allowed: list[Interval]) -> State:
+    return state_of((Span(*one) for one in blocked), (Span(*one) for one in allowed))
 
 
-EVERYTHING = ruleset(["0.0.0.0/0", "::/0"])
+EVERYTHING = state(["0.0.0.0/0", "::/0"])
 
 
 class Kernel(Verdicts):
     """Maps that serve every example: a new generation costs more than an example."""
 
-    now: Ruleset | None = None
+    now: State | None = None
 
-    def hold(self, wanted: Ruleset) -> None:
+    def hold(self, wanted: State) -> None:
         """Put a list in place of the one before, whatever hints that left behind."""
         self.put(wanted, self.now)
         self.now = wanted
 
-    def start_with(self, wanted: Ruleset) -> None:
+    def start_with(self, wanted: State) -> None:
         """Put a list into maps that know nothing of the one before, so that an example can be told from its past."""
-        self.hold(ruleset_of([]))
-        libbpf.update(self.generation.maps["hints"], shapes.number(0), bytes(shapes.HINTS_BYTES))
+        self.hold(state_of([]))
+        libbpf.update(self.generation.maps["hints"], abi.number(0), bytes(abi.HINTS.itemsize))
         self.hold(wanted)
 
 
@@ -101,7 +101,7 @@ def test_a_list_and_frames_near_its_entries(
     kernel: Kernel, data: st.DataObject, lists: tuple[list[Interval], list[Interval]]
 ) -> None:
     blocked, allowed = lists
-    kernel.start_with(ruleset_from(blocked, allowed))
+    kernel.start_with(state_from(blocked, allowed))
     for frame in data.draw(st.lists(frames(blocked + allowed), min_size=1, max_size=8)):
         assert kernel.verdict(frame) == verdict(frame, Lists.of(blocked, allowed))
 
@@ -113,11 +113,11 @@ def test_one_list_after_another_in_the_same_maps(
 ) -> None:
     """Hints of what is gone stay; what is gone must pass all the same, and what came back be dropped."""
     everything = [entry for blocked, allowed in versions for entry in blocked + allowed]
-    kernel.start_with(ruleset_of([]))
+    kernel.start_with(state_of([]))
     for blocked, allowed in versions:
-        wanted = ruleset_from(blocked, allowed)
+        wanted = state_from(blocked, allowed)
         kernel.hold(wanted)
-        assert kernel.generation.layout() == wanted.whole_layout()
+        assert kernel.holds_just(wanted)
         for frame in data.draw(st.lists(frames(everything), min_size=1, max_size=4)):
             assert kernel.verdict(frame) == verdict(frame, Lists.of(blocked, allowed))
 
@@ -127,7 +127,7 @@ def test_one_list_after_another_in_the_same_maps(
 @example(frame=bytes(12) + struct.pack(">H", IPV4) + bytes(20), blocked=[Interval(4, 0, 0)])
 @pytest.mark.threat_model
 def test_any_bytes_get_an_answer(kernel: Kernel, frame: bytes, blocked: list[Interval]) -> None:
-    kernel.start_with(ruleset_from(blocked, []))
+    kernel.start_with(state_from(blocked, []))
     assert libbpf.test_run(kernel.program, frame) in (XDP_DROP, XDP_PASS)
     assert kernel.verdict(frame) == verdict(frame, Lists.of(blocked))
 

@@ -2,51 +2,53 @@
 
 import os
 import struct
-from array import array
 from collections.abc import Iterable
 
-from xdropd.kernel import libbpf, shapes
+import numpy as np
+
+from xdropd.columns.listing import Builder, Kind, Listing, Row, prefix_length
+from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.kernel import abi, libbpf
+from xdropd.kernel.abi import Stats, Volume
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import INTERFACE_MAPS, SHARED_MAPS, Generation, Sizes, create
-from xdropd.kernel.shapes import Volume
-from xdropd.rules.plan import Plan, difference
-from xdropd.rules.ruleset import VERSIONS, Exemption, Exemptions, Layout, Ruleset, source_of
+from xdropd.kernel.generation import Generation, Sizes, counts_of, create
+from xdropd.kernel.tables.volumes import InterfaceSlots
+from xdropd.rules.allow import Exempt, Exempting
+from xdropd.rules.plan import Plan, plan
+from xdropd.rules.winners import Source, State
 from xdropd.text.addresses import Span, parse_span
-from xdropd.text.entries import Column, Entry, Listing
 
 XDP_DROP, XDP_PASS = 1, 2
 
+# The interface of a test run: the loopback device of the namespace (bpf_prog_test_run_xdp, net/bpf/test_run.c).
+TEST_RUN_IFINDEX = 1
+
 
 def listing(spans: Iterable[Span]) -> Listing:
-    """What a text would list: plain addresses in columns, networks and ranges as entries."""
-    columns = {4: Column(array("I"), array("I")), 6: Column([], array("I"))}
-    entries = []
+    """What a text would list."""
+    builder = Builder()
     for line, span in enumerate(spans, start=1):
-        if span.is_address:
-            columns[span.version].append(span.first, line)
-        else:
-            entries.append(Entry(span, line))
-    return Listing(columns[4], columns[6], tuple(entries))
+        builder.add(Row(*span, line))
+    return builder.listing()
 
 
-def ruleset_of(blocked: Iterable[Span], allowed: Iterable[Span] = ()) -> Ruleset:
-    """One source, number 1, and exemptions."""
-    exemptions = Exemptions(Exemption(span, "allow", "blocklist.yaml", 1) for span in allowed)
-    return Ruleset([source_of("blocklist.yaml", 1, listing(blocked), 0)], exemptions)
+def state_of(blocked: Iterable[Span], allowed: Iterable[Span] = (), number: int = 1) -> State:
+    """One source, number 1 unless another is given, and what is exempt."""
+    exempt = Exempt([Exempting("allow", "blocklist.yaml", listing(allowed))])
+    return State([Source("blocklist.yaml", number, listing(blocked))], exempt)
 
 
-def ruleset(block: Iterable[str] = (), allow: Iterable[str] = ()) -> Ruleset:
+def state(block: Iterable[str] = (), allow: Iterable[str] = ()) -> State:
     """The same from texts."""
-    return ruleset_of(map(parse_span, block), map(parse_span, allow))
+    return state_of(map(parse_span, block), map(parse_span, allow))
 
 
-def sizes_for(plan: Plan, wanted: Ruleset) -> Sizes:
-    """Maps as the daemon would make them for a list, put in place by a plan."""
-    counts = {"cells": len(plan.cells_added)}
-    for version in VERSIONS:
-        counts[f"addresses{version}"] = plan.new_addresses[version]
-        counts[f"networks{version}"] = plan.new_prefixes[version]
-    return Sizes.to_hold(counts, max((source.number for source in wanted.sources), default=0))
+def key_of(span: Span) -> tuple[Kind, Column]:
+    """How columns name an entry."""
+    family, length = FAMILIES[span.version], prefix_length(*span)
+    if length is None:
+        return Kind(span.version, is_range=True), family.range_key(span.first, span.last)
+    return Kind(span.version, is_range=False), family.key(span.first, length)
 
 
 class Verdicts:
@@ -54,32 +56,49 @@ class Verdicts:
 
     def __init__(self, blueprint: Blueprint, sizes: Sizes | None = None) -> None:
         self.blueprint = blueprint
-        self.shared = {name: create(blueprint, name) for name in SHARED_MAPS}
-        self.interface = {name: create(blueprint, name) for name in INTERFACE_MAPS}
+        self.shared = {name: create(blueprint, name) for name in abi.SHARED_MAPS}
+        self.interface = {abi.INTERFACE_MAP: create(blueprint, abi.INTERFACE_MAP)}
+        self.slots = InterfaceSlots(self.shared["interfaces"], self.shared["more_interfaces"])
+        self.slots.give(TEST_RUN_IFINDEX)
         self.generation = Generation.build(blueprint, 1, sizes or Sizes(), self.shared)
         self.choose()
 
     @classmethod
-    def holding(cls, blueprint: Blueprint, wanted: Ruleset) -> "Verdicts":
-        """A list in maps of its size."""
-        plan = difference(Layout(), wanted.whole_layout())
-        made = cls(blueprint, sizes_for(plan, wanted))
-        made.generation.apply(plan, since_s=1)
+    def holding(cls, blueprint: Blueprint, wanted: State) -> "Verdicts":
+        """A list in maps of its size, filled as the daemon fills them at its start."""
+        records = {version: wanted.records(version) for version in FAMILIES}
+        made = cls(blueprint, Sizes.to_hold(counts_of(records), 1))
+        for version, each in records.items():
+            assert sum(made.generation.fill(version, each, since_s=1)) >= len(each.keys)
         return made
 
     def choose(self, *, log_interval_ns: int = 0, monitor: bool = False, pass_malformed: bool = False) -> None:
-        value = shapes.settings(log_interval_ns, monitor, pass_malformed)
-        libbpf.update(self.shared["settings"], shapes.number(0), value)
+        value = abi.settings(log_interval_ns, monitor=monitor, pass_malformed=pass_malformed)
+        libbpf.update(self.shared["settings"], abi.number(0), value)
 
-    def put(self, wanted: Ruleset, before: Ruleset | None = None) -> Plan:
+    def put(self, wanted: State, before: State | None = None) -> Plan:
         """Put a list in force in place of another."""
-        plan = difference(before.whole_layout() if before else Layout(), wanted.whole_layout())
-        self.generation.apply(plan, since_s=1)
-        return plan
+        change = plan(before or State(), wanted)
+        for _ in self.generation.carry_out(change.changes, since_s=1):
+            pass
+        return change
+
+    def holds_just(self, wanted: State) -> bool:
+        """Whether the maps hold what they should, and nothing else."""
+        found = [(self.generation.read(version), wanted.records(version)) for version in FAMILIES]
+        return all(
+            strays == 0 and all(np.array_equal(one, other) for one, other in zip(there, records, strict=True))
+            for (there, strays), records in found
+        )
+
+    def stats(self, entry: str) -> Stats | None:
+        """What is known of an entry of the source."""
+        kind, key = key_of(parse_span(entry))
+        return self.generation.stats(kind, 1, key)
 
     @property
     def program(self) -> int:
-        return self.generation.verdict_program("test", self.shared, self.interface)
+        return self.generation.program
 
     def drops(self, frame: bytes) -> bool:
         value = libbpf.test_run(self.program, frame)
@@ -107,26 +126,23 @@ class Verdicts:
         return [names.get(answer, f"return values {answer}") for answer in zip(*answers, strict=True)]
 
     def totals(self) -> dict[str, Volume]:
-        return shapes.sum_of_tallies(self._tallies())
+        return self.slots.seen(TEST_RUN_IFINDEX)
 
-    def _tallies(self) -> bytes:
-        size = shapes.TALLY_BYTES * libbpf.possible_cpus()
-        return libbpf.lookup(self.interface["tallies"], shapes.number(0), size) or b""
-
-    def samples(self) -> list[shapes.Sample]:
+    def samples(self) -> list[abi.Sample]:
         """What waits for the log, taken out."""
         found = []
-        while data := libbpf.pop(self.shared["samples"], shapes.SAMPLE_BYTES):
-            found.append(shapes.read_sample(data))
+        while data := libbpf.pop(self.shared["samples"], abi.SAMPLE.itemsize):
+            found.append(abi.read_sample(data))
         return found
 
     def allow_sample_now(self) -> None:
         """As if the interval since the last sample were over, and each CPU had yet to look at the clock."""
-        size, clock = shapes.TALLY_BYTES, bytes(16)
-        found = self._tallies()
-        unaware = [found[at : at + size - len(clock)] + clock for at in range(0, len(found), size)]
-        libbpf.update(self.interface["tallies"], shapes.number(0), b"".join(unaware))
-        libbpf.update(self.shared["next_sample_ns"], shapes.number(0), struct.pack("=Q", 0))
+        size = abi.SEEN.itemsize * libbpf.possible_cpus()
+        slot = abi.number(TEST_RUN_IFINDEX)
+        seen = np.frombuffer(libbpf.lookup(self.shared["interfaces"], slot, size) or b"", abi.SEEN).copy()
+        seen["tick"] = seen["now_ns"] = 0
+        libbpf.update(self.shared["interfaces"], slot, seen.tobytes())
+        libbpf.update(self.shared["next_sample_ns"], abi.number(0), struct.pack("=Q", 0))
 
     def close(self) -> None:
         self.generation.close()

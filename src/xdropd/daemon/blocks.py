@@ -9,42 +9,43 @@ import contextlib
 import os
 import pwd
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+from xdropd.columns import listing as columns
+from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.daemon.logcopy import LogCopy
 from xdropd.errors import XdropdError
 from xdropd.host import blocklog
 from xdropd.host.blocklog import BlockLog, Record
 from xdropd.text.addresses import Span, parse_span
-from xdropd.text.entries import Entry
 
 _LOG_BYTES_AT_LEAST = 1 << 20  # what a shorter log could save is not worth its writing
 _RECORDS_AT_ONCE = 2000
 
-_Listed = dict[str, dict[Span, Entry]]
+BySource = dict[str, Listing]
 
 
-@dataclass(slots=True)
-class Batch:
-    """Records that are logged and take effect together, with what they name and what was known of that before."""
+class Batch(NamedTuple):
+    """Records that are logged and take effect together: how many, as lines, and what all sources list after them."""
 
-    records: list[Record]
-    spans: list[Span] = field(default_factory=list)
-    before: list[Entry | None] = field(default_factory=list)
-    lines: list[bytes] = field(default_factory=list)
+    records: int
+    lines: bytes
+    after: BySource
 
 
 class Blocks:
-    """`by_source` has the entries by source name, in the order in which sources came to have any.
+    """`by_source` has what each source lists, by name, in the order in which sources came to list something.
+
+    It and all in it are values: a change makes another one (`after`), which counts once it is taken.
 
     `log` None: there is no disk for it.
     """
 
     def __init__(self, log: BlockLog | None, copy: LogCopy) -> None:
-        self.by_source: _Listed = {}
+        self.by_source: BySource = {}
         self._log = log
         self._copy = copy
         self._unusable: OSError | None = None  # why the log on the disk may not be what is in force
@@ -74,11 +75,8 @@ class Blocks:
             lacking = _count(whole) - _count(listed)
             listed = whole
         self._renewed(contents.end, contents.next_number, _count(listed))
-        self.by_source = {
-            source: lasting
-            for source, entries in listed.items()
-            if (lasting := {span: entry for span, entry in entries.items() if _lasts(entry, now_s)})
-        }
+        lasting = {source: listing.in_force(now_s) for source, listing in listed.items()}
+        self.by_source = {source: listing for source, listing in lasting.items() if listing.count}
         if self._unusable is not None:
             return []
         try:
@@ -92,7 +90,7 @@ class Blocks:
             self._compact_over = 0
         return [f"the log of blocks lacked {lacking} entries that were in force"] if lacking and not lost else []
 
-    def _write_anew(self, damaged: bytes, listed: _Listed, now_s: float) -> None:
+    def _write_anew(self, damaged: bytes, listed: BySource, now_s: float) -> None:
         """Both of them. With what has ended, for by another clock it may not have."""
         for _ in self._copy.prepare(_lines(listed, now_s)):
             pass
@@ -162,47 +160,53 @@ class Blocks:
 
     # ---- changing ----
 
-    def batch(self, records: list[Record]) -> Generator[None, None, Batch]:
-        """Make records ready to be logged together. Yields now and then; nothing may be changed until they are."""
-        batch = Batch(records)
-        number = self._next_number
-        for at in range(0, len(records), _RECORDS_AT_ONCE):
-            some = records[at : at + _RECORDS_AT_ONCE]
-            batch.lines.append(blocklog.encoded(some, number + at, behind=len(records) - at - len(some)))
-            spans = [parse_span(record.entry) for record in some]
-            batch.spans += spans
-            batch.before += [
-                self.by_source.get(record.source, {}).get(span) for record, span in zip(some, spans, strict=True)
-            ]
-            yield
-        return batch
+    def after(self, records: list[Record]) -> BySource:
+        """What all sources list once these records count. Each entry of a source is in one record at the most."""
+        after = dict(self.by_source)
+        for source, some in _by(records, lambda record: record.source).items():
+            listing = after.get(source, Listing.empty())
+            for operation, each in _by(some, lambda record: record.operation).items():
+                changed = _listing(each)
+                listing = (
+                    columns.combined(listing, changed) if operation == "block" else columns.without(listing, changed)
+                )
+            after[source] = listing
+            if not listing.count:
+                del after[source]
+        return after
+
+    def without_ended(self, now_s: float) -> BySource:
+        """What all sources list without what has ended."""
+        lasting = {source: listing.in_force(now_s) for source, listing in self.by_source.items()}
+        return {source: listing for source, listing in lasting.items() if listing.count}
+
+    def batch(self, records: list[Record]) -> Batch:
+        """Make records ready to be logged together: long for many. Nothing may be changed until they are."""
+        return Batch(len(records), blocklog.encoded(records, self._next_number), self.after(records))
 
     @contextlib.contextmanager
-    def logged(self, batch: Batch) -> Iterator[Callable[[], Iterator[None]]]:
-        """Log a batch, on disk when the context is entered; what it gives has it take effect in `by_source`, in steps.
+    def logged(self, batch: Batch) -> Iterator[None]:
+        """Log a batch, on disk when the context is entered; it takes effect when the context is left.
 
         Whatever fails within the context, log and entries are as before. Raises XdropdError if the log cannot be
         written, and nothing has changed.
         """
         if self._unusable is not None:
             raise XdropdError(f"nothing was changed, the log of blocks cannot be used: {self._why_unusable()}")
-        sources = dict(self.by_source)
         end, number = self._end, self._next_number
-        self._append(b"".join(batch.lines), len(batch.records))
+        self._append(batch.lines, batch.records)
         is_done = False
-
-        def take_effect() -> Iterator[None]:
-            for at, (record, span) in enumerate(zip(batch.records, batch.spans, strict=True)):
-                _apply(self.by_source, record, span)
-                if at % _RECORDS_AT_ONCE == 0:
-                    yield
-
         try:
-            yield take_effect
+            yield
             is_done = True
         finally:
-            if not is_done:
-                self._take_back(end, number, batch, sources)
+            if is_done:
+                self.by_source = batch.after
+            else:
+                self._end, self._next_number = end, number
+                if self._log is not None:
+                    self._log.cut(end)
+                self._copy.cut(end)
 
     def _append(self, lines: bytes, count: int) -> None:
         try:
@@ -222,29 +226,20 @@ class Blocks:
         self._end += len(lines)
         self._next_number += count
 
-    def _take_back(self, end: int, number: int, batch: Batch, sources: _Listed) -> None:
-        self._end, self._next_number = end, number
-        if self._log is not None:
-            self._log.cut(end)
-        self._copy.cut(end)
-        self.by_source = sources
-        for record, span, entry in zip(batch.records, batch.spans, batch.before, strict=True):
-            entries = sources.get(record.source, {})
-            if entry is not None:
-                entries[span] = entry
-            else:
-                entries.pop(span, None)
-
     def later(self, source: str, spans: Iterable[Span], until: float | None, reason: str, now_s: float) -> list[Record]:
-        """Records for a `block` of spans, where the later end wins over what is there."""
-        known = self.by_source.get(source, {})
+        """Records for a `block` of spans, each once, where the later end wins over what is there."""
+        distinct = dict.fromkeys(spans)
+        known = self.by_source.get(source)
+        rows = columns.common(known, _of_spans(distinct)) if known else ()
+        there = {Span(*row[:3]): row for row in rows}
         records = []
-        for span in dict.fromkeys(spans):
-            old = known.get(span)
-            end = until
-            if old is not None and (old.until is None or (until is not None and old.until > until)):
-                end = old.until
-            records.append(Record("block", source, str(span), end, reason or (old.reason if old else ""), now_s))
+        for span in distinct:
+            end, why = until, reason
+            if old := there.get(span):
+                why = reason or old.reason
+                if old.until is None or (until is not None and old.until > until):
+                    end = old.until
+            records.append(Record("block", source, str(span), end, why, now_s))
         return records
 
     # ---- compaction ----
@@ -267,37 +262,49 @@ class Blocks:
         self._renewed(self._copy.commit(), 1 + live, live)
 
 
-def _listed(records: Iterable[Record]) -> tuple[_Listed, int]:
+def _listed(records: Iterable[Record]) -> tuple[BySource, int]:
     """What is listed after all of these, and how many name no entry."""
-    listed: _Listed = {}
+    listed: dict[str, dict[Span, Record]] = {}
     lost = 0
     for record in records:
         try:
-            _apply(listed, record, parse_span(record.entry))
+            span = parse_span(record.entry)
         except ValueError:  # this version knows less than the one that wrote it
             lost += 1
-    return listed, lost
+            continue
+        if record.operation == "block":
+            listed.setdefault(record.source, {})[span] = record
+        else:
+            listed.get(record.source, {}).pop(span, None)
+    return {source: _listing(entries.values()) for source, entries in listed.items() if entries}, lost
 
 
-def _apply(listed: _Listed, record: Record, span: Span) -> None:
-    entries = listed.setdefault(record.source, {})
-    if record.operation == "block":
-        entries[span] = Entry(span, 0, record.reason, record.until)
-    else:
-        entries.pop(span, None)
-    if not entries:
-        del listed[record.source]
+def _by(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return found
 
 
-def _lasts(entry: Entry, now_s: float) -> bool:
-    return entry.until is None or entry.until > now_s
+def _listing(records: Iterable[Record]) -> Listing:
+    builder = Builder()
+    for record in records:
+        builder.add(Row(*parse_span(record.entry), 0, record.reason, record.until))
+    return builder.listing()
 
 
-def _lines(listed: _Listed, now_s: float) -> Iterator[bytes]:
+def _of_spans(spans: Iterable[Span]) -> Listing:
+    builder = Builder()
+    for span in spans:
+        builder.add(Row(*span))
+    return builder.listing()
+
+
+def _lines(listed: BySource, now_s: float) -> Iterator[bytes]:
     records = (
-        Record("block", source, str(span), entry.until, entry.reason, now_s)
-        for source, entries in listed.items()
-        for span, entry in entries.items()
+        Record("block", source, str(Span(*row[:3])), row.until, row.reason, now_s)
+        for source, listing in listed.items()
+        for row in listing.rows()
     )
     number = 1
     while some := list(islice(records, _RECORDS_AT_ONCE)):
@@ -305,8 +312,8 @@ def _lines(listed: _Listed, now_s: float) -> Iterator[bytes]:
         number += len(some)
 
 
-def _count(listed: _Listed) -> int:
-    return sum(map(len, listed.values()))
+def _count(listed: BySource) -> int:
+    return sum(listing.count for listing in listed.values())
 
 
 def _lost(data: bytes) -> int:

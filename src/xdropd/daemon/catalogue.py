@@ -21,7 +21,7 @@ from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
-from xdropd.text import blocklist, listfiles, names, plainlines
+from xdropd.text import blocklist, listfiles, names
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
 
@@ -116,14 +116,6 @@ class Catalogue:
                 return self._reading(blocklist.read(data, names.shown(self.path)), None)
         except RefusedFile:
             return None
-
-    def lines_at_most(self) -> int:
-        """About how many entries the blocklist itself may have, without reading it in earnest."""
-        try:
-            data, _ = read_file(Path(self.path))
-        except (OSError, MemoryError):  # told when it is read in earnest
-            return 0
-        return sum(chunk.count(b"\n") for _, chunk in plainlines.chunks(data))
 
     def followed(self) -> tuple[frozenset[Path], frozenset[str]]:
         """The files and glob patterns that matter at the moment."""

@@ -6,15 +6,19 @@ so at its end. Knows nothing of what a change does.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _STEP_SECONDS = 0.01  # of work, between looks at what else there is to do
 
 
 class Changes:
-    """See the module. A change is an iterator: each step of it takes a moment."""
+    """See the module. A change is an iterator: each step of it takes a moment.
 
-    def __init__(self) -> None:
+    `is_waiting` says whether it waits for something, so that another step would be in vain.
+    """
+
+    def __init__(self, is_waiting: Callable[[], bool]) -> None:
+        self._is_waiting = is_waiting
         self._waiting: deque[Iterator[None]] = deque()
         self._at_hand: Iterator[None] | None = None
 
@@ -43,7 +47,7 @@ class Changes:
         due_s = time.monotonic() + _STEP_SECONDS
         try:
             for _ in self._at_hand:
-                if time.monotonic() >= due_s:
+                if self._is_waiting() or time.monotonic() >= due_s:
                     return
         except BaseException:
             self._at_hand = None

@@ -1,9 +1,9 @@
 """The daemon: the order of events, and nothing else.
 
-Text becomes entries (catalogue), entries a wanted state (ruleset), two states a plan (plan), and a plan is carried out
-(filter). Long work is a generator that is taken a step further between other events, one at a time, so that the socket
-answers and the watchdog is fed while a million entries load. Everything that can wait for something waits here, but for
-the file systems: what touches files is done by a worker that a job waits for without holding anybody else.
+Text becomes columns (catalogue), columns a desired state, two states a plan, and a plan is carried out (lists). A job
+is a generator that is taken a step further between other events, one at a time, so that the socket answers and the
+watchdog is fed while a million entries load. Everything that can wait for something waits here, but for the file systems
+and for long calculations: those are done by two workers, for which a job waits without holding anybody else.
 """
 
 import contextlib
@@ -14,23 +14,26 @@ import select
 import selectors
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xdropd.columns.listing import Listing
 from xdropd.daemon.attaching import Attaching
 from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.blocks import Blocks
 from xdropd.daemon.catalogue import Catalogue, Reading
 from xdropd.daemon.changes import Changes
+from xdropd.daemon.desired import Desired, Written, article, guard_of
 from xdropd.daemon.filter import Filter
+from xdropd.daemon.lists import Aside, directly
 from xdropd.daemon.logcopy import LogCopy
 from xdropd.daemon.program import Program
 from xdropd.daemon.samples import SampleLog
 from xdropd.daemon.settingsfile import SettingsFile
 from xdropd.daemon.telling import Fields, Telling
-from xdropd.daemon.wanted import Wanted, count
 from xdropd.errors import (
     AlreadyRunning,
     CompileError,
@@ -43,7 +46,7 @@ from xdropd.errors import (
     sentence_of,
 )
 from xdropd.host import libc
-from xdropd.host.blocklog import BlockLog
+from xdropd.host.blocklog import BlockLog, Record
 from xdropd.host.control import ControlServer
 from xdropd.host.fileworker import FileWorker, Work
 from xdropd.host.log import ERROR, WARNING, Log
@@ -51,9 +54,11 @@ from xdropd.host.netlink import Netlink
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
 from xdropd.host.watch import Watcher
-from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import Change, Region, Ruleset, Source
+from xdropd.rules.narrowed import narrowed
+from xdropd.rules.plan import Counted, Plan, plan, touched
+from xdropd.rules.winners import State
 from xdropd.text import names
+from xdropd.text.addresses import Span
 from xdropd.text.settings import Settings
 
 _T = TypeVar("_T")
@@ -72,6 +77,7 @@ _SILENCE = (
     "see what became of systemd, or start xdropd without NOTIFY_SOCKET"
 )
 _STEP_SECONDS = 0.01  # of a job, between looks at what else there is to do
+_RECORDS_AT_ONCE = 1000
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
 
@@ -140,15 +146,23 @@ class Daemon:
         self._log_copy = LogCopy(systemd)
         self.blocks = Blocks(BlockLog(self._state) if self._state else None, self._log_copy)
         self._program = Program(self._state)
-        self.filter = Filter(systemd, log, self._program.stamp, self._program.blueprint)
+        self.filter = Filter(systemd, log, self._program.stamp, self._program.blueprint, self._aside)
         self._netlink = Netlink()
         self.attaching = Attaching(self.filter, self._netlink, self.telling)
-        self.wanted = Wanted(self.blocks, self._netlink, lambda name: self.filter.sources.number_of(name))
+        self.desired = Desired()
+        self.state: State | None = None
+        """What is in force; None before there was any list that this process put there."""
+        self._next_end_s = float("inf")
+        self._guard: Listing | None = None
         self._samples = SampleLog(log, self.attaching.name_of)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._files = FileWorker(self._wake)
-        self._awaited: Work[Any] | None = None
+        self.calculator = FileWorker(self._wake)
+        self._reading: Work[Any] | None = None
+        self._calculating: Work[Any] | None = None
+        self.changes = Changes(lambda: self._calculating is not None)
+        self._is_jobs_turn = self._is_ending = False
         self._hung: frozenset[str] = frozenset()
         self._watcher = Watcher(self._on_file_heard)
         self._is_file_heard = False
@@ -156,8 +170,6 @@ class Daemon:
         self._is_looking = False
         self._look_at = 0.0
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
-        self.changes = Changes()
-        self._is_jobs_turn = self._is_ending = False
         self._job: Iterator[None] | None = None
         self._wanted_reloads: list[ReloadRequest] = []
         self._reloading: ReloadRequest | None = None
@@ -221,29 +233,24 @@ class Daemon:
         return len(self._wanted_reloads)
 
     @property
-    def ruleset(self) -> Ruleset | None:
-        """What should be in force; None before there was any list."""
-        return self.wanted.ruleset
-
-    @property
     def ready_for_s(self) -> float:
         """For how long it has been ready; 0 before that."""
         return max(0.0, time.monotonic() - self._ready_at)
 
     @property
     def is_busy(self) -> bool:
-        """Whether long work is under way, so that the list must not be changed from elsewhere.
+        """Whether a job is under way that looks at the list, so that it must not be changed from elsewhere.
 
         While a job waits for files it has not looked at the list yet, and will find whatever it is by then.
         """
-        return self._job is not None and self._awaited is None
+        return self._job is not None and self._reading is None
 
     def _turn(self, server: ControlServer) -> None:
-        if self._has_work or (self.changes and not self.is_busy):
+        if self._has_work:
             patience_s = 0.0
         else:
             look_s = _TICK_SECONDS if self._is_looking else self._look_at - time.monotonic()
-            due_s = min(look_s, self.wanted.next_end_s - time.time(), server.idle_s())
+            due_s = min(look_s, self._next_end_s - time.time(), server.idle_s())
             patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         for key, _ in self._selector.select(patience_s):
             try:
@@ -256,22 +263,32 @@ class Daemon:
 
     @property
     def _has_work(self) -> bool:
-        if self._awaited is not None:
-            return self._awaited.is_done
+        if self._calculating is not None:
+            return self._calculating.is_done
+        return self._has_job or self.changes.is_under_way or self._may_begin_change
+
+    @property
+    def _has_job(self) -> bool:
+        """Whether the job at hand could go on, or another begin."""
+        if self._reading is not None:
+            return self._reading.is_done
         return bool(self._job or self._wanted_reloads or self._wants_reconciliation)
+
+    @property
+    def _may_begin_change(self) -> bool:
+        return self.is_ready and not self.is_busy and bool(self.changes) and not (self._is_jobs_turn and self._has_job)
 
     def _work(self) -> None:
         """Take the change or the job at hand a step further, or begin the next one: in turns where both wait."""
-        may_begin = self.is_ready and not self.is_busy and not (self._is_jobs_turn and self._has_work)
-        if self.changes.is_under_way or (self.changes and may_begin):
+        if not self._has_work:
+            return
+        if self.changes.is_under_way or self._may_begin_change:
             try:
                 self.changes.go_on()
             finally:
                 self._is_jobs_turn = not self.changes.is_under_way
             return
         self._is_jobs_turn = False
-        if not self._has_work:
-            return
         if self._job is None:
             if self._wanted_reloads:
                 self._reloading = self._wanted_reloads.pop(0)
@@ -282,7 +299,7 @@ class Daemon:
         due_s = time.monotonic() + _STEP_SECONDS
         try:
             for _ in self._job:
-                if self._awaited is not None or time.monotonic() >= due_s:
+                if self._reading is not None or self._calculating is not None or time.monotonic() >= due_s:
                     return
             self._job = self._reloading = None
         except FAILURES as failure:
@@ -299,10 +316,18 @@ class Daemon:
 
     def _in_worker(self, call: Callable[[], _T]) -> Generator[None, None, _T]:
         """Have something called that touches files, and wait for it as a part of a job. Raises what it raises."""
-        self._awaited = work = self._files.submit(call)
+        self._reading = work = self._files.submit(call)
         while not work.is_done:
             yield
-        self._awaited = None
+        self._reading = None
+        return work.result()
+
+    def _aside(self, step: Callable[[], _T]) -> Generator[None, None, _T]:
+        """Have a long calculation done, and wait for it as a part of a job or change. Raises what it raises."""
+        self._calculating = work = self.calculator.submit(step)
+        while not work.is_done:
+            yield
+        self._calculating = None
         return work.result()
 
     def _later(self, call: Callable[[], _T], then: Callable[[Work[_T]], None]) -> None:
@@ -337,7 +362,7 @@ class Daemon:
             self._follow_files(now)
             if not self.is_busy and not self.changes.is_under_way:
                 self._do_what_is_due(now)
-            self._samples.log(self.filter, self.settings, self.ruleset)
+            self._samples.log(self.filter, self.settings, self.state)
         self._feed_watchdog(now)
 
     def _ask_for_patience(self) -> None:
@@ -441,8 +466,8 @@ class Daemon:
         begun = time.monotonic()
         self._host_changed = False
         self._sync_interfaces()
-        for _ in self._renew_exemptions(time.time()):
-            pass
+        if self.state is not None and self._renewed_guard() is not self.desired.guard:
+            self.changes.ask(self._renew_guard())
         self._follow_host_at = time.monotonic() + 10 * (time.monotonic() - begun)
 
     # ---- starting ----
@@ -461,11 +486,10 @@ class Daemon:
         with contextlib.suppress(*FAILURES if adopted else ()):  # it fails again below, where it is told
             self._prepare_program()
         self._show_progress("reading the lists")
-        self.filter.expect((yield from self._in_worker(self.catalogue.lines_at_most)))
         refusals = yield from self._load_settings_at_start(adopted)
         self._load_blocks()
         reading: Reading | None = None
-        change = Change()
+        counted = Counted()
         failed: list[_Failure] = []
         with _noting(failed if adopted else None):
             self.filter.agree()
@@ -473,7 +497,7 @@ class Daemon:
             refusals += refused
             yield
             if reading is not None:
-                change = yield from self._begin(reading)
+                counted = yield from self._change_to(self._desire(reading), time.time())
             else:
                 yield from self._renew_filter()
         with _noting(failed if adopted else None):
@@ -482,16 +506,15 @@ class Daemon:
             if failures and not adopted and not self.filter.attachments and len(failures) == 1:
                 raise NotAttachable(*failures.values())
             self._tell_interfaces(failures)
-        if self.ruleset is None:
+        if self.state is None:
             self.telling.trouble("takeover", NO_LIST_YET)
         self.is_ready = True
         self._ready_at = time.monotonic()
         self.progress = ""
         self._reconcile_at = time.monotonic() + _RECONCILE_SECONDS
         self._systemd.ready(self.status_line())
-        if reading is not None and self.ruleset is not None:
-            self._report(reading, change)
-            yield from self.wanted.note_ends()
+        if reading is not None and self.state is not None:
+            self._report(reading, counted)
         yield from self._conclude(refusals)
         if failed:
             self.distrust_kernel(failed[0])
@@ -509,18 +532,6 @@ class Daemon:
         except OSError:
             pass  # told once something is to be kept there
 
-    def _begin(self, reading: Reading) -> Generator[None, None, Change]:
-        now_s = time.time()
-        ruleset, change = self._compose(reading, now_s, fresh=True)
-        total = count(ruleset)
-        self._show_progress(f"putting {total} entries in force")
-        yield
-        for _ in self._begin_with(ruleset, now_s):
-            self.progress = f"putting {total} entries in force: {self.filter.percent} %"
-            yield
-        self.wanted.ruleset = ruleset
-        return change
-
     def _prepare_program(self) -> None:
         """Have it compiled meanwhile, where something must be made of it."""
         if not self.filter.is_current:
@@ -532,15 +543,10 @@ class Daemon:
             self._show_progress("compiling the BPF program")
             yield
 
-    def _begin_with(self, ruleset: Ruleset, now_s: float) -> Iterator[None]:
-        """Put a list in force when only the maps, if they can be read, can tell what was before."""
-        yield from self._await_program()
-        yield from self.filter.begin(ruleset, _lister(ruleset), now_s)
-
     def _renew_filter(self) -> Iterator[None]:
         """There is no list that can be used: what is in force goes on under this version's programs."""
         yield from self._await_program()
-        yield from self.filter.renew(time.time())
+        yield from self.filter.lists.renew(time.time())
 
     def _show_progress(self, text: str) -> None:
         self.progress = text
@@ -576,7 +582,7 @@ class Daemon:
 
     def _fit_to_be_used(self, reading: Reading) -> Reading | None:
         """None where lists could not be found and the kernel alone knows what is in force, them included."""
-        if not reading.is_partial or self.ruleset is not None or not self.filter.attachments:
+        if not reading.is_partial or self.state is not None or not self.filter.attachments:
             return reading
         self._tell_lists(reading)
         self.telling.trouble("blocklist", "not all lists can be found, what was in force before is in force")
@@ -601,10 +607,8 @@ class Daemon:
     def _take_blocks_anew(self) -> Iterator[None]:
         """Put in force what callers have blocked by the log."""
         self._load_blocks()
-        if self.ruleset is not None:
-            ruleset, region = self.wanted.with_blocks_anew()
-            yield from self.change(region, self.wanted.take(ruleset))
-            yield from self.wanted.note_ends()
+        if self.state is not None:
+            yield from self._change_to(self._with_blocks(self.blocks.by_source), time.time())
 
     # ---- reloading ----
 
@@ -632,9 +636,10 @@ class Daemon:
         if self._choose() and self.settings == settings:
             self._tell_repaired(1)
         if reading is not None:
-            change = yield from self._put_in_force(reading, now_s)
-            self._report(reading, change)
-            yield from self.wanted.note_ends()
+            counted = yield from self._change_to(self._desire(reading), now_s)
+            self.telling.trouble("takeover")
+            self._trust_kernel()
+            self._report(reading, counted)
         else:
             yield from self._keep_in_force(now_s)
         self._sync_interfaces()
@@ -657,69 +662,86 @@ class Daemon:
         self.settings = settings
         return []
 
-    def _put_in_force(self, reading: Reading, now_s: float) -> Generator[None, None, Change]:
-        ruleset, change = self._compose(reading, now_s, fresh=False)
-        self._show_progress(f"comparing {count(ruleset)} entries with those in force")
-        yield
-        if self.ruleset is None or "kernel" in self.telling.troubles:
-            yield from self._begin_with(ruleset, now_s)
+    def _change_to(self, desired: Desired, now_s: float, aside: Aside | None = None) -> Generator[None, None, Counted]:
+        """Put in force what is desired, whatever was before; how many entries came and went.
+
+        Raises KernelError, CompileError, MemoryError or OSError where that fails; nothing here has changed then.
+        """
+        aside = aside or self._aside
+        before, lists = self.state, self.filter.lists
+        self.progress = "comparing the lists with those in force"
+
+        def compare() -> tuple[State, Plan | None, Counted]:
+            after = desired.state(now_s, self.filter.sources.number_of, before)
+            if before is None or "kernel" in self.telling.troubles:
+                return after, None, touched(before or State(), after)[1]
+            change = plan(before, after)
+            return after, change, change.counted
+
+        after, change, counted = yield from aside(compare)
+        if change is None:
+            yield from self._await_program()
+            work, what = lists.begin(after, now_s, aside), f"{after.count} entries"
         else:
-            change.region.update(self.ruleset.exempt_changes(ruleset))
-            before = yield from self.ruleset.layout_in_steps(change.region)
-            after = yield from ruleset.layout_in_steps(change.region)
-            plan = difference(before, after)
-            del before, after
-            self._show_progress(f"putting {plan.steps} changes in force")
+            work, what = lists.change(change, now_s, aside), f"{change.count} changes"
+        for _ in work:
+            self.progress = f"putting {what} in force: {lists.percent} %"
             yield
-            for _ in self.filter.change(plan, _lister(ruleset), now_s, change.region):
-                self.progress = f"putting {plan.steps} changes in force: {self.filter.percent} %"
-                yield
-        self.wanted.ruleset = ruleset
-        self.telling.trouble("takeover")
-        self._trust_kernel()
-        return change
+        self.progress = ""
+        self.desired, self.state = desired, after
+        self._next_end_s = after.next_end_s
+        return counted
+
+    def _desire(self, reading: Reading) -> Desired:
+        """What the files say, with what callers have blocked, under the guard that is chosen."""
+        file, blocklist = self.catalogue.name, reading.blocklist
+        lists = (Written(path, content.listing, reason) for path, content, reason in reading.lists)
+        desired = Desired((Written(file, blocklist.block), *lists), (Written(file, blocklist.allow),))
+        return replace(desired.with_blocks(self.blocks.by_source), guard=self._renewed_guard())
+
+    def _renewed_guard(self) -> Listing | None:
+        """What the guard protects now; the same object as before where that is the same."""
+        if not self.settings.guard:
+            return None
+        guard = guard_of(self._netlink.own_addresses(), self._netlink.gateways())
+        if self._guard is None or list(guard.rows()) != list(self._guard.rows()):
+            self._guard = guard
+        return self._guard
+
+    def _renew_guard(self) -> Iterator[None]:
+        """The guard changed, or whether there is one; the lists did not."""
+        guard = self._renewed_guard()
+        if self.state is not None and guard is not self.desired.guard:
+            yield from self._change_to(replace(self.desired, guard=guard), time.time())
+            self._settle_at = time.monotonic() + _SETTLE_SECONDS
 
     def _keep_in_force(self, now_s: float) -> Iterator[None]:
         """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
-        if self.ruleset is None:
+        if self.state is None:
             yield from self._renew_filter()
         elif "kernel" in self.telling.troubles:
-            ruleset = self.wanted.with_exemptions_renewed(guard=self.settings.guard)
-            yield from self._begin_with(ruleset, now_s)
-            self.wanted.ruleset = ruleset
+            yield from self._change_to(replace(self.desired, guard=self._renewed_guard()), now_s)
         else:
-            yield from self._renew_exemptions(now_s)
+            yield from self._renew_guard()
         self._trust_kernel()
 
     def _trust_kernel(self) -> None:
         self._retry_seconds = _RETRY_SECONDS
         self.telling.trouble("kernel")
 
-    def _renew_exemptions(self, now_s: float) -> Iterator[None]:
-        """The guard changed, or whether there is one; the lists did not."""
-        if self.ruleset is None:
-            return
-        ruleset = self.wanted.with_exemptions_renewed(guard=self.settings.guard)
-        region = self.ruleset.exempt_changes(ruleset)
-        if region:
-            plan = difference(self.ruleset.layout(region), ruleset.layout(region))
-            yield from self.filter.change(plan, _lister(ruleset), now_s, region)
-            self.wanted.ruleset = ruleset
-            self._settle_at = time.monotonic() + _SETTLE_SECONDS
-
-    def _compose(self, reading: Reading, now_s: float, *, fresh: bool) -> tuple[Ruleset, Change]:
-        guard = self.settings.guard
-        return self.wanted.compose(reading, self.catalogue.name, now_s, guard=guard, fresh=fresh)
-
-    def _report(self, reading: Reading, change: Change) -> None:
-        assert self.ruleset
+    def _report(self, reading: Reading, counted: Counted) -> None:
         self._log.info(
             "reload",
-            f"blocklist: {change.added} added, {change.removed} removed, {self.wanted.count} in force",
+            f"blocklist: {counted.added} added, {counted.removed} removed, {self.count} in force",
             file=self.catalogue.name,
         )
         self._tell_lists(reading)
-        self.filter.sources.note_listed(self.wanted.names, time.time())
+        self.filter.sources.note_listed(self._source_names, time.time())
+
+    @property
+    def _source_names(self) -> set[str]:
+        """Of all that lists something."""
+        return {source.name for source in self.state.sources} if self.state else set()
 
     def _tell_lists(self, reading: Reading) -> None:
         places: dict[str, Fields] = {str(each): {"file": each.file, "line": each.line} for each in reading.warnings}
@@ -760,20 +782,19 @@ class Daemon:
         self._watcher.mark_read(self._settings_file.path, self._settings_file.signature)
 
     def _settle(self) -> None:
-        """Begin what can wait until packets are dropped: keep the good versions, sort."""
-        ruleset = self.ruleset
+        """What can wait until packets are dropped: keep the good versions, name what the guard narrowed."""
         self._keep_good_versions()
-        self._later(lambda: _sort(ruleset), self._finish_settling)
-
-    def _finish_settling(self, _sorted: Work[None]) -> None:
-        """And name what the guard narrowed."""
-        if self.ruleset:
-            narrowed = self.wanted.narrowed(_TOLD_AT_MOST)
-            self.telling.each_once("narrowed", WARNING, "guard", narrowed)
-            self.narrowed = list(narrowed)
+        state = self.state
+        if state is not None:
+            self._later(lambda: _narrowed(state), self._tell_narrowed)
         if self._watcher.problem:
             self.telling.once("watch", WARNING, "watch", self._watcher.problem)
         _rest()
+
+    def _tell_narrowed(self, work: Work[dict[str, Fields]]) -> None:
+        found = work.result()
+        self.telling.each_once("narrowed", WARNING, "guard", found)
+        self.narrowed = list(found)
 
     def _keep_good_versions(self) -> None:
         """In the state folder. Without space there it is tried again until there is some, whatever else happens."""
@@ -803,11 +824,12 @@ class Daemon:
 
     def _reconcile(self) -> Iterator[None]:
         """Now and then, and when somebody asks for a reload: what packets meet must be what they should meet."""
-        if self.ruleset is None:
+        if self.state is None:
             return
-        differing = int(self._choose()) + (yield from self.filter.repair(self.ruleset, time.time()))
+        self.filter.agree()
+        differing = int(self._choose()) + (yield from self.filter.lists.repair(self.state, time.time(), self._aside))
         self._tell_repaired(differing)
-        yield from self.filter.forget_sources(self.wanted.names, time.time())
+        yield from self.filter.forget_sources(self._source_names, time.time())
         _rest()
 
     def _tell_repaired(self, places: int) -> None:
@@ -821,20 +843,18 @@ class Daemon:
         with contextlib.suppress(OSError):  # a shorter log can wait
             yield from self.blocks.compact(time.time())
 
-    def change(self, region: Region, apply: Iterator[None]) -> Iterator[None]:
-        """Have `apply` change sources of the ruleset, and put in force what differs in the region: as one of `changes`.
+    def change_blocks(self, records: list[Record], now_s: float) -> Iterator[None]:
+        """Log a batch and put it in force, or do neither: one of the `changes`.
 
-        Raises KernelError, CompileError, MemoryError or OSError where that fails; the sources are changed all the same.
+        Raises XdropdError where the log cannot be written, else as `_change_to`.
         """
-        assert self.ruleset
-        before = yield from self.ruleset.layout_in_steps(region)
-        yield from apply
-        after = yield from self.ruleset.layout_in_steps(region)
-        yield
-        plan = difference(before, after)
-        del before, after
-        yield
-        yield from self.filter.change(plan, _lister(self.ruleset), time.time(), region)
+        aside = directly if len(records) <= _RECORDS_AT_ONCE else self._aside
+        batch = yield from aside(lambda: self.blocks.batch(records))
+        with self.blocks.logged(batch):
+            yield from self._change_to(self._with_blocks(batch.after), now_s, aside)
+
+    def _with_blocks(self, by_source: Mapping[str, Listing]) -> Desired:
+        return self.desired.with_blocks(by_source)
 
     def _look_at_clock(self, now_s: float) -> None:
         """Entries end, or come back where the clock was set back."""
@@ -844,29 +864,27 @@ class Daemon:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
             self.changes.ask(self._take_blocks_anew())  # what has ended by one clock may not have by another
             self.request_reload()
-        elif self.ruleset is not None and now_s >= self.wanted.next_end_s and not self._is_ending:
+        elif self.state is not None and now_s >= self._next_end_s and not self._is_ending:
             self._is_ending = True
             self.changes.ask(self._end_what_is_over())
 
     def _end_what_is_over(self) -> Iterator[None]:
         self._is_ending = False
         now_s = time.time()
-        if now_s >= self.wanted.allow_ends_s:
-            self.wanted.allow_ends_s = float("inf")
-            self.request_reload()
-        over = yield from self.wanted.over(now_s)
-        region = Region()
-        region.add(span for _, span in over)
-        yield
-
+        assert self.state
+        over = [
+            (source, row) for source in self.state.sources for row in islice(source.listing.ended(now_s), _TOLD_AT_MOST)
+        ]
         try:
-            yield from self.change(region, self.wanted.end(over, now_s))
+            after = self.blocks.without_ended(now_s)
+            yield from self._change_to(self._with_blocks(after), now_s)
+            self.blocks.by_source = after
         except FAILURES:
-            self.wanted.next_end_s = now_s + self._retry_seconds  # not at every turn
+            self._next_end_s = now_s + self._retry_seconds  # not at every turn
             raise
-        yield from self.wanted.note_ends()
-        for source, span in over[:_TOLD_AT_MOST]:
-            self._log.info("expire", f"{span} of {source.name} has ended", entry=str(span), source=source.name)
+        for source, row in over[:_TOLD_AT_MOST]:
+            span = str(Span(*row[:3]))
+            self._log.info("expire", f"{span} of {source.name} has ended", entry=span, source=source.name)
 
     # ---- interfaces ----
 
@@ -890,6 +908,11 @@ class Daemon:
             pass_malformed=self.settings.malformed == "pass",
         )
 
+    @property
+    def count(self) -> int:
+        """How many entries are in force."""
+        return self.state.count if self.state else 0
+
     def status_line(self) -> str:
         """One line for an operator."""
         names = [
@@ -898,7 +921,7 @@ class Daemon:
         ]
         doing = "monitoring" if self.settings.action == "monitor" else "enforcing"
         degraded = ", degraded" if self.telling.is_degraded else ""
-        entries = f"{self.wanted.count} entries" if self.ruleset else "what was in force before"
+        entries = f"{self.count} entries" if self.state else "what was in force before"
         return f"{doing}{degraded}: {entries} on {', '.join(names) or 'no interface yet'}"
 
 
@@ -922,25 +945,21 @@ def reason_of(failure: _Failure) -> str:
     return str(failure)
 
 
-def _sort(ruleset: Ruleset | None) -> None:
-    for source in ruleset.sources if ruleset else ():
-        for members in source.members.values():
-            _ = members.sorted
+def _narrowed(state: State) -> dict[str, Fields]:
+    """A sentence on each entry that the guard narrows, with the entry and its source; and on those beyond."""
+    found: dict[str, Fields] = {}
+    for guard in (each for each in state.exempt.sources if each.kind == "guard"):
+        cut = narrowed(state, guard, _TOLD_AT_MOST + 1)
+        for source, row, keeper in cut[:_TOLD_AT_MOST]:
+            entry, kept = str(Span(*row[:3])), Span(*keeper.row[:3])
+            sentence = f"{entry} of {source.name} is narrowed by the guard: {kept} is {article(keeper.source)}"
+            found[sentence] = {"entry": entry, "source": source.name}
+        if len(cut) > _TOLD_AT_MOST:
+            found[f"the guard narrows more entries than the {_TOLD_AT_MOST} that are named"] = {}
+    return found
 
 
 def _rest() -> None:
     """After large work: return what it used, and have the garbage collector pass over what has stayed."""
     gc.freeze()
     libc.give_back_memory()
-
-
-def _lister(ruleset: Ruleset) -> Callable[[int, int, int], bool]:
-    by_number: dict[int, Source] = {}
-
-    def lists(version: int, key: int, number: int) -> bool:
-        if not by_number:  # hardly ever asked for, and there may be thousands of sources
-            by_number.update((source.number, source) for source in ruleset.sources)
-        source = by_number.get(number)
-        return source is not None and source.has_address(version, key)
-
-    return lists

@@ -1,54 +1,51 @@
 """The verbs of the control socket: requests to replies. docs/protocol.md describes both; JSON keys are a contract.
 
 Asks the daemon and has it change; knows no kernel and no file of its own. Replies stream: a list of a million entries
-is made as fast as it is read. Whatever takes longer than a moment is done in steps, and says MORE between them; what
-changes the list is one of the daemon's changes, so that what was checked is still so when it is applied.
+is made as fast as it is read. Whatever takes longer than a moment is done in steps, or aside; what changes the list is
+one of the daemon's changes, so that what was checked is still so when it is applied.
 """
 
-import contextlib
-import heapq
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+
+import numpy as np
 
 import xdropd
+from xdropd.columns.listing import KINDS, Builder, Kind, Listing, Row, common, prefix_length, without
+from xdropd.columns.prefixes import FAMILIES, Column, find
 from xdropd.daemon.loop import FAILURES, NO_LIST_YET, Daemon, reason_of
 from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
 from xdropd.host.control import MORE, Reply
-from xdropd.kernel.generation import Generation
-from xdropd.kernel.shapes import History
-from xdropd.rules.ruleset import VERSIONS, Exemption, Exemptions, Kinds, Listed, Region, Ruleset, Source
+from xdropd.kernel.abi import Stats, stats_of
+from xdropd.rules.allow import Exempt, Keeper
+from xdropd.rules.narrowed import sharing_rows
+from xdropd.rules.winners import Source, State
 from xdropd.text import names
 from xdropd.text.addresses import Span, parse_leniently
-from xdropd.text.entries import Entry
 
 _DEFAULT_SOURCE = "xdropctl"
 _TOP_AT_MOST = 1000
-_TOP_KEYS: dict[str, Callable[[History], int]] = {
-    "packets": lambda history: history.packets,
-    "bytes": lambda history: history.total_bytes,
-    "recent": lambda history: history.last_seen_ns,
-}
+_TOP_KEYS = {"packets": "packets", "bytes": "bytes", "recent": "last_seen_ns"}
 _SECONDS_AT_MOST = 100 * 365 * 86400
 _CHARACTERS_AT_MOST = 1000
 _PATH_CHARACTERS_AT_MOST = 4 * 4096  # PATH_MAX, and every byte told as four characters
 _KEEPERS_NAMED_AT_MOST = 10
 _NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
-_WORD_EVERY_SECONDS = 1.0
-_STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
-_PIECE = 10_000  # entries, counted in a millisecond
 _KEYS = {"accept", "address", "by", "count", "entries", "entry", "lines", "reason", "seconds", "source"}
-_LOOK_EVERY = 64  # entries, which take some microseconds each
 _RELOADS_AT_MOST = 100  # that wait; those that accept the same file are one
 _SOURCES_AT_MOST = 10_000  # of blocks, at once
+_WORD_EVERY_SECONDS = 1.0
+_STRETCH_SECONDS = 0.01  # of work between looks at what else there is to do
+_LOOK_EVERY = 64  # entries, which take some microseconds each
+_ROWS_A_PIECE = 1024
 
 _T = TypeVar("_T")
+AllStats = Mapping[tuple[Kind, int], tuple[Column, Column]]
 
 
 class Requests:
@@ -79,8 +76,7 @@ class Requests:
 
     def _status(self, _request: Mapping[str, Any]) -> Iterator[Reply | None]:
         daemon = self._daemon
-        entries = yield from _counted(daemon.ruleset)
-        totals = [kept.totals() for kept in daemon.filter.attachments.values()]
+        totals = [daemon.filter.totals(ifindex) for ifindex in daemon.filter.attachments]
         yield {
             "result": {
                 "state": "monitoring" if daemon.settings.action == "monitor" else "enforcing",
@@ -97,7 +93,7 @@ class Requests:
                     }
                     for ifindex, kept in sorted(daemon.filter.attachments.items())
                 ],
-                "entries": _counts(entries, daemon.ruleset),
+                "entries": _counts(daemon.state),
                 "packets": {
                     verdict: sum(total[verdict].packets for total in totals)
                     for verdict in ("passed", "dropped", "malformed")
@@ -119,17 +115,16 @@ class Requests:
         wanted, only = _optional(request, "source", _PATH_CHARACTERS_AT_MOST), _optional(request, "entry")
         span = None if only is None else _span(only)[0]
         yield from self._until(lambda: self._daemon.is_ready)
-        yield MORE
-        for source in _with_pauses(self._ruleset().sources):
-            if source is None:
-                yield MORE
-            elif wanted not in (None, source.name):
-                continue
-            elif span is None:
-                for entry in _all_entries(source):
-                    yield {"row": self._described(source, entry)}
-            elif found := source.entry(span):
-                yield {"row": self._described(source, found)}
+        state = self._state()
+        if span is not None:
+            for source in state.sources:
+                if wanted in (None, source.name) and (row := source.listing.row(*span)):
+                    yield {"row": self._described(source, row)}
+        else:
+            known = yield from self._aside(self._daemon.filter.lists.all_stats)
+            for source in state.sources:
+                if wanted in (None, source.name):
+                    yield from _rows_of(source, known)
         yield {"result": {}}
 
     def _lookup(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
@@ -137,9 +132,9 @@ class Requests:
         if not span.is_address:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
         yield from self._until(lambda: self._daemon.is_ready)
-        ruleset = self._ruleset()
-        held = (yield from _holding(ruleset, [span])).get(span)
-        keeper = ruleset.exemptions.keeper_of(span)
+        state = self._state()
+        held = state.holder(span.version, span.first)
+        keeper = next(state.exempt.keepers(*span), None)
         row: dict[str, Any] = dict.fromkeys(
             ("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen")
         )
@@ -152,9 +147,9 @@ class Requests:
                 "kept_by": keeper
                 and {
                     "kind": keeper.kind,
-                    "entry": str(keeper.span),
+                    "entry": str(Span(*keeper.row[:3])),
                     "source": keeper.source,
-                    "line": keeper.line or None,
+                    "line": keeper.row.line or None,
                 },
                 **row,
                 **({"remarks": [remark]} if remark else {}),
@@ -168,50 +163,26 @@ class Requests:
         number = request.get("count", 20)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _TOP_AT_MOST:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
-        with_lines = request.get("lines", True) is True
         yield from self._until(lambda: self._daemon.is_ready)
-        yield MORE
-        ruleset = self._ruleset()
-        busiest = yield from self._busiest(number, _TOP_KEYS[by])
-        by_number = {source.number: source for source in ruleset.sources}
-        for _, _, span, owner in busiest:
-            source = by_number.get(owner)
-            entry = source and (source.entry(span) if with_lines else _without_line(source, span))
-            if source and entry:
-                yield {"row": self._described(source, entry)}
-                yield MORE  # finding a line in a large file takes a while
+        sources = {source.number: source for source in self._state().sources}
+        lists = self._daemon.filter.lists
+        busiest = yield from self._aside(lambda: _busiest(lists.all_stats(), _TOP_KEYS[by], number))
+        for source_number, span in busiest:
+            source = sources.get(source_number)
+            if source is not None and (row := source.listing.row(*span)):
+                yield {"row": self._described(source, row)}
         yield {"result": {}}
-
-    def _busiest(
-        self, number: int, key: Callable[[History], int]
-    ) -> Generator[Reply, None, list[tuple[int, int, Span, int]]]:
-        """(what `key` says, packets, span, source number) of the entries where it says the most, descending."""
-        while True:
-            generation = self._daemon.filter.generation
-            assert generation
-            busiest: list[tuple[int, int, Span, int]] = []
-            for found in _with_pauses(_histories(generation), every=1):
-                if found is None:
-                    yield MORE
-                    if self._daemon.filter.generation is not generation:
-                        break  # its maps are closed
-                else:
-                    entries = [(key(history), history.packets, span, history.source) for span, history in found]
-                    busiest = heapq.nlargest(number, busiest + entries)
-            else:
-                return busiest
 
     def _metrics(self, _request: Mapping[str, Any]) -> Iterator[Reply | None]:
         daemon = self._daemon
-        yield MORE
-        kinds = yield from _counted(daemon.ruleset)
-        entries_of = {source.name: source.count for source in (daemon.ruleset or Ruleset()).sources}
-        for source in _with_pauses(list(daemon.filter.sources)):
-            if source is None:
+        state = daemon.state or State()
+        entries_of = {source.name: source.listing.count for source in state.sources}
+        for each in _with_pauses(list(daemon.filter.sources)):
+            if each is None:
                 yield MORE
             else:
-                name, number = source
-                packets = daemon.filter.source_volume(number).packets
+                name, number = each
+                packets = daemon.filter.lists.volume(number).packets
                 yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
         yield {
             "result": {
@@ -221,14 +192,19 @@ class Requests:
                     {
                         "name": daemon.attaching.name_of(ifindex),
                         "mode": kept.mode,
-                        "totals": {verdict: list(volume) for verdict, volume in kept.totals().items()},
+                        "totals": {verdict: list(volume) for verdict, volume in daemon.filter.totals(ifindex).items()},
                     }
                     for ifindex, kept in sorted(daemon.filter.attachments.items())
                 ],
-                "entries": _counts(kinds, daemon.ruleset),
+                "entries": _counts(daemon.state),
                 "families": {
-                    "ipv4": kinds.addresses4 + kinds.networks4,
-                    "ipv6": kinds.addresses6 + kinds.networks6,
+                    f"ipv{version}": sum(
+                        len(source.listing.table(kind))
+                        for source in state.sources
+                        for kind in KINDS
+                        if kind.version == version
+                    )
+                    for version in FAMILIES
                 },
                 "reloads": {
                     "ok": daemon.tally.reloads_ok,
@@ -255,33 +231,32 @@ class Requests:
     ) -> Generator[None, None, Reply]:
         spans, warnings = yield from _spans(texts)
         self._check_room_for(source_name)
-        exemptions = self._ruleset().exemptions
+        exempt = self._state().exempt
+        asked = _listing_of(spans)
+        yield
+        touched = [Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)]
+        yield
         refused: list[Span] = []
         narrowed: list[Span] = []
-        for span in _with_pauses(spans):
+        for span in _with_pauses(touched):
             if span is None:
                 yield
-            elif exemptions.covers(span):
+            elif exempt.covers(*span):
                 refused.append(span)
-            elif not span.is_address and any(exemptions.union.met([span])):
+            else:
                 narrowed.append(span)
         if refused:
-            sentences = [_why_refused(exemptions, span) for span in refused[:_NAMED_AT_MOST]]
+            sentences = [_why_refused(exempt, span) for span in refused[:_NAMED_AT_MOST]]
             raise Refused(_sentences(sentences, len(refused)))
-        warnings += [
-            f"{span} is narrowed by {_exempt(exemptions.touching(span))}" for span in narrowed[:_NAMED_AT_MOST]
-        ]
+        warnings += [f"{span} is narrowed by {_exempt(exempt.touching(*span))}" for span in narrowed[:_NAMED_AT_MOST]]
         if len(narrowed) > _NAMED_AT_MOST:
             warnings.append(f"{len(narrowed) - _NAMED_AT_MOST} more are narrowed as well")
         now_s = time.time()
         until = None if seconds is None else now_s + seconds
-        records: list[Record] = []
-        for some in _pieces(spans):
-            records += self._daemon.blocks.later(source_name, some, until, reason, now_s)
-            yield
-        yield from self._carry_out(source_name, records)
-        if until is not None:
-            self._daemon.wanted.note_end(until)
+        yield
+        records = self._daemon.blocks.later(source_name, spans, until, reason, now_s)
+        yield
+        yield from self._carry_out(source_name, records, now_s)
         return {"result": {"blocked": len(records), "warnings": warnings}}
 
     def _unblock(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
@@ -291,32 +266,42 @@ class Requests:
 
     def _do_unblock(self, texts: list[str], source_name: str) -> Generator[None, None, Reply]:
         spans, remarks = yield from _spans(texts)
-        ruleset = self._ruleset()
-        known = self._daemon.blocks.by_source.get(source_name, {})
-        missing = [span for span in spans if span not in known]
-        if missing:
-            refused = yield from _why_not_unblocked(ruleset, missing[:_NAMED_AT_MOST], source_name)
-            raise Refused(_sentences(refused, len(missing)))
+        state = self._state()
+        asked = _listing_of(spans)
+        yield
+        missing = without(asked, self._daemon.blocks.by_source.get(source_name, Listing.empty()))
+        if missing.count:
+            named = [Span(*row[:3]) for row, _ in zip(missing.rows(), range(_NAMED_AT_MOST), strict=False)]
+            refused = [_why_not_unblocked(state, span, source_name) for span in named]
+            raise Refused(_sentences(refused, missing.count))
         yield from self._take_back(source_name, spans)
-        return {"result": {"unblocked": len(spans), "remarks": remarks + (yield from _remarks(self._ruleset(), spans))}}
+        remarks += _remarks(self._state(), asked)
+        return {"result": {"unblocked": len(spans), "remarks": remarks}}
 
     def _flush(self, request: Mapping[str, Any]) -> Iterator[Reply | None]:
         yield from self._in_turn(self._do_flush(_source_name(request)))
 
     def _do_flush(self, source_name: str) -> Generator[None, None, Reply]:
-        self._ruleset()
-        known = list(self._daemon.blocks.by_source.get(source_name, {}))
-        if known:
-            yield from self._take_back(source_name, known)
-        return {"result": {"unblocked": len(known)}}
+        self._state()
+        spans: list[Span] = []
+        for row in _with_pauses(self._daemon.blocks.by_source.get(source_name, Listing.empty()).rows()):
+            if row is None:
+                yield
+            else:
+                spans.append(Span(*row[:3]))
+        if spans:
+            yield from self._take_back(source_name, spans)
+        return {"result": {"unblocked": len(spans)}}
 
     def _take_back(self, source_name: str, spans: list[Span]) -> Iterator[None]:
         now_s = time.time()
         records: list[Record] = []
-        for some in _pieces(spans):
-            records += [Record("unblock", source_name, str(span), None, "", now_s) for span in some]
-            yield
-        yield from self._carry_out(source_name, records)
+        for span in _with_pauses(spans):
+            if span is None:
+                yield
+            else:
+                records.append(Record("unblock", source_name, str(span), None, "", now_s))
+        yield from self._carry_out(source_name, records, now_s)
 
     def _in_turn(self, work: Generator[None, None, Reply]) -> Iterator[Reply | None]:
         """Have a change done when its turn comes, and give its reply. Who leaves before that wants it no more."""
@@ -344,18 +329,11 @@ class Requests:
         if source_name not in sources and len(sources) >= _SOURCES_AT_MOST:
             raise Refused(f"there are {_SOURCES_AT_MOST} sources of blocks already: use one of them, or flush some")
 
-    def _carry_out(self, source_name: str, records: list[Record]) -> Iterator[None]:
+    def _carry_out(self, source_name: str, records: list[Record], now_s: float) -> Iterator[None]:
         """Log a batch and put it in force, or neither, whatever it is that fails."""
         daemon = self._daemon
-        before = self._ruleset()
-        batch = yield from daemon.blocks.batch(records)
-        region = Region()
-        region.add(batch.spans)
         try:
-            with daemon.blocks.logged(batch) as take_effect, contextlib.ExitStack() as undoing:
-                undoing.callback(daemon.wanted.go_back, before, source_name)
-                yield from daemon.change(region, chain(take_effect(), daemon.wanted.follow_blocks(source_name)))
-                undoing.pop_all()
+            yield from daemon.change_blocks(records, now_s)
         except FAILURES as failure:
             daemon.distrust_kernel(failure)
             if isinstance(failure, XdropdError):
@@ -415,29 +393,73 @@ class Requests:
                 due_s = time.monotonic() + _WORD_EVERY_SECONDS
                 yield {"progress": self._daemon.progress or "working"}
 
-    def _ruleset(self) -> Ruleset:
-        if self._daemon.ruleset is None:
+    def _aside(self, step: Callable[[], _T]) -> Generator[Reply | None, None, _T]:
+        """Have a long reading done by the daemon's calculator."""
+        work = self._daemon.calculator.submit(step)
+        yield from self._until(lambda: work.is_done)
+        return work.result()
+
+    def _state(self) -> State:
+        if self._daemon.state is None:
             raise Unavailable(NO_LIST_YET, "xdropctl status tells why")
-        return self._daemon.ruleset
+        return self._daemon.state
 
-    def _described(self, source: Source, entry: Entry) -> dict[str, Any]:
-        history = self._history(source, entry.span)
-        return {
-            "entry": str(entry.span),
-            "source": source.name,
-            "line": entry.line or None,
-            "reason": entry.reason or source.reason or None,
-            "since": _moment(history.since_s) if history else None,
-            "until": _moment(entry.until),
-            "packets": history.packets if history else 0,
-            "bytes": history.total_bytes if history else 0,
-            "last_seen": _moment(_wall_clock(history.last_seen_ns)) if history and history.last_seen_ns else None,
-        }
+    def _described(self, source: Source, row: Row) -> dict[str, Any]:
+        kind, key = _key_of(Span(*row[:3]))
+        return _described(source, row, self._daemon.filter.lists.stats(kind, source.number, key))
 
-    def _history(self, source: Source, span: Span) -> History | None:
-        if span.is_address:
-            return self._daemon.filter.history_of(span.version, span.first, source.number)
-        return self._daemon.filter.history_of_network(Listed(span, source.number))
+
+def _key_of(span: Span) -> tuple[Kind, Column]:
+    """How columns name an entry."""
+    family, length = FAMILIES[span.version], prefix_length(*span)
+    if length is None:
+        return Kind(span.version, is_range=True), family.range_key(span.first, span.last)
+    return Kind(span.version, is_range=False), family.key(span.first, length)
+
+
+def _described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
+    return {
+        "entry": str(Span(*row[:3])),
+        "source": source.name,
+        "line": row.line or None,
+        "reason": row.reason or source.reason or None,
+        "since": _moment(stats.since_s) if stats else None,
+        "until": _moment(row.until),
+        "packets": stats.packets if stats else 0,
+        "bytes": stats.bytes if stats else 0,
+        "last_seen": _moment(_wall_clock(stats.last_seen_ns)) if stats and stats.last_seen_ns else None,
+    }
+
+
+def _rows_of(source: Source, known: AllStats) -> Iterator[Reply]:
+    """Everything that a source lists, piece by piece, with what is known of it."""
+    for kind in KINDS:
+        table = source.listing.table(kind)
+        keys, stats = known.get((kind, source.number), (table.keys[:0], np.zeros(0)))
+        for at in range(0, len(table), _ROWS_A_PIECE):
+            chosen = np.arange(at, min(at + _ROWS_A_PIECE, len(table)))
+            rows, found = find(keys, table.keys[chosen])
+            entries = source.listing.some_rows(kind.version, chosen, is_range=kind.is_range)
+            for row, where, is_known in zip(entries, rows.tolist(), found.tolist(), strict=True):
+                yield {"row": _described(source, row, stats_of(stats[where]) if is_known else None)}
+
+
+def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
+    """(source number, entry) of those where a counter says the most, descending."""
+    found: list[tuple[int, int, int, Span]] = []
+    for (kind, source), (keys, stats) in known.items():
+        hit = np.flatnonzero(stats["packets"])
+        rows = hit[np.argsort(stats[by][hit], kind="stable")[::-1][:number]]
+        family = FAMILIES[kind.version]
+        ends = (
+            family.ends_of_ranges(keys[rows])
+            if kind.is_range
+            else (family.firsts(keys[rows]), family.lasts(keys[rows]))
+        )
+        for row, first, last in zip(rows.tolist(), *map(family.ints, ends), strict=True):
+            span = Span(kind.version, first, last)
+            found.append((int(stats[by][row]), int(stats["packets"][row]), source, span))
+    return [(source, span) for _, _, source, span in sorted(found, reverse=True)[:number]]
 
 
 def _with_pauses(items: Iterable[_T], *, every: int = _LOOK_EVERY) -> Iterator[_T | None]:
@@ -450,183 +472,91 @@ def _with_pauses(items: Iterable[_T], *, every: int = _LOOK_EVERY) -> Iterator[_
         yield item
 
 
-def _all_entries(source: Source) -> Iterator[Entry]:
-    """Everything that a source lists. Readers may be slow, and entries come and go while they read."""
-    plain = sum(map(len, source.members.values()))
-    yield from islice(source.all_entries(), plain)
-    yield from tuple(source.entries.values())
+def _listing_of(spans: Iterable[Span]) -> Listing:
+    builder = Builder()
+    for span in spans:
+        builder.add(Row(*span))
+    return builder.listing()
 
 
-def _without_line(source: Source, span: Span) -> Entry | None:
-    """As `source.entry`, without looking for the line of a plain address."""
-    own = source.entries.get(span)
-    return Entry(span, 0) if own is None and _lists_plainly(source, span) else own
+# ---- who else lists it, and what keeps it out ----
 
 
-def _lists_plainly(source: Source, span: Span) -> bool:
-    return source.is_file and span.is_address and span.first in source.members[span.version]
+def _remarks(state: State, asked: Listing) -> list[str]:
+    """Which of these stay blocked, and why. A wider holder is looked for only where it can be told."""
+    exactly: dict[Span, None] = {}
+    for source in state.sources:
+        for row in common(source.listing, asked):
+            exactly[Span(*row[:3])] = None
+    remarks = [
+        f"{span} stays blocked, it is held by {', '.join(_holders(state, span))}"
+        for span, _ in zip(exactly, range(_NAMED_AT_MOST), strict=False)
+    ]
+    for row, _ in zip(asked.rows(), range(_NAMED_AT_MOST), strict=False):
+        span = Span(*row[:3])
+        if span not in exactly and (wider := _wider_holder(state, span)):
+            remarks.append(f"{span} stays blocked, it is held by {wider}")
+    more = len(exactly) - _NAMED_AT_MOST
+    return [*remarks, f"{more} more stay blocked as well"] if more > 0 else remarks
 
 
-def _histories(generation: Generation) -> Iterator[list[tuple[Span, History]]]:
-    """Of everything that has a packet to its name, batch by batch."""
-    for batch in generation.seen_addresses():
-        yield [(Span(version, address, address), history) for version, address, history in batch]
-    cells = iter(tuple(generation.cells))
-    while some := list(islice(cells, _LOOK_EVERY)):
-        found = ((listed.span, generation.cell_history(listed)) for listed in some)
-        yield [(span, history) for span, history in found if history and history.packets]
-
-
-# ---- who else lists it ----
-
-
-def _holding(ruleset: Ruleset, spans: list[Span]) -> Generator[Reply, None, dict[Span, tuple[Source, Entry]]]:
-    """The entry that decides on each of some addresses, exemptions apart: of the smallest ones the first.
-
-    All of them in one reading; what comes or goes meanwhile may be seen or not.
-    """
-    found: dict[Span, tuple[int, Source, Entry]] = {}
-    ascending = sorted(span for span in spans if span.is_address)
-    for source in _with_pauses(ruleset.sources, every=1):
-        if source is None:
-            yield MORE
-            continue
-        for span in ascending:
-            if (span not in found or found[span][0] > 1) and (entry := source.entry(span)):
-                found[span] = 1, source, entry
-        for wide in _with_pauses(tuple(source.entries.values())):
-            if wide is None:
-                yield MORE
-                continue
-            version, first, last = wide.span
-            if first == last:
-                continue
-            at = bisect_left(ascending, (version, first))
-            while at < len(ascending) and ascending[at].version == version and ascending[at].first <= last:
-                known = found.get(ascending[at])
-                if known is None or known[0] > wide.span.size:
-                    found[ascending[at]] = wide.span.size, source, wide
-                at += 1
-    return {span: (source, entry) for span, (_, source, entry) in found.items()}
-
-
-def _remarks(ruleset: Ruleset, spans: list[Span]) -> Generator[None, None, list[str]]:
-    """Which of these stay blocked, and why. Wider entries and lines are looked for only where they can be told."""
-    exactly: list[Span] = []
-    for span in _with_pauses(spans):
-        if span is None:
-            yield
-        elif any(span in source.entries or _lists_plainly(source, span) for source in ruleset.sources):
-            exactly.append(span)
-    named = exactly[:_NAMED_AT_MOST]
-    known = set(exactly)
-    others = [span for span in spans[:_NAMED_AT_MOST] if span not in known and not ruleset.exemptions.covers(span)]
-    wider = yield from _without_replies(_holding(ruleset, others))
-    remarks: list[str] = []
-    for span in spans[:_NAMED_AT_MOST] + [span for span in named if span not in set(spans[:_NAMED_AT_MOST])]:
-        holders = []
-        if span in known:
-            holders = _holders(ruleset, span)
-        elif span in wider:
-            holders = [_wider(*wider[span])]
-        if holders:
-            remarks.append(f"{span} stays blocked, it is held by {', '.join(holders)}")
-        yield
-    more = len(exactly) + len(wider) - len(remarks[:_NAMED_AT_MOST])
-    return remarks[:_NAMED_AT_MOST] + ([f"{more} more stay blocked as well"] if more else [])
-
-
-def _without_replies(work: Generator[Reply, None, _T]) -> Generator[None, None, _T]:
-    """The same work as part of a change."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return cast("_T", end.value)
-        yield
-
-
-def _holders(ruleset: Ruleset, span: Span) -> list[str]:
+def _holders(state: State, span: Span) -> list[str]:
     """Who lists exactly this span: places in files, and callers of `block`."""
     return [
-        f"{source.name}:{entry.line}" if source.is_file else f"a block of {source.name}"
-        for source in ruleset.sources
-        if (entry := source.entry(span))
+        f"{source.name}:{row.line}" if source.is_file else f"a block of {source.name}"
+        for source in state.sources
+        if (row := source.listing.row(*span))
     ]
 
 
-def _wider(source: Source, entry: Entry) -> str:
-    return f"{entry.span} of {source.name}{f':{entry.line}' if entry.line else ''}"
+def _wider_holder(state: State, span: Span) -> str:
+    """The network or range that blocks an address all the same."""
+    held = state.holder(span.version, span.first) if span.is_address else None
+    if held is None or state.exempt.covers(*span):
+        return ""
+    source, row = held
+    return f"{Span(*row[:3])} of {source.name}{f':{row.line}' if row.line else ''}"
 
 
-def _why_not_unblocked(ruleset: Ruleset, spans: list[Span], source_name: str) -> Generator[None, None, list[str]]:
-    said: list[str] = []
-    exempt = [span for span in spans if ruleset.exemptions.covers(span)]
-    wider = yield from _without_replies(_holding(ruleset, [span for span in spans if span not in exempt]))
-    for span in spans:
-        said.append(_why_not(ruleset, span, source_name, wider.get(span)))
-        yield
-    return said
-
-
-def _why_not(ruleset: Ruleset, span: Span, source_name: str, wider: tuple[Source, Entry] | None) -> str:
-    listing = [(source, entry) for source in ruleset.sources if (entry := source.entry(span))]
-    places = [f"{source.name}:{entry.line}" for source, entry in listing if source.is_file]
+def _why_not_unblocked(state: State, span: Span, source_name: str) -> str:
+    listing = [(source, row) for source in state.sources if (row := source.listing.row(*span))]
+    places = [f"{source.name}:{row.line}" for source, row in listing if source.is_file]
     callers = [source.name for source, _ in listing if not source.is_file]
     said = f"{span} is not blocked by {source_name}"
     if callers:
         said += f", but by {' and '.join(callers)} (see --source)"
     if places:
         said += f"; {' and '.join(places)} {'lists' if len(places) == 1 else 'list'} it: take it out there, or allow it"
-    elif not callers and wider:
-        said += f"; {_wider(*wider)} blocks it: allow it in the blocklist"
+    elif not callers and (wider := _wider_holder(state, span)):
+        said += f"; {wider} blocks it: allow it in the blocklist"
     return said
 
 
-def _why_refused(exemptions: Exemptions, span: Span) -> str:
-    keepers = [keeper] if (keeper := exemptions.keeper_of(span)) else exemptions.touching(span)
+def _why_refused(exempt: Exempt, span: Span) -> str:
+    keepers = list(exempt.keepers(*span))[:1] or exempt.touching(*span)
     return f"{span} is covered by {_exempt(keepers)}, blocking it would have no effect"
 
 
-def _counted(ruleset: Ruleset | None) -> Generator[Reply, None, Kinds]:
-    """How many entries of each kind all sources list. Only what has changed since the last time is counted anew."""
-    known: list[Kinds] = []
-    for source in _with_pauses(ruleset.sources if ruleset else ()):
-        if source is None:
-            yield MORE
-            continue
-        if source.kinds is None:
-            yield from _count(source)
-        if source.kinds is not None:
-            known.append(source.kinds)
-        if source.is_file:
-            known.append(Kinds(*(len(source.members[version]) for version in VERSIONS)))
-    return Kinds(*map(sum, zip(*known, strict=True))) if known else Kinds()
+def _exempt(keepers: list[Keeper]) -> str:
+    said = [
+        f"allow {Span(*keeper.row[:3])} of {keeper.source}:{keeper.row.line}"
+        if keeper.kind == "allow"
+        else f"the guard of {Span(*keeper.row[:3])} ({keeper.source})"
+        for keeper in keepers[:_KEEPERS_NAMED_AT_MOST]
+    ]
+    more = len(keepers) - len(said)
+    return " and ".join([*said, f"{more} more"] if more else said)
 
 
-def _count(source: Source) -> Iterator[Reply]:
-    """Note how many of the entries are of each kind, unless they change meanwhile."""
-    entries, count = source.entries, len(source.entries)
-    counts: list[Kinds] = []
-    for some in _with_pauses(_pieces(list(entries)), every=1):
-        if some is None:
-            yield MORE
-        else:
-            counts.append(Kinds.of(some))
-    if source.entries is entries and len(entries) == count:
-        source.kinds = Kinds(*map(sum, zip(*counts, strict=True))) if counts else Kinds()
-
-
-def _pieces(items: list[_T]) -> Iterator[list[_T]]:
-    return (items[at : at + _PIECE] for at in range(0, len(items), _PIECE))
-
-
-def _counts(kinds: Kinds, ruleset: Ruleset | None) -> dict[str, int]:
+def _counts(state: State | None) -> dict[str, int]:
+    sources = state.sources if state else ()
+    single = {version: sum(source.addresses[version] for source in sources) for version in FAMILIES}
+    exempt = state.exempt.sources if state else ()
     return {
-        "ipv4": kinds.addresses4,
-        "ipv6": kinds.addresses6,
-        "networks": kinds.networks4 + kinds.networks6,
-        "allowed": sum(item.kind == "allow" for item in ruleset.exemptions.items) if ruleset else 0,
+        "ipv4": single[4],
+        "ipv6": single[6],
+        "networks": sum(source.listing.count for source in sources) - sum(single.values()),
+        "allowed": sum(each.listing.count for each in exempt if each.kind == "allow"),
     }
 
 
@@ -695,17 +625,6 @@ def _source_name(request: Mapping[str, Any]) -> str:
     if not name or "/" in name:
         raise BadRequest('"source" is a name without a slash')
     return name
-
-
-def _exempt(items: list[Exemption]) -> str:
-    said = [
-        f"allow {item.span} of {item.source}:{item.line}"
-        if item.kind == "allow"
-        else f"the guard of {item.span} ({item.source})"
-        for item in items[:_KEEPERS_NAMED_AT_MOST]
-    ]
-    more = len(items) - len(said)
-    return " and ".join([*said, f"{more} more"] if more else said)
 
 
 def _sentences(each: list[str], count: int = 0) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from xdropd.daemon.filter import Filter
 from xdropd.host.log import Log
-from xdropd.kernel.shapes import Sample
-from xdropd.rules.ruleset import Listed, Ruleset, Source
+from xdropd.kernel.abi import Sample
+from xdropd.rules.winners import State
 from xdropd.text.addresses import Span
 from xdropd.text.settings import Settings
 
@@ -22,7 +22,7 @@ class SampleLog:
         self._left = 1.0
         self._counted_ns = time.monotonic_ns()
 
-    def log(self, kernel: Filter, settings: Settings, ruleset: Ruleset | None) -> None:
+    def log(self, kernel: Filter, settings: Settings, state: State | None) -> None:
         """Tell of what was sampled since the last call."""
         now_ns, per_minute = time.monotonic_ns(), settings.log_drops_per_minute
         gained = (now_ns - self._counted_ns) / 60e9 * per_minute
@@ -31,24 +31,18 @@ class SampleLog:
         for sample in kernel.samples():
             if per_minute and self._left >= 1:
                 self._left -= 1
-                self._tell(sample, kernel, settings, ruleset)
+                self._tell(sample, settings, state)
 
-    def _tell(self, sample: Sample, kernel: Filter, settings: Settings, ruleset: Ruleset | None) -> None:
+    def _tell(self, sample: Sample, settings: Settings, state: State | None) -> None:
         address = int.from_bytes(sample.source, "big")
         source = Span(sample.version, address, address)
-        listed = kernel.listed_in(sample.cell) if sample.cell else None
-        entry = str(listed.span if listed else source)
+        held = state.holder(sample.version, address) if state else None
+        entry = str(Span(*held[1][:3])) if held else str(source)
         name = self._name_of(sample.ifindex)
         verb = "would drop" if settings.action == "monitor" else "dropped"
         message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
         fields = {"interface": name, "entry": entry}
-        if lister := ruleset and _lister_of(ruleset, listed, source):
-            message += f" by {lister.name}"
-            fields["source"] = lister.name
+        if held:
+            message += f" by {held[0].name}"
+            fields["source"] = held[0].name
         self._log.info("drop", message, **fields)
-
-
-def _lister_of(ruleset: Ruleset, listed: Listed | None, address: Span) -> Source | None:
-    if listed is None:
-        return ruleset.owner(address.version, address.first)
-    return next((source for source in ruleset.sources if source.number == listed.source), None)

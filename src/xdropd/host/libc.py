@@ -3,6 +3,7 @@
 import ctypes as ct
 import os
 import signal
+import time
 
 _libc = ct.CDLL(None, use_errno=True)
 
@@ -11,6 +12,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522  # uapi/linux/capability.h
 CAP_SYS_ADMIN = 21
 CAP_BPF = 39
+_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}
+_MEMBARRIER_CMD_GLOBAL = 1
+_NAP_SECONDS = 0.02
 
 
 class _CapHeader(ct.Structure):
@@ -30,6 +34,17 @@ def _check(result: int, call: str) -> None:
 def give_back_memory() -> None:
     """malloc_trim(3): return to the system what a large reload used."""
     _libc.malloc_trim(0)
+
+
+def wait_for_readers() -> None:
+    """Until no CPU runs a program, or looks at a map, that it found before this call.
+
+    membarrier(2), MEMBARRIER_CMD_GLOBAL, waits for a grace period (kernel/sched/membarrier.c), and so for all of them.
+    Where it is refused, a nap: a program runs for microseconds.
+    """
+    number = _SYS_MEMBARRIER.get(os.uname().machine)
+    if number is None or _libc.syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0) != 0:
+        time.sleep(_NAP_SECONDS)
 
 
 def die_with_parent(parent: int) -> None:

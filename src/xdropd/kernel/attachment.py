@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdropd.errors import KernelError, NotAttachable
-from xdropd.kernel import libbpf, shapes
+from xdropd.kernel import abi, libbpf
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import INTERFACE_MAPS, ROOT_PROGRAM, create, insist, is_map, load
-from xdropd.kernel.shapes import Volume
+from xdropd.kernel.generation import ROOT_PROGRAM, create, is_map, load
+from xdropd.kernel.libbpf import MapShape
+from xdropd.kernel.retry import retried
 
 NATIVE = "native"
 GENERIC = "generic"
 MODE_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV_MODE, GENERIC: libbpf.XDP_FLAGS_SKB_MODE}
+
+# Nothing counts in it: the first version takes over an interface only together with such a map, after a downgrade.
+_TALLIES = MapShape("tallies", libbpf.MAP_PERCPU_ARRAY, abi.NUMBER_BYTES, 64, 1, 0)
+INTERFACE_MAPS = frozenset({abi.INTERFACE_MAP, _TALLIES.name})
 
 _TAKEN = (errno.EBUSY, errno.EEXIST)
 _GONE = (errno.ENODEV,)
@@ -36,7 +41,7 @@ class Attachment:
     @property
     def in_force(self) -> int:
         """The id of the program in force; 0: none, everything passes."""
-        return libbpf.program_in(self.maps["in_force"], 0)
+        return libbpf.program_in(self.maps[abi.INTERFACE_MAP], 0)
 
     @property
     def root_id(self) -> int:
@@ -47,9 +52,7 @@ class Attachment:
     def is_sound(self) -> bool:
         """Whether these descriptors, wherever they come from, are what their names say, and packets meet a program."""
         try:
-            return all(is_map(self.maps[name], name) for name in INTERFACE_MAPS) and bool(
-                self.is_attached and self.in_force
-            )
+            return is_map(self.maps[abi.INTERFACE_MAP], abi.INTERFACE_MAP) and bool(self.is_attached and self.in_force)
         except KernelError:
             return False
 
@@ -60,12 +63,7 @@ class Attachment:
 
     def put_in_force(self, program: int) -> None:
         """Let packets meet this program from now on: one atomic step."""
-        insist(libbpf.set_program, self.maps["in_force"], 0, program)
-
-    def totals(self) -> dict[str, Volume]:
-        """Frames and bytes by verdict since the interface was attached."""
-        size = shapes.TALLY_BYTES * libbpf.possible_cpus()
-        return shapes.sum_of_tallies(libbpf.lookup(self.maps["tallies"], shapes.number(0), size) or b"")
+        retried(libbpf.set_program, self.maps[abi.INTERFACE_MAP], 0, program)
 
     def close(self) -> None:
         """Let go: the filter stays only if somebody else (systemd) holds the link."""
@@ -90,9 +88,9 @@ def prepare(blueprint: Blueprint) -> Prepared:
     """Make what one interface needs. Raises KernelError."""
     maps: dict[str, int] = {}
     try:
-        for name in sorted(INTERFACE_MAPS):
-            maps[name] = insist(create, blueprint, name)
-        return Prepared(insist(load, blueprint, ROOT_PROGRAM, maps), maps)
+        maps[abi.INTERFACE_MAP] = retried(create, blueprint, abi.INTERFACE_MAP)
+        maps[_TALLIES.name] = retried(libbpf.create_map, _TALLIES)
+        return Prepared(retried(load, blueprint, ROOT_PROGRAM, maps), maps)
     except KernelError:
         for descriptor in maps.values():
             os.close(descriptor)

@@ -19,8 +19,8 @@ from pathlib import Path
 import xdropd
 from xdropd.errors import CompileError
 from xdropd.kernel import libbpf
+from xdropd.kernel.abi import FITTED_NUMBERS
 from xdropd.kernel.libbpf import MapShape
-from xdropd.kernel.shapes import FITTED_NUMBERS
 
 PROGRAM = "xdrop.bpf.c"
 

@@ -19,6 +19,7 @@ from xdropd.errors import KernelError, NotPermitted, ProgramRefused
 MAP_HASH = 1
 MAP_ARRAY = 2
 MAP_PROG_ARRAY = 3
+MAP_PERCPU_HASH = 5
 MAP_PERCPU_ARRAY = 6
 MAP_QUEUE = 22
 

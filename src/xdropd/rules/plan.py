@@ -1,105 +1,158 @@
-"""From one layout to another: every step, in an order that is safe at each instant.
+"""From one state to the next: which records change, in an order that is safe at each instant.
 
 Pure. The law: while a plan is carried out, no packet of a source that is listed before and after passes, and none of a
 source that is listed neither before nor after is dropped, wherever it is interrupted.
 
-Why the order below keeps it. An exempt prefix never holds a listed address of its own layout, and the address map is
-asked before the prefixes. While prefixes are added, the longest match of an address is either one of the old layout's
-(and says what the old one said), or one of the new layout's; the new exempt ones are there before the new listed ones,
-so a new listed prefix never shows where the new layout has an exemption within it. While prefixes are removed, every
-new one is there already; the old listed ones go before the old exempt ones, so none shows that an exemption covered.
+Why the order of the steps keeps it. An exempt prefix never holds a listed address of its own state, and addresses are
+asked for before networks. While records are added, the longest match of an address is either one of the old state's
+(and says what the old one said), or one of the new state's; the new exempt ones are there before the new listed ones,
+so a new listed prefix never shows where the new state has an exemption within it. While records are removed, every
+new one is there already; the old listed ones go before the old exempt ones, so none shows what an exemption covered.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-from xdropd.rules.ruleset import VERSIONS, Layout, Listed, Prefix
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xdropd.columns.listing import Listing
+from xdropd.columns.nesting import within
+from xdropd.columns.prefixes import FAMILIES, Column, match, union, without
+from xdropd.rules.winners import Pieces, Records, State
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do, in the order of the fields. Addresses that change their source are among those set.
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """How the records of one family change: what is written, and what is removed, as it was."""
 
-    `addresses_reowned` tells the source that those were credited to before. `new_prefixes` says how many keys of each
-    version the maps must have room for.
-    """
-
-    cells_added: tuple[Listed, ...] = ()
-    exempt_set: tuple[Prefix, ...] = ()
-    listed_set: tuple[tuple[Prefix, Listed], ...] = ()
-    addresses_set: dict[int, dict[int, int]] = field(default_factory=lambda: {4: {}, 6: {}})
-    addresses_removed: dict[int, dict[int, int]] = field(default_factory=lambda: {4: {}, 6: {}})
-    listed_removed: tuple[Prefix, ...] = ()
-    exempt_removed: tuple[Prefix, ...] = ()
-    cells_removed: tuple[Listed, ...] = ()
-    addresses_reowned: dict[int, dict[int, int]] = field(default_factory=lambda: {4: {}, 6: {}})
-    new_prefixes: dict[int, int] = field(default_factory=lambda: {4: 0, 6: 0})
-
-    def __bool__(self) -> bool:
-        return any(self._sizes())
-
-    def _sizes(self) -> Iterator[int]:
-        yield from map(len, (self.cells_added, self.exempt_set, self.listed_set, self.listed_removed))
-        yield from map(len, (self.exempt_removed, self.cells_removed))
-        for version in VERSIONS:
-            yield len(self.addresses_set[version])
-            yield len(self.addresses_removed[version])
+    written: Records
+    removed: Records
+    replaced: Records
+    """What stood where something else is written, as it was."""
 
     @property
-    def new_addresses(self) -> dict[int, int]:
-        """How many keys of each version the maps must have room for."""
-        return {
-            version: len(self.addresses_set[version]) - len(self.addresses_reowned[version]) for version in VERSIONS
-        }
-
-    @property
-    def steps(self) -> int:
-        """How many single changes there are."""
-        return sum(self._sizes())
+    def count(self) -> int:
+        """How many single steps there are."""
+        return len(self.written.keys) + len(self.removed.keys)
 
 
-def difference(before: Layout, after: Layout) -> Plan:
-    """The plan that makes `after` of `before`; both describe the same region."""
-    listed_set, exempt_set = [], []
-    new_prefixes = dict.fromkeys(VERSIONS, 0)
-    for prefix, winner in after.prefixes.items():
-        if prefix not in before.prefixes:
-            new_prefixes[prefix[0]] += 1
-        elif before.prefixes[prefix] == winner:
+class Counted(NamedTuple):
+    """How many entries came and went, as people count them."""
+
+    added: int = 0
+    removed: int = 0
+
+
+def difference(before: Records, after: Records) -> Changes:
+    """What makes `after` of `before`; both are about the same prefixes."""
+    old_rows, new_rows = match(before.keys, after.keys)
+    same = (before.sources[old_rows] == after.sources[new_rows]) & (before.ranges[old_rows] == after.ranges[new_rows])
+    written, removed, replaced = np.ones(len(after.keys), bool), np.ones(len(before.keys), bool), old_rows[~same]
+    written[new_rows[same]] = False
+    removed[old_rows] = False
+    return Changes(after.taken(written), before.taken(removed), before.taken(replaced))
+
+
+def touched(before: State, after: State) -> tuple[dict[int, Column], Counted]:
+    """The prefixes whose record may differ between two states, ascending; and how many entries came and went."""
+    changed: dict[int, list[Column]] = {version: [family.empty_keys()] for version, family in FAMILIES.items()}
+    added = removed = 0
+    now, then = {source.number: source for source in after.sources}, {each.number: each for each in before.sources}
+    moved = _moved([number for number in then if number in now], [number for number in now if number in then])
+    for number in now.keys() | then.keys():
+        old, new = then.get(number), now.get(number)
+        if old is new and number not in moved:
             continue
-        if winner is None:
-            exempt_set.append(prefix)
-        else:
-            listed_set.append((prefix, winner))
-    gone = [prefix for prefix in before.prefixes if prefix not in after.prefixes]
-    return Plan(
-        cells_added=tuple(after.cells - before.cells),
-        exempt_set=tuple(exempt_set),
-        listed_set=tuple(listed_set),
-        addresses_set={
-            version: {
-                key: number
-                for key, number in after.addresses[version].items()
-                if before.addresses[version].get(key) != number
-            }
-            for version in VERSIONS
-        },
-        addresses_removed={
-            version: {
-                key: number for key, number in before.addresses[version].items() if key not in after.addresses[version]
-            }
-            for version in VERSIONS
-        },
-        listed_removed=tuple(prefix for prefix in gone if before.prefixes[prefix] is not None),
-        exempt_removed=tuple(prefix for prefix in gone if before.prefixes[prefix] is None),
-        cells_removed=tuple(before.cells - after.cells),
-        addresses_reowned={
-            version: {
-                key: number
-                for key, number in before.addresses[version].items()
-                if after.addresses[version].get(key, number) != number
-            }
-            for version in VERSIONS
-        },
-        new_prefixes=new_prefixes,
-    )
+        old_listing, new_listing = old.listing if old else Listing.empty(), new.listing if new else Listing.empty()
+        for version in FAMILIES:
+            keys, others = old_listing.prefixes[version].keys, new_listing.prefixes[version].keys
+            gone, come = without(keys, others), without(others, keys)
+            changed[version] += (gone, come)
+            added, removed = added + len(come), removed + len(gone)
+            keys, others = old_listing.ranges[version].keys, new_listing.ranges[version].keys
+            gone, come = without(keys, others), without(others, keys)
+            added, removed = added + len(come), removed + len(gone)
+            reordered = _reordered(old_listing, new_listing, version)
+            changed[version] += (Pieces.of(version, union(gone, come, reordered)).distinct,)
+            if number in moved and new:
+                changed[version] += (new.listing.prefixes[version].keys, new.pieces[version].distinct)
+    found = {version: _widened(version, union(*some), before, after) for version, some in changed.items()}
+    return found, Counted(added, removed)
+
+
+def _widened(version: int, changed: Column, before: State, after: State) -> Column:
+    """With the pieces and exempt prefixes within what changed, and with all that is listed where exemptions changed."""
+    family = FAMILIES[version]
+    old, new = before.exempt.prefixes[version], after.exempt.prefixes[version]
+    exempt = union(without(old, new), without(new, old))
+    wide = union(changed[family.lengths(changed) < family.width], exempt)
+    found = [changed, exempt]
+    for state in (before, after):
+        inside = [(state.exempt.prefixes[version], wide)]
+        for source in state.sources:
+            inside += ((source.pieces[version].distinct, wide), (source.listing.prefixes[version].keys, exempt))
+        found += (keys[within(version, keys, outer)] for keys, outer in inside)
+    return union(*found)
+
+
+def _reordered(old: Listing, new: Listing, version: int) -> Column:
+    """Ranges in both that have another place among the entries that are in both: among equals, order decides."""
+    if old is new or not len(old.ranges[version]) or not len(new.ranges[version]):
+        return old.ranges[version].keys[:0]
+    old_rows, new_rows = match(old.ranges[version].keys, new.ranges[version].keys)
+    keys: Column = old.ranges[version].keys[old_rows]
+    before, then = _places(old, new, version), _places(new, old, version)
+    moved: Column = keys[before[: len(keys)] != then[: len(keys)]]
+    return moved
+
+
+def _places(one: Listing, other: Listing, version: int) -> Column:
+    """Of the ranges and networks of `one` that are in `other` as well: their places in the order of lines."""
+    lines = [
+        table.lines[match(table.keys, others.keys)[0]]
+        for table, others in (
+            (one.ranges[version], other.ranges[version]),
+            (one.prefixes[version], other.prefixes[version]),
+        )
+    ]
+    order = np.argsort(np.concatenate(lines), kind="stable")
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _moved(before: list[int], after: list[int]) -> set[int]:
+    """Of two orders of the same sources, at least one of any two that changed places."""
+    return {number for old, new in zip(before, after, strict=True) if old != new for number in (old, new)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """From one state to the next: how the records of each family change, and how many entries came and went."""
+
+    before: State
+    after: State
+    changes: dict[int, Changes]
+    counted: Counted
+
+    @property
+    def count(self) -> int:
+        """How many single steps there are."""
+        return sum(change.count for change in self.changes.values())
+
+    @property
+    def removed(self) -> int:
+        """How many of them take a record out."""
+        return sum(len(change.removed.keys) for change in self.changes.values())
+
+
+def plan(before: State, after: State) -> Plan:
+    """What makes `after` of `before`."""
+    where, counted = touched(before, after)
+    changes = {
+        version: difference(before.records(version, keys), after.records(version, keys))
+        for version, keys in where.items()
+    }
+    return Plan(before, after, changes, counted)

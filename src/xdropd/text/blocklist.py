@@ -5,21 +5,19 @@ little more memory than their numbers. Not here: files, the clock (an entry that
 left once `allow` is taken off.
 """
 
-from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+from __future__ import annotations
 
 import re
-from array import array
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from socket import AF_INET, inet_pton
 from typing import NamedTuple
 
+from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.errors import Problem
-from xdropd.text import plainlines, wording, yamlnodes
-from xdropd.text.addresses import Span, format_address, parse_span
-from xdropd.text.entries import Column, Entry, Listing
-from xdropd.text.plainlines import Run
+from xdropd.text import runs, wording, yamlnodes
+from xdropd.text.addresses import parse_span
+from xdropd.text.runs import Run
 from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
 
 _KEYS = ("block", "allow", "include")
@@ -52,7 +50,7 @@ class Blocklist:
     """What one blocklist says."""
 
     block: Listing
-    allow: tuple[Entry, ...]
+    allow: Listing
     includes: tuple[Include, ...]
 
 
@@ -67,10 +65,10 @@ def read(data: bytes, file: str) -> Blocklist:
     """
     data, unreadable = yamlnodes.decode(data, file)
     if unreadable is None and not _has_other_line_breaks(data):
-        text, runs = plainlines.find_items(data)
-        if runs:
+        text, found = runs.find(data, _seconds)
+        if found:
             with suppress(_Misjudged):  # read again without the shortcut
-                return _Reader(text, file, runs).read(None)
+                return _Reader(text, file, found).read(None)
     return _Reader(data, file, []).read(unreadable)
 
 
@@ -81,60 +79,14 @@ def _has_other_line_breaks(data: bytes) -> bool:
     )
 
 
-class _Block:
-    """The list under `block:`."""
-
-    def __init__(self) -> None:
-        self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
-        self._entries: list[Entry] = []
-        self.address4 = self._plain4.append  # called a million times
-
-    def addresses(self, keys: array[int], line: int) -> None:
-        """IPv4 addresses of consecutive lines."""
-        self._plain4.keys.extend(keys)
-        self._plain4.lines.extend(range(line, line + len(keys)))
-
-    def entry(self, span: Span, line: int, reason: str = "", until: float | None = None) -> None:
-        """Anything."""
-        if not span.is_address or reason or until is not None:
-            self._entries.append(Entry(span, line, reason, until))
-        else:
-            (self._plain4 if span.version == 4 else self._plain6).append(span.first, line)
-
-    def result(self) -> Listing:
-        return Listing(self._plain4, self._plain6, tuple(self._entries))
-
-
-class _Allow:
-    """The list under `allow:`."""
-
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-
-    def address4(self, key: int, line: int) -> None:
-        """One plain IPv4 address."""
-        self._entries.append(Entry(Span(4, key, key), line))
-
-    def addresses(self, keys: array[int], line: int) -> None:
-        """IPv4 addresses of consecutive lines."""
-        self._entries.extend(Entry(Span(4, key, key), line + index) for index, key in enumerate(keys))
-
-    def entry(self, span: Span, line: int, reason: str = "", until: float | None = None) -> None:
-        """Anything."""
-        self._entries.append(Entry(span, line, reason, until))
-
-    def result(self) -> tuple[Entry, ...]:
-        return tuple(self._entries)
-
-
 class _Reader:
-    """One pass over one text. `runs` are lines of which the text holds the first and the last only."""
+    """One pass over one text. `found` are runs of which the text holds the first and the last item only."""
 
-    def __init__(self, text: bytes, file: str, runs: list[Run]) -> None:
+    def __init__(self, text: bytes, file: str, found: list[Run]) -> None:
         self._document = Document(text.decode(), file)
-        self._runs = runs[::-1]
-        self._block = _Block()
-        self._allow = _Allow()
+        self._runs = found[::-1]
+        self._block = Builder()
+        self._allow = Builder()
         self._includes: list[Include] = []
 
     def read(self, unreadable: Problem | None) -> Blocklist:
@@ -144,7 +96,7 @@ class _Reader:
         if self._runs:
             raise _Misjudged
         yamlnodes.refuse(self._document.problems, unreadable)
-        return Blocklist(self._block.result(), self._allow.result(), tuple(self._includes))
+        return Blocklist(self._block.listing(), self._allow.listing(), tuple(self._includes))
 
     def _root(self) -> None:
         start = self._document.root()
@@ -204,53 +156,44 @@ class _Reader:
         if what:
             self._document.problem(value.line, value.column, what)
 
-    def _list(self, target: _Block | _Allow) -> None:
-        for start in self._document.items():
-            event = start
-            if isinstance(event, yamlnodes.ScalarEvent):
-                line = event.start_mark.line + 1
-                if self._runs and self._runs[-1].line == line:
-                    event, line = self._run(event, target)
-                text = event.value
-                try:
-                    if ":" in text or "/" in text:
-                        target.entry(parse_span(text), line)
-                    else:
-                        target.address4(int.from_bytes(inet_pton(AF_INET, text), "big"), line)
-                except (OSError, ValueError):
-                    self._scalar(Scalar(*yamlnodes.place(event), text, True), target)
-            else:
-                self._item(self._document.node(event), target)
+    def _list(self, target: Builder) -> None:
+        for event in self._document.items():
+            self._one(event, target)
+            if self._runs and self._runs[-1].line == event.start_mark.line + 1:
+                self._run(event, target)
 
-    def _run(self, event: yamlnodes.ScalarEvent, target: _Block | _Allow) -> tuple[yamlnodes.ScalarEvent, int]:
-        """Take the run that `event` starts, all but its last item, which is returned with its line.
+    def _one(self, event: yamlnodes.Event, target: Builder) -> None:
+        """An item."""
+        if isinstance(event, yamlnodes.ScalarEvent):
+            self._scalar(Scalar(*yamlnodes.place(event), event.value, True), target)
+        else:
+            self._item(self._document.node(event), target)
 
-        What stands at the indentation of an item that YAML took for one, and reads "- ADDRESS", is an item of the same
-        list: so the first item speaks for the lines after it, up to the last. Raises _Misjudged if the events say
-        otherwise.
+    def _run(self, event: yamlnodes.Event, target: Builder) -> None:
+        """Take the run of which `event` was the first item, up to its last one, which is the list's next here.
+
+        Raises _Misjudged if the events say otherwise.
         """
         run = self._runs.pop()
-        last_line = run.line + len(run.keys) - 1
         last = self._document.take()
         if (
             yamlnodes.place(event) != (run.line, run.column)
-            or event.value != format_address(4, run.keys[0])
-            or not isinstance(last, yamlnodes.ScalarEvent)
-            or yamlnodes.place(last) != (last_line, run.column)
+            or type(last) is not type(event)
+            or yamlnodes.place(last) != (run.last_line, run.column)
         ):
             raise _Misjudged
-        target.addresses(run.keys[:-1], run.line)
-        return last, last_line
+        run.into(target)
+        self._one(last, target)
 
-    def _scalar(self, scalar: Scalar, target: _Block | _Allow, reason: str = "", until: float | None = None) -> None:
+    def _scalar(self, scalar: Scalar, target: Builder, reason: str = "", until: float | None = None) -> None:
         try:
             span = parse_span(scalar.text)
         except ValueError as error:
             self._document.problem(scalar.line, scalar.column, str(error))
         else:
-            target.entry(span, scalar.line, reason, until)
+            target.add(Row(*span, scalar.line, reason, until))
 
-    def _item(self, node: Node, target: _Block | _Allow) -> None:
+    def _item(self, node: Node, target: Builder) -> None:
         """An item that is more than a text."""
         scalar = _text(node)
         if scalar is not None:
@@ -262,7 +205,7 @@ class _Reader:
                 node.line, node.column, "this is a list within the list, write one dash and no brackets"
             )
 
-    def _entry(self, mapping: Mapping, target: _Block | _Allow) -> None:
+    def _entry(self, mapping: Mapping, target: Builder) -> None:
         for key, value in mapping.pairs:
             if isinstance(key, Scalar) and key.text not in _ENTRY_KEYS and (entry := _entry_as_key(key.text)):
                 written = f'"{entry}"' if entry.endswith(":") else entry

@@ -18,20 +18,21 @@ with host bits set, two addresses side by side, columns of CSV, and an address w
 file. An IPv4-mapped IPv6 address is the IPv4 address that it means.
 """
 
-from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+from __future__ import annotations
 
 import json
 import re
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
+from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.errors import Problem
-from xdropd.text import plainlines, wording
+from xdropd.text import bulk, runs, wording
 from xdropd.text.addresses import NoEntry, Span, meant, parse_address, parse_as_written
-from xdropd.text.entries import Column, Entry, Listing
 
 _WARNINGS_AT_MOST = 20
 _SAMPLE_LINES = 100
@@ -103,22 +104,20 @@ class _Reader:
     def __init__(self, file: str, parse: _LineParser) -> None:
         self._file = file
         self._parse = parse
-        self._plain4, self._plain6 = Column.empty(4), Column.empty(6)
-        self._entries: list[Entry] = []
+        self._words = _WORDS.get(parse)
+        self._builder = Builder()
         self._lines = self._unparsed = self._last_unparsed = 0
         self._mapped = self._first_mapped = 0
         self._warnings: list[Problem] = []
 
     def take(self, texts: list[str], line: int) -> int:
         """Read lines, the first of which has this number; the number of the line after them."""
-        keys = _keys_of(texts) if self._parse is _plain else None
-        if keys is not None:
-            self._plain4.keys.extend(keys)
-            self._plain4.lines.extend(range(line, line + len(keys)))
-            self._lines += len(keys)
-        else:
-            for number, text in enumerate(texts, line):
-                self._line(text, number)
+        words = self._words(texts) if self._words else [""] * len(texts)
+        found = bulk.read(words)
+        found.into(self._builder, np.arange(line, line + len(texts), dtype=np.uint32))
+        self._lines += len(texts) - len(found.left)
+        for at in found.left:
+            self._line(texts[at], line + at)
         return line + len(texts)
 
     def _line(self, text: str, line: int) -> None:
@@ -141,13 +140,10 @@ class _Reader:
         if span is not written:
             self._mapped += 1
             self._first_mapped = self._first_mapped or line
-        if not span.is_address:
-            self._entries.append(Entry(span, line))
-        else:
-            (self._plain4 if span.version == 4 else self._plain6).append(span.first, line)
+        self._builder.add(Row(*span, line))
 
     def result(self, reason: str) -> ListFile:
-        listing = Listing(self._plain4, self._plain6, tuple(self._entries))
+        listing = self._builder.listing()
         if self._unparsed > len(self._warnings):
             what = f"this line is the last of {self._unparsed} that are skipped, of {self._lines}"
             self._warnings.append(Problem(self._file, self._last_unparsed, 1, what, "warning"))
@@ -160,8 +156,8 @@ class _Reader:
 
 def _lines(data: bytes) -> Iterator[list[str]]:
     """The lines a chunk at a time: a text may be long, and no step over it may be."""
-    for _, chunk in plainlines.chunks(data):
-        if len(chunk) > plainlines.CHUNK_BYTES:  # one line, and whatever it says, too long
+    for _, chunk in runs.chunks(data):
+        if len(chunk) > runs.CHUNK_BYTES:  # one line, and whatever it says, too long
             yield [chunk[:_LONG_LINE_BYTES].decode(errors="replace")]
             continue
         texts = chunk.replace(b"\r\n", b"\n").decode(errors="replace").split("\n")
@@ -183,7 +179,7 @@ def _checked(parse: _LineParser, text: str) -> Span | None:
 
 def _format_of(data: bytes) -> _LineParser:
     """The format that reads the most of the first lines; `_plain` if none does better."""
-    if b"localhost" in data and any(_LOCALHOST_LINE.search(chunk) for _, chunk in plainlines.chunks(data)):
+    if b"localhost" in data and any(_LOCALHOST_LINE.search(chunk) for _, chunk in runs.chunks(data)):
         return _hosts
     read = dict.fromkeys((_plain, _json, _dshield, _p2p, _emule), 0)
     for text in islice(_content_lines(data), _SAMPLE_LINES):
@@ -201,14 +197,17 @@ def _content_lines(data: bytes) -> Iterator[str]:
                 yield text
 
 
-def _keys_of(texts: list[str]) -> array[int] | None:
-    """The addresses of lines that hold one each and nothing else, or nothing but a number after it; None for others."""
-    keys = plainlines.keys_of(texts)
-    if keys is None:
-        columns = [text.split() for text in texts]
-        if all(len(words) == 2 and words[1].isdecimal() for words in columns):
-            keys = plainlines.keys_of([words[0] for words in columns])
-    return keys
+def _words_of_plain(texts: list[str]) -> list[str]:
+    """Of lines that hold one word, or a word and a number: the word; of others nothing."""
+    return [
+        parts[0] if len(parts) == 1 or (len(parts) == 2 and parts[1].isdecimal()) else ""
+        for parts in (text.split(None, 2) or [""] for text in texts)
+    ]
+
+
+def _words_of_p2p(texts: list[str]) -> list[str]:
+    """The ranges of lines in this format."""
+    return [f"{match[1]}-{match[2]}" if match else "" for match in map(_P2P.fullmatch, texts)]
 
 
 def _plain(text: str) -> Span:
@@ -281,3 +280,7 @@ def _emule(text: str) -> Span | None:
 
 def _without_padding(address: str) -> str:
     return ".".join(str(int(number)) for number in address.split("."))
+
+
+# What bulk.py can read of the lines of a format, "" of a line that is better read singly.
+_WORDS: dict[_LineParser, Callable[[list[str]], list[str]]] = {_plain: _words_of_plain, _p2p: _words_of_p2p}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import yaml
 
 from xdropd.errors import Problem, RefusedFile
-from xdropd.text import plainlines, wording
+from xdropd.text import runs, wording
 
 _DEPTH_AT_MOST = 32
 _PROBLEMS_AT_MOST = 100_000
@@ -83,8 +83,8 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
         return b"", Problem(file, 1, 1, "the file is UTF-16, save it as UTF-8")
     data = data.removeprefix(_BOM)
     if b"\r" in data:
-        data = b"".join(chunk.replace(b"\r\n", b"\n") for _, chunk in plainlines.chunks(data))
-    if all(map(_is_plain, plainlines.chunks(data))):
+        data = b"".join(chunk.replace(b"\r\n", b"\n") for _, chunk in runs.chunks(data))
+    if all(map(_is_plain, runs.chunks(data))):
         return data, None
     try:
         text = data.decode()

@@ -1,0 +1,416 @@
+"""A listing: all that one text, or one caller of `block`, lists, as columns.
+
+A `Table` is one family's prefixes (an address is one of full length) or its ranges, ascending, with what else was said
+of each entry beside it. Values that are made once and never change: whoever is given one may keep it.
+Not here: any reading, any file, the clock (`in_force` is told the time), and what an entry means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from xdropd.columns.prefixes import FAMILIES, Column, find, match, runs
+
+NEVER = float("inf")
+_ROWS_AT_ONCE = 4096
+_REASONS_AT_LEAST = 1024
+
+
+class Kind(NamedTuple):
+    """Which entries of a listing: prefixes (addresses are some) or ranges, of one family."""
+
+    version: int
+    is_range: bool
+
+    @property
+    def key_type(self) -> np.dtype[Any]:
+        """What their keys are."""
+        family = FAMILIES[self.version]
+        return family.range_type if self.is_range else family.key_type
+
+
+KINDS = tuple(Kind(version, is_range) for is_range in (False, True) for version in FAMILIES)
+
+
+class Row(NamedTuple):
+    """One entry as it was written: all addresses of `version` from `first` to `last`."""
+
+    version: int
+    first: int
+    last: int
+    line: int = 0
+    """Counted from 1; 0 where there is none."""
+    reason: str = ""
+    until: float | None = None
+    """Seconds since the epoch at which it is over; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Texts by number, packed; number 0 is the empty text, so it need not be kept."""
+
+    packed: bytes = b""
+    ends: Column = field(default_factory=lambda: np.zeros(1, np.uint32))
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Texts that get the numbers 1, 2, ..."""
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+        ends = np.zeros(len(encoded) + 1, np.uint32)
+        np.cumsum(np.fromiter(map(len, encoded), np.uint32, len(encoded)), out=ends[1:])
+        return cls(b"".join(encoded), ends)
+
+    def __getitem__(self, number: int) -> str:
+        if not number:
+            return ""
+        return self.packed[self.ends[number - 1] : self.ends[number]].decode("utf-8", "surrogateescape")
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Entries of one kind. `keys` ascend; the columns beside run parallel to it, and None stands for "nothing said".
+
+    Equal keys may stand together where their ends differ, in the order of their lines; `in_force` leaves one of each.
+    """
+
+    keys: Column
+    lines: Column
+    """uint32, counted from 1; 0 where there is none."""
+    reasons: Column | None = None
+    """uint32, numbers of the listing's reasons."""
+    untils: Column | None = None
+    """float64, seconds since the epoch; NEVER where there is no end."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def taken(self, rows: Column | slice) -> Table:
+        """Some of the rows, which must ascend."""
+        return Table(
+            self.keys[rows],
+            self.lines[rows],
+            None if self.reasons is None else self.reasons[rows],
+            None if self.untils is None else self.untils[rows],
+        )
+
+    def in_force(self, now_s: float) -> Table:
+        """What has not ended, each key once: of several in a text the first counts."""
+        table = self
+        if table.untils is not None and len(table):
+            lasting = table.untils > now_s
+            if not lasting.all():
+                table = table.taken(lasting)
+            distinct = _first_of_each(table.keys)
+            if not distinct.all():
+                table = table.taken(distinct)
+        return table
+
+    @property
+    def next_end_s(self) -> float:
+        """When the first of these entries ends."""
+        return float(self.untils.min()) if self.untils is not None and len(self.untils) else NEVER
+
+    def row_of(self, key: Column) -> int | None:
+        """The row of a key, given as a column of one."""
+        rows, found = find(self.keys, key)
+        return int(rows[0]) if found[0] else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """All tables of one text, by version."""
+
+    prefixes: dict[int, Table]
+    ranges: dict[int, Table]
+    reasons: Reasons = field(default_factory=Reasons)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A listing of nothing."""
+        return cls(
+            {version: _table(family.empty_keys()) for version, family in FAMILIES.items()},
+            {version: _table(np.zeros(0, family.range_type)) for version, family in FAMILIES.items()},
+        )
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All four."""
+        return (*self.prefixes.values(), *self.ranges.values())
+
+    def table(self, kind: Kind) -> Table:
+        """The entries of one kind."""
+        return (self.ranges if kind.is_range else self.prefixes)[kind.version]
+
+    @property
+    def count(self) -> int:
+        """Entries: a network is one, and so is a range."""
+        return sum(map(len, self.tables))
+
+    @property
+    def next_end_s(self) -> float:
+        """When the first entry ends."""
+        return min(table.next_end_s for table in self.tables)
+
+    def in_force(self, now_s: float) -> Listing:
+        """What has not ended, each entry once."""
+        prefixes = {version: table.in_force(now_s) for version, table in self.prefixes.items()}
+        ranges = {version: table.in_force(now_s) for version, table in self.ranges.items()}
+        new = replace(self, prefixes=prefixes, ranges=ranges)
+        return self if all(one is other for one, other in zip(new.tables, self.tables, strict=True)) else new
+
+    def ended(self, now_s: float) -> Iterator[Row]:
+        """The entries that are over."""
+        for kind in KINDS:
+            untils = self.table(kind).untils
+            if untils is not None:
+                yield from self.some_rows(kind.version, np.flatnonzero(untils <= now_s), is_range=kind.is_range)
+
+    def row(self, version: int, first: int, last: int) -> Row | None:
+        """The entry with exactly these addresses."""
+        family = FAMILIES[version]
+        length = prefix_length(version, first, last)
+        if length is not None:
+            table, at = self.prefixes[version], self.prefixes[version].row_of(family.key(first, length))
+        else:
+            table, at = self.ranges[version], self.ranges[version].row_of(family.range_key(first, last))
+        return None if at is None else self._row(table, at, version, first, last)
+
+    def rows(self) -> Iterator[Row]:
+        """Every entry: prefixes before ranges, IPv4 before IPv6, ascending."""
+        for version, table in self.prefixes.items():
+            for at in range(0, len(table), _ROWS_AT_ONCE):
+                yield from self._rows(version, table.taken(slice(at, at + _ROWS_AT_ONCE)), is_range=False)
+        for version, table in self.ranges.items():
+            for at in range(0, len(table), _ROWS_AT_ONCE):
+                yield from self._rows(version, table.taken(slice(at, at + _ROWS_AT_ONCE)), is_range=True)
+
+    def some_rows(self, version: int, rows: Column, *, is_range: bool) -> Iterator[Row]:
+        """The entries in some rows of a table."""
+        if len(rows):
+            table = self.ranges[version] if is_range else self.prefixes[version]
+            yield from self._rows(version, table.taken(rows), is_range=is_range)
+
+    def _rows(self, version: int, table: Table, *, is_range: bool) -> Iterator[Row]:
+        family = FAMILIES[version]
+        if is_range:
+            firsts, lasts = family.ends_of_ranges(table.keys)
+        else:
+            firsts, lasts = family.firsts(table.keys), family.lasts(table.keys)
+        for at, (first, last) in enumerate(zip(family.ints(firsts), family.ints(lasts), strict=True)):
+            yield self._row(table, at, version, first, last)
+
+    def _row(self, table: Table, at: int, version: int, first: int, last: int) -> Row:
+        reason = "" if table.reasons is None else self.reasons[int(table.reasons[at])]
+        until = None if table.untils is None or table.untils[at] == NEVER else float(table.untils[at])
+        return Row(version, first, last, int(table.lines[at]), reason, until)
+
+
+class Builder:
+    """Collects entries in the order of their text; `listing` sorts them."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, bool], list[tuple[Column, Column, Column | None, Column | None]]] = {}
+        self._rows: dict[tuple[int, bool], list[tuple[int, int, int, int, float]]] = {}
+        self._reasons: dict[str, int] = {}
+        self.count = 0
+
+    def add(self, row: Row) -> None:
+        """One entry."""
+        length = prefix_length(row.version, row.first, row.last)
+        second = row.last if length is None else length
+        self._rows.setdefault((row.version, length is None), []).append(
+            (row.first, second, row.line, self.reason(row.reason), NEVER if row.until is None else row.until)
+        )
+        self.count += 1
+
+    def reason(self, text: str) -> int:
+        """The number of a reason."""
+        return self._reasons.setdefault(text, len(self._reasons) + 1) if text else 0
+
+    def prefixes(
+        self,
+        version: int,
+        keys: Column,
+        lines: Column,
+        reasons: Column | None = None,
+        untils: Column | None = None,
+    ) -> None:
+        """Many prefixes, by their keys, in the order of the text."""
+        self._parts.setdefault((version, False), []).append((keys, lines, reasons, untils))
+        self.count += len(keys)
+
+    def ranges(
+        self,
+        version: int,
+        keys: Column,
+        lines: Column,
+        reasons: Column | None = None,
+        untils: Column | None = None,
+    ) -> None:
+        """Many ranges, none of them a prefix, by their keys, in the order of the text."""
+        self._parts.setdefault((version, True), []).append((keys, lines, reasons, untils))
+        self.count += len(keys)
+
+    def listing(self) -> Listing:
+        """All that was added; this builder is not used again."""
+        tables = {
+            is_range: {version: self._table(version, is_range) for version in FAMILIES} for is_range in (False, True)
+        }
+        return Listing(tables[False], tables[True], Reasons.of(self._reasons))
+
+    def _table(self, version: int, is_range: bool) -> Table:
+        parts = self._parts.pop((version, is_range), [])
+        if rows := self._rows.pop((version, is_range), []):
+            parts.append(_packed(version, is_range, rows))
+        if not parts:
+            family = FAMILIES[version]
+            return _table(np.zeros(0, family.range_type) if is_range else family.empty_keys())
+        keys = _joined([part[0] for part in parts])
+        lines = _joined([part[1] for part in parts])
+        reasons = _joined_or_none([(part[0], part[2]) for part in parts], 0, np.uint32)
+        untils = _joined_or_none([(part[0], part[3]) for part in parts], NEVER, np.float64)
+        parts.clear()
+        return sorted_table(Table(keys, lines, reasons, untils))
+
+
+def sorted_table(table: Table) -> Table:
+    """The same entries in the order of their keys, without those that could never count."""
+    if not (len(table) < 2 or bool((table.keys[1:] > table.keys[:-1]).all())):
+        # Lines ascend within a text, but for what was read in another order: they decide between equal keys.
+        order = (
+            np.argsort(table.keys, kind="stable")
+            if bool((table.lines[1:] >= table.lines[:-1]).all())
+            else np.lexsort((table.lines, table.keys))
+        )
+        table = table.taken(order)
+    if table.untils is None or bool((table.untils == NEVER).all()):
+        table = replace(table, untils=None)
+        distinct = _first_of_each(table.keys)
+        table = table if distinct.all() else table.taken(distinct)
+    if table.reasons is not None and not table.reasons.any():
+        table = replace(table, reasons=None)
+    return table
+
+
+def prefix_length(version: int, first: int, last: int) -> int | None:
+    """The length of the prefix that has exactly these addresses; None where it takes more than one."""
+    differing = first ^ last
+    if differing & (differing + 1) or first & differing:
+        return None
+    return FAMILIES[version].width - differing.bit_length()
+
+
+def _table(keys: Column) -> Table:
+    return Table(keys, np.zeros(len(keys), np.uint32))
+
+
+def _first_of_each(keys: Column) -> Column:
+    first = np.ones(len(keys), bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return first
+
+
+def _packed(
+    version: int, is_range: bool, rows: Sequence[tuple[int, int, int, int, float]]
+) -> tuple[Column, Column, Column, Column]:
+    family, size = FAMILIES[version], FAMILIES[version].width // 8
+    firsts = family.addresses(b"".join(row[0].to_bytes(size, "big") for row in rows))
+    if is_range:
+        keys = family.range_keys(firsts, family.addresses(b"".join(row[1].to_bytes(size, "big") for row in rows)))
+    else:
+        keys = family.keys(firsts, np.array([row[1] for row in rows], np.uint8))
+    return (
+        keys,
+        np.array([row[2] for row in rows], np.uint32),
+        np.array([row[3] for row in rows], np.uint32),
+        np.array([row[4] for row in rows], np.float64),
+    )
+
+
+def _joined(columns: list[Column]) -> Column:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _joined_or_none(parts: list[tuple[Column, Column | None]], fill: float, kind: type) -> Column | None:
+    """One column of several parts, which come with their keys; `fill` where one says nothing, None where all do."""
+    if all(column is None for _, column in parts):
+        return None
+    return _joined([np.full(len(keys), fill, kind) if column is None else column for keys, column in parts])
+
+
+def common(listing: Listing, other: Listing) -> Iterator[Row]:
+    """The entries of a listing that the other one has as well."""
+    for kind in KINDS:
+        rows = match(listing.table(kind).keys, other.table(kind).keys)[0]
+        yield from listing.some_rows(kind.version, rows, is_range=kind.is_range)
+
+
+def combined(old: Listing, new: Listing) -> Listing:
+    """All of both; where both have an entry, that of `new`."""
+    if len(old.reasons) > 2 * old.count + _REASONS_AT_LEAST:  # most of them are of entries that are gone
+        builder = Builder()
+        for row in old.rows():
+            builder.add(row)
+        old = builder.listing()
+    reasons = Reasons(
+        old.reasons.packed + new.reasons.packed,
+        np.concatenate((old.reasons.ends, new.reasons.ends[1:] + old.reasons.ends[-1])),
+    )
+    shift = len(old.reasons)
+
+    def both(mine: Table, theirs: Table) -> Table:
+        if not len(theirs):
+            return mine
+        kept = mine.taken(~_among(mine.keys, theirs.keys))
+        keys = np.concatenate((kept.keys, theirs.keys))
+        order = np.argsort(keys, kind="stable")
+        untils = None
+        if kept.untils is not None or theirs.untils is not None:
+            untils = np.concatenate((_untils(kept), _untils(theirs)))[order]
+        numbers = None
+        if kept.reasons is not None or theirs.reasons is not None:
+            shifted = _numbers(theirs)
+            shifted = np.where(shifted > 0, shifted + np.uint32(shift), shifted)
+            numbers = np.concatenate((_numbers(kept), shifted))[order]
+        return Table(keys[order], np.concatenate((kept.lines, theirs.lines))[order], numbers, untils)
+
+    return Listing(
+        {version: both(old.prefixes[version], new.prefixes[version]) for version in FAMILIES},
+        {version: both(old.ranges[version], new.ranges[version]) for version in FAMILIES},
+        reasons,
+    )
+
+
+def without(old: Listing, gone: Listing) -> Listing:
+    """The entries of `old` whose addresses are not an entry of `gone`."""
+
+    def left(mine: Table, theirs: Table) -> Table:
+        return mine.taken(~_among(mine.keys, theirs.keys)) if len(theirs) and len(mine) else mine
+
+    return replace(
+        old,
+        prefixes={version: left(old.prefixes[version], gone.prefixes[version]) for version in FAMILIES},
+        ranges={version: left(old.ranges[version], gone.ranges[version]) for version in FAMILIES},
+    )
+
+
+def _among(keys: Column, others: Column) -> Column:
+    """Whether each key is among `others`; both ascend, and may stand there more than once."""
+    found = np.zeros(len(keys), bool)
+    found[runs(np.searchsorted(keys, others), np.searchsorted(keys, others, side="right"))] = True
+    return found
+
+
+def _untils(table: Table) -> Column:
+    return np.full(len(table), NEVER) if table.untils is None else table.untils
+
+
+def _numbers(table: Table) -> Column:
+    return np.zeros(len(table), np.uint32) if table.reasons is None else table.reasons

@@ -1,0 +1,84 @@
+"""The desired state: what all files and callers list, less what `allow` and the guard exempt, as of now.
+
+Puts together what was read, what callers have blocked and what the host says of itself, and knows when the next entry
+ends. Makes values and changes none; knows neither the kernel nor the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from xdropd.columns.listing import Builder, Listing, Row
+from xdropd.rules.allow import Exempt, Exempting
+from xdropd.rules.winners import Source, State
+from xdropd.text.addresses import Span, parse_span
+
+LOOPBACK = (parse_span("127.0.0.0/8"), parse_span("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one text or caller lists, whether or not it has ended."""
+
+    name: str
+    listing: Listing
+    reason: str = ""
+    is_file: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that a state is made of: `sources` in their order, and what is exempt."""
+
+    sources: tuple[Written, ...] = ()
+    allow: tuple[Written, ...] = ()
+    guard: Listing | None = None
+
+    def with_blocks(self, by_source: Mapping[str, Listing]) -> Desired:
+        """The same files with what callers have blocked."""
+        known = {each.name: each for each in self.sources if not each.is_file}
+        blocks = (
+            known[name] if name in known and known[name].listing is listing else Written(name, listing, is_file=False)
+            for name, listing in by_source.items()
+        )
+        return replace(self, sources=(*(each for each in self.sources if each.is_file), *blocks))
+
+    def state(self, now_s: float, number_of: Callable[[str], int], before: State | None) -> State:
+        """What is in force of it. Of `before`, what is still the same is used again."""
+        known = {source.number: source for source in before.sources} if before else {}
+        sources = []
+        for each in self.sources:
+            number = number_of(each.name)
+            source = known.get(number)
+            if source is None or source.written is not each.listing or source.listing.next_end_s <= now_s:
+                listing = each.listing.in_force(now_s)
+                source = Source(each.name, number, listing, each.reason, each.is_file, each.listing)
+            elif source.reason != each.reason:
+                source = replace(source, reason=each.reason)
+            sources.append(source)
+        exempting = [Exempting("allow", each.name, each.listing.in_force(now_s)) for each in self.allow]
+        if self.guard is not None:
+            exempting.append(Exempting("guard", "", self.guard))
+        if before is not None and _are_alike(before.exempt.sources, exempting):
+            return State(sources, before.exempt)
+        return State(sources, Exempt(exempting))
+
+
+def _are_alike(before: Iterable[Exempting], after: Iterable[Exempting]) -> bool:
+    ones, others = ([(each.kind, each.source, id(each.listing)) for each in which] for which in (before, after))
+    return ones == others
+
+
+def guard_of(own: Iterable[Span], gateways: Iterable[Span]) -> Listing:
+    """What is never blocked, whatever a list says; the reason of each entry says what it is."""
+    builder = Builder()
+    for what, spans in (("loopback", LOOPBACK), ("address of this host", sorted(own)), ("gateway", sorted(gateways))):
+        for span in spans:
+            builder.add(Row(*span, reason=what))
+    return builder.listing()
+
+
+def article(what: str) -> str:
+    """What the guard protects, as part of a sentence."""
+    return "the loopback network" if what == "loopback" else f"an {what}" if what[0] in "aeiou" else f"a {what}"

@@ -1,0 +1,1 @@
+"""The maps of a generation, one file for each family of them: fill, change, read."""

@@ -1,0 +1,281 @@
+"""Which entry decides: block minus allow minus guard, each address credited to the entry with the fewest addresses.
+
+Pure: no clock, no file, no kernel. A `State` is what all sources list, in order of precedence, and what is exempt.
+`records` is what the kernel's tables should hold for it, or for those prefixes of it that a change can touch.
+
+The records rest on longest match: of all prefixes in the tables, the longest that holds an address decides. An address
+or a network therefore needs no contest: it has fewer addresses than whatever holds it. Only pieces of ranges do (a
+network may hold a piece and be smaller than the range), and exempt prefixes, which matter within something listed only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from xdropd.columns.listing import NEVER, Listing, Row
+from xdropd.columns.nesting import ancestors, holding, least_above, lengths_in, parents
+from xdropd.columns.prefixes import FAMILIES, Column, find, match, runs, union
+from xdropd.rules.allow import Exempt
+
+EXEMPT = 0
+"""The number that stands for no source: a record that lets its addresses pass."""
+
+_EXEMPT_RANK = -1
+_NOBODY = np.iinfo(np.int64).max
+_ALL_AT_ONCE = 8  # looking for the ancestors of so many prefixes costs as much as sorting all networks in between
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """The prefixes that ranges are cut into, ascending, with repetitions; `rows` tells of which range each is."""
+
+    keys: Column
+    rows: Column
+    distinct: Column
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, version: int, ranges: Column) -> Pieces:
+        """The fewest prefixes that cover exactly each range."""
+        family = FAMILIES[version]
+        rows, keys = family.split(*family.ends_of_ranges(ranges))
+        distinct = np.ones(len(keys), bool)
+        distinct[1:] = keys[1:] != keys[:-1]
+        distinct_keys = keys if distinct.all() else keys[distinct]
+        return cls(keys, rows, distinct_keys, lengths_in(version, distinct_keys))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What one text or one caller of `block` lists now. `number` is the kernel's name for it.
+
+    `written` is the listing with what has ended, of which `listing` is the rest.
+    """
+
+    name: str
+    number: int
+    listing: Listing
+    reason: str = ""
+    is_file: bool = True
+    written: Listing | None = None
+    pieces: dict[int, Pieces] = field(init=False)
+    lengths: dict[int, list[int]] = field(init=False)
+    """Of networks: the lengths that occur."""
+    addresses: dict[int, int] = field(init=False)
+    """How many entries are one address."""
+
+    def __post_init__(self) -> None:
+        of_ranges = {version: Pieces.of(version, self.listing.ranges[version].keys) for version in FAMILIES}
+        counts = {
+            version: np.bincount(family.lengths(self.listing.prefixes[version].keys), minlength=family.width + 1)
+            for version, family in FAMILIES.items()
+        }
+        of_networks = {version: np.flatnonzero(each[:-1]).tolist() for version, each in counts.items()}
+        object.__setattr__(self, "pieces", of_ranges)
+        object.__setattr__(self, "lengths", of_networks)
+        object.__setattr__(self, "addresses", {version: int(each[-1]) for version, each in counts.items()})
+
+
+class Records(NamedTuple):
+    """What the kernel's tables should hold of one family: ascending prefixes, and what each leads to.
+
+    `sources`: the number of the source that is credited, EXEMPT where the addresses pass. `ranges`: the key of the
+    range that a prefix is a piece of, zero where it is an entry of its own.
+    """
+
+    keys: Column
+    sources: Column
+    ranges: Column
+
+    def taken(self, rows: Column) -> Records:
+        """Some of them."""
+        return Records(self.keys[rows], self.sources[rows], self.ranges[rows])
+
+
+class State:
+    """Everything that is listed and exempt at one moment."""
+
+    def __init__(self, sources: Iterable[Source] = (), exempt: Exempt | None = None) -> None:
+        self.sources = tuple(sources)
+        self.exempt = exempt or Exempt()
+
+    @property
+    def count(self) -> int:
+        """Entries of all sources."""
+        return sum(source.listing.count for source in self.sources)
+
+    @property
+    def next_end_s(self) -> float:
+        """When the next entry ends, exempt ones included."""
+        listings = [*(each.listing for each in self.sources), *(each.listing for each in self.exempt.sources)]
+        return min((listing.next_end_s for listing in listings), default=NEVER)
+
+    # ---- for a person who asks ----
+
+    def holder(self, version: int, address: int) -> tuple[Source, Row] | None:
+        """The entry that an address is credited to, whether or not something exempts it."""
+        held = [
+            (row.last - row.first, order, row.line, source, row)
+            for order, source in enumerate(self.sources)
+            for row in holding(source.listing, version, address, address)
+        ]
+        return min(held, key=lambda each: each[:3])[3:] if held else None
+
+    # ---- for the kernel ----
+
+    def records(self, version: int, touched: Column | None = None) -> Records:
+        """The record of every prefix that has one, or of those among `touched`, which ascend."""
+        family = FAMILIES[version]
+        keys, sources = self._owned(version, touched)
+        exempt = self.exempt.holds(version, keys)
+        if exempt.any():
+            keys, sources = keys[~exempt], sources[~exempt]
+        owned = Records(keys, sources, np.zeros(len(keys), family.range_type))
+        contested = self._contested(version, touched)
+        if contested is None:
+            return owned
+        alone = np.ones(len(contested.keys), bool)
+        alone[match(contested.keys, keys)[0]] = False  # an entry of that very prefix is no piece of a range
+        contested = contested.taken(alone)
+        merged = Records(*(np.concatenate(pair) for pair in zip(owned, contested, strict=True)))
+        return merged.taken(np.argsort(merged.keys, kind="stable"))
+
+    def _owned(self, version: int, touched: Column | None) -> tuple[Column, Column]:
+        """Addresses and networks that are listed as such: (ascending keys, number of the first source of each)."""
+        tables = [(source.number, source.listing.prefixes[version].keys) for source in self.sources]
+        if touched is not None:
+            tables = [(number, keys[match(keys, touched)[0]]) for number, keys in tables]
+        tables = [(number, keys) for number, keys in tables if len(keys)]
+        if not tables:
+            return FAMILIES[version].empty_keys(), np.zeros(0, np.uint32)
+        if len(tables) == 1:
+            number, keys = tables[0]
+            return keys, np.full(len(keys), number, np.uint32)
+        keys = np.concatenate([keys for _, keys in tables])
+        numbers = np.repeat(np.array([number for number, _ in tables], np.uint32), [len(keys) for _, keys in tables])
+        order = np.argsort(keys, kind="stable")  # so that of equal keys the first source's comes first
+        keys = keys[order]
+        first = np.ones(len(keys), bool)
+        first[1:] = keys[1:] != keys[:-1]
+        return keys[first], numbers[order][first]
+
+    def _contested(self, version: int, touched: Column | None) -> Records | None:
+        """Pieces of ranges and exempt prefixes with what each leads to, without those that make no difference."""
+        exempt = self.exempt.prefixes[version]
+        at_stake = [exempt, *(source.pieces[version].distinct for source in self.sources)]
+        if touched is not None:
+            at_stake = [keys[match(keys, touched)[0]] for keys in at_stake]
+        stakes = union(*at_stake)
+        if not len(stakes):
+            return None
+        nodes = union(stakes, *self._above(version, stakes, is_all=touched is None))
+        contest = _Contest(version, nodes)
+        for order, source in enumerate(self.sources):
+            contest.enter(order, source)
+        ranks = contest.ranks()
+        ranks[match(nodes, exempt)[0]] = _EXEMPT_RANK
+        above = parents(version, nodes)
+        least = least_above(above, ranks)
+        outer = np.where(above >= 0, least[above], _NOBODY)
+        rows, _ = find(nodes, stakes)
+        differ = (least[rows] != outer[rows]) & ~((least[rows] == _EXEMPT_RANK) & (outer[rows] == _NOBODY))
+        rows = rows[differ]
+        return contest.records(rows, least[rows])
+
+    def _above(self, version: int, stakes: Column, *, is_all: bool) -> Iterable[Column]:
+        """Whatever holds any of these prefixes, perhaps more. `is_all`: every piece and exempt prefix is at stake."""
+        if not is_all:
+            yield ancestors(version, self.exempt.prefixes[version], self.exempt.lengths[version], stakes)
+        for source in self.sources:
+            pieces, networks = source.pieces[version], source.listing.prefixes[version].keys
+            if not is_all:
+                yield ancestors(version, pieces.distinct, pieces.lengths, stakes)
+            lengths = source.lengths[version]
+            if len(stakes) * len(lengths) > _ALL_AT_ONCE * len(networks):
+                yield networks[FAMILIES[version].lengths(networks) < FAMILIES[version].width]
+            else:
+                yield ancestors(version, networks, lengths, stakes)
+
+
+class _Contest:
+    """Who wins at each of some prefixes, `nodes`: fewest addresses, then the order of sources, then that of lines."""
+
+    def __init__(self, version: int, nodes: Column) -> None:
+        self._version = version
+        self._nodes = nodes
+        self._sizes: list[Column] = []
+        self._orders: list[Column] = []
+        self._lines: list[Column] = []
+        self._sources: list[Column] = []
+        self._ranges: list[Column] = []
+        self._count = 0
+        self._hits: list[tuple[Column, Column]] = []  # (rows of nodes, contestants there)
+        self._by_rank = np.zeros(0, np.int64)
+
+    def enter(self, order: int, source: Source) -> None:
+        """A source's networks among the nodes, and the ranges of which a piece is."""
+        family, table = FAMILIES[self._version], source.listing.prefixes[self._version]
+        rows, own_rows = match(self._nodes, table.keys)
+        if len(rows):
+            nothing = np.zeros(len(rows), family.range_type)
+            sizes = family.host_masks(self._nodes[rows])
+            self._hits.append((rows, self._enter(order, source.number, sizes, table.lines[own_rows], nothing)))
+        pieces, ranges = source.pieces[self._version], source.listing.ranges[self._version]
+        if not len(ranges):
+            return
+        rows, own_rows = _match_repeated(self._nodes, pieces.keys)
+        ranges_here, at = np.unique(pieces.rows[own_rows], return_inverse=True)
+        firsts, lasts = family.ends_of_ranges(ranges.keys[ranges_here])
+        sizes = family.behind(firsts, lasts)
+        entered = self._enter(order, source.number, sizes, ranges.lines[ranges_here], ranges.keys[ranges_here])
+        self._hits.append((rows, entered[at]))
+
+    def _enter(self, order: int, number: int, sizes: Column, lines: Column, ranges: Column) -> Column:
+        count = len(lines)
+        self._sizes.append(sizes)
+        self._orders.append(np.full(count, order, np.uint32))
+        self._lines.append(lines)
+        self._sources.append(np.full(count, number, np.uint32))
+        self._ranges.append(ranges)
+        self._count += count
+        return np.arange(self._count - count, self._count)
+
+    def ranks(self) -> Column:
+        """For each node the rank of its best contestant; ranks are distinct, the least wins."""
+        found = np.full(len(self._nodes), _NOBODY, np.int64)
+        if not self._hits:
+            return found
+        self._by_rank = np.lexsort(
+            (np.concatenate(self._lines), np.concatenate(self._orders), np.concatenate(self._sizes))
+        )
+        rank_of = np.empty(self._count, np.int64)
+        rank_of[self._by_rank] = np.arange(self._count)
+        rows = np.concatenate([rows for rows, _ in self._hits])
+        ranks = rank_of[np.concatenate([contestants for _, contestants in self._hits])]
+        worst_first = np.argsort(-ranks, kind="stable")
+        found[rows[worst_first]] = ranks[worst_first]  # of several for one row, the last one stays
+        return found
+
+    def records(self, rows: Column, winners: Column) -> Records:
+        """What the nodes in these rows lead to, by the ranks of those who win there."""
+        sources = np.zeros(len(rows), np.uint32)
+        ranges = np.zeros(len(rows), FAMILIES[self._version].range_type)
+        listed = winners != _EXEMPT_RANK
+        if listed.any():
+            contestants = self._by_rank[winners[listed]]
+            sources[listed] = np.concatenate(self._sources)[contestants]
+            ranges[listed] = np.concatenate(self._ranges)[contestants]
+        return Records(self._nodes[rows], sources, ranges)
+
+
+def _match_repeated(distinct: Column, repeated: Column) -> tuple[Column, Column]:
+    """As `match`, where keys of the second column may stand there more than once."""
+    if len(repeated) <= 4 * len(distinct):
+        rows, found = find(distinct, repeated)
+        return rows[found], np.flatnonzero(found)
+    starts, stops = np.searchsorted(repeated, distinct), np.searchsorted(repeated, distinct, side="right")
+    return np.repeat(np.arange(len(distinct)), stops - starts), runs(starts, stops)

@@ -1,0 +1,175 @@
+"""Many entries at once: words to columns, a chunk at a time. The same answers as `parse_as_written` gives for each.
+
+Large lists are long runs of words of a few kinds. The words of one kind are read together: inet_pton(3) over all of
+them, lengths by a table, what is behind a prefix by arithmetic. A word that is no entry is given back, to be told with
+its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import NamedTuple
+
+import numpy as np
+
+from xdropd.columns.listing import Builder
+from xdropd.columns.prefixes import FAMILIES, Column
+
+_LENGTHS = {version: {str(bits): bits for bits in range(family.width + 1)} for version, family in FAMILIES.items()}
+_FAMILY_OF = {4: AF_INET, 6: AF_INET6}
+_Rows = dict[int, list[int]]
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class _Read(NamedTuple):
+    """Words of one kind that are entries: which ones, and their keys."""
+
+    rows: Column
+    keys: Column
+
+
+class Words(NamedTuple):
+    """What a chunk of words says. `left` are the indices of those that are read one by one by whoever asked."""
+
+    prefixes: dict[int, _Read]
+    ranges: dict[int, _Read]
+    left: list[int]
+
+    def into(
+        self, builder: Builder, lines: Column, reasons: Column | None = None, untils: Column | None = None
+    ) -> None:
+        """Add the entries, given what belongs to each word of the chunk."""
+        for version, (rows, keys) in self.prefixes.items():
+            if len(rows):
+                builder.prefixes(version, keys, lines[rows], _of(reasons, rows), _of(untils, rows))
+        for version, (rows, keys) in self.ranges.items():
+            if len(rows):
+                builder.ranges(version, keys, lines[rows], _of(reasons, rows), _of(untils, rows))
+
+
+def read(words: Sequence[str]) -> Words:
+    """Read a chunk of words."""
+    addresses, networks, ranges = _sorted_out(words)
+    left: list[int] = []
+    prefixes, spans = {}, {}
+    for version in FAMILIES:
+        singles = _addresses(version, words, addresses[version], left)
+        wide = _networks(version, words, networks[version], left)
+        found = _Read(np.concatenate((singles.rows, wide.rows)), np.concatenate((singles.keys, wide.keys)))
+        if len(singles.rows) and len(wide.rows):
+            order = np.argsort(found.rows, kind="stable")
+            found = _Read(found.rows[order], found.keys[order])
+        prefixes[version] = found
+        spans[version] = _ranges(version, words, ranges[version], left)
+    return Words(prefixes, spans, sorted(left))
+
+
+def _sorted_out(words: Sequence[str]) -> tuple[_Rows, _Rows, _Rows]:
+    """The indices of words that look like addresses, like networks and like ranges, by version."""
+    found: tuple[_Rows, _Rows, _Rows] = {4: [], 6: []}, {4: [], 6: []}, {4: [], 6: []}
+    text = "\n".join(words)
+    slashes, dashes, colons = text.count("/"), text.count("-"), ":" in text
+    if slashes in (0, len(words)) and not dashes and not colons:
+        found[1 if slashes else 0][4].extend(range(len(words)))
+        return found
+    for at, word in enumerate(words):
+        found[1 if "/" in word else 2 if "-" in word else 0][6 if ":" in word else 4].append(at)
+    return found
+
+
+def _addresses(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+    family = FAMILIES[version]
+    kept, packed = _packed(version, [words[at] for at in rows], rows, left)
+    return _Read(kept, family.keys(family.addresses(packed), family.width))
+
+
+def _networks(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+    family, known = FAMILIES[version], _LENGTHS[version]
+    parts = "/".join([words[at] for at in rows]).split("/") if rows else []
+    lengths = list(map(known.get, parts[1::2]))
+    if len(parts) != 2 * len(rows) or None in lengths:
+        fine = [word.count("/") == 1 and word.partition("/")[2] in known for word in (words[at] for at in rows)]
+        left += [at for at, is_fine in zip(rows, fine, strict=True) if not is_fine]
+        return _networks(version, words, [at for at, is_fine in zip(rows, fine, strict=True) if is_fine], left)
+    unread: list[int] = []
+    kept, packed = _packed(version, parts[::2], range(len(rows)), unread)
+    left += [rows[at] for at in unread]
+    keys = family.keys(family.addresses(packed), np.array(lengths, np.uint8)[kept])
+    has_host_bits = family.firsts(keys) != family.without_host_bits(keys)
+    numbers = np.array(rows, np.intp)[kept]
+    if has_host_bits.any():
+        left += numbers[has_host_bits].tolist()
+        numbers, keys = numbers[~has_host_bits], keys[~has_host_bits]
+    return _Read(numbers, keys)
+
+
+def _ranges(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+    """Ranges that are no prefix: those that are one are left to be read singly, which is rare."""
+    family = FAMILIES[version]
+    parts = "-".join([words[at] for at in rows]).split("-") if rows else []
+    if len(parts) != 2 * len(rows):
+        left += [at for at in rows if words[at].count("-") != 1]
+        return _ranges(version, words, [at for at in rows if words[at].count("-") == 1], left)
+    try:
+        packed = b"".join(map(inet_pton, repeat(_FAMILY_OF[version]), parts))
+    except (OSError, ValueError):
+        left += rows
+        return _Read(np.zeros(0, np.intp), np.zeros(0, family.range_type))
+    ends = family.addresses(packed)
+    firsts, lasts = ends[::2], ends[1::2]
+    numbers = np.array(rows, np.intp)
+    odd = (firsts >= lasts) | _are_prefixes(version, firsts, lasts) | _is_mapped(version, firsts)
+    left += numbers[odd].tolist()
+    return _Read(numbers[~odd], family.range_keys(firsts[~odd], lasts[~odd]))
+
+
+def _are_prefixes(version: int, firsts: Column, lasts: Column) -> Column:
+    if version == 4:
+        differing = firsts ^ lasts
+        found: Column = ((differing & (differing + np.uint64(1))) == 0) & ((firsts & differing) == 0)
+        return found
+    family = FAMILIES[version]
+    return np.fromiter(
+        (
+            not (first ^ last) & ((first ^ last) + 1) and not first & (first ^ last)
+            for first, last in zip(family.ints(firsts), family.ints(lasts), strict=True)
+        ),
+        bool,
+        len(firsts),
+    )
+
+
+def _packed(version: int, words: list[str], rows: Sequence[int], left: list[int]) -> tuple[Column, bytes]:
+    """Addresses in network byte order, and which rows they are from. IPv4-mapped ones are left to be read singly."""
+    try:
+        packed = b"".join(map(inet_pton, repeat(_FAMILY_OF[version]), words))
+        kept = np.array(rows, np.intp)
+    except (OSError, ValueError):
+        parts, fine = [], []
+        for word, row in zip(words, rows, strict=True):
+            try:
+                parts.append(inet_pton(_FAMILY_OF[version], word))
+                fine.append(row)
+            except (OSError, ValueError):
+                left.append(row)
+        packed, kept = b"".join(parts), np.array(fine, np.intp)
+    if version == 6 and _MAPPED in packed:
+        addresses = FAMILIES[6].addresses(packed)
+        mapped = _is_mapped(6, addresses)
+        left += kept[mapped].tolist()
+        return kept[~mapped], addresses[~mapped].tobytes()
+    return kept, packed
+
+
+def _is_mapped(version: int, addresses: Column) -> Column:
+    if version == 4:
+        return np.zeros(len(addresses), bool)
+    octets = np.ascontiguousarray(addresses).view(np.uint8).reshape(-1, 16)
+    found: Column = (octets[:, :12] == np.frombuffer(_MAPPED, np.uint8)).all(axis=1)
+    return found
+
+
+def _of(column: Column | None, rows: Column) -> Column | None:
+    return None if column is None else column[rows]

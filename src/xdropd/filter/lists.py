@@ -15,9 +15,9 @@ import numpy as np
 
 from xdropd.columns.listing import KINDS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, match, without
-from xdropd.daemon.saved import SavedCounters
-from xdropd.daemon.store import Store, Stored
 from xdropd.errors import KernelError
+from xdropd.filter.saved import SavedCounters
+from xdropd.filter.store import Store, Stored
 from xdropd.host import libc
 from xdropd.kernel.abi import Stats, Volume
 from xdropd.kernel.compiler import Blueprint

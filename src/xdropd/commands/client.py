@@ -155,7 +155,10 @@ def _not_there(path: str, reason: str) -> Exception:
 
 
 def _exchange(peer: _socket.socket, request: bytes) -> Iterator[bytes]:
-    """Whole lines of the answer, as many as have come, without the last end. Raises Unavailable after a long silence."""
+    """Whole lines of the answer, as many as have come, without the last end.
+
+    Raises Unavailable after a long silence.
+    """
     received = b""
     try:
         try:  # noqa: SIM105  # contextlib would have to be loaded

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from xdropd.daemon.failures import FAILURES, reason_of
 from xdropd.daemon.parts import Parts
+from xdropd.daemon.reloads import reload
 from xdropd.daemon.startup import start
 from xdropd.daemon.wanted import ReloadRequest
 from xdropd.errors import XdropdError
@@ -131,7 +132,7 @@ class Loop:
         if not self._parts.wanted:
             return self._parts.reconciling.reconcile()
         self._reloading = self._parts.wanted.take()
-        return self._parts.reloads.reload(self._reloading)
+        return reload(self._parts, self._reloading)
 
     def _is_over(self, job: Iterator[None]) -> bool:
         """Take steps of a job for a moment; whether that was all."""

@@ -10,13 +10,11 @@ from xdropd.daemon.expiry import Expiry
 from xdropd.daemon.following import Following
 from xdropd.daemon.health import Health
 from xdropd.daemon.inforce import InForce
-from xdropd.daemon.intake import Intake
 from xdropd.daemon.keeping import Keeping
 from xdropd.daemon.ownhost import OwnHost
 from xdropd.daemon.progress import Progress
 from xdropd.daemon.reactor import Reactor
 from xdropd.daemon.reconciling import Reconciling
-from xdropd.daemon.reloads import Reloads
 from xdropd.daemon.results import Results
 from xdropd.daemon.settling import Settling
 from xdropd.daemon.trust import Trust
@@ -87,11 +85,6 @@ class Parts:
         self.expiry = Expiry(blocks, self.blocking, in_force, changes, wanted.ask_for_any, log)
         self.reconciling = Reconciling(in_force, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
-        self.intake = Intake(settings, catalogue, in_force, kernel, reactor, telling, self.announcing)
-        self.reloads = Reloads(
-            systemd, telling, reactor, progress, results, settings, blocks, kernel, in_force,
-            self.announcing, self.trust, self.intake, self.blocking, self.host, self.following, self.settling,
-        )  # fmt: skip
 
     def ask_for_reload(self, accept: str | None = None) -> ReloadRequest:
         """Have a reload done for somebody who asks for one, who may have a doubt: reconcile as well, behind it."""

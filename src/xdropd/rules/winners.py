@@ -42,6 +42,8 @@ class Pieces:
     def of(cls, version: int, ranges: Column) -> Pieces:
         """The fewest prefixes that cover exactly each range."""
         family = FAMILIES[version]
+        if not len(ranges):  # of most sources, and of every single block
+            return cls(family.empty_keys(), np.zeros(0, np.uint32), family.empty_keys(), [])
         rows, keys = family.split(*family.ends_of_ranges(ranges))
         distinct = np.ones(len(keys), bool)
         distinct[1:] = keys[1:] != keys[:-1]

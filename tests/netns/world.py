@@ -116,8 +116,9 @@ class World:
         self._shifted_s = 0
         self._log_read = 0
         self._told: dict[str, dict[str, Any]] = {}
-        self.model = Model(str(self.etc), disk={"blocklist.yaml": Blocklist()})
+        self.model = Model(str(self.etc))
         self.model.own = {"127.0.0.1", self._net.host_address, self._net.host_address6}
+        self.write("blocklist.yaml", Blocklist())
         self.settings()
         self.start(other_text=False)
         self.judge()

@@ -23,7 +23,7 @@ from typing import Any
 
 from attached import FRAME_BYTES, Attached
 from foreground import READY_WITHIN_S, Daemon
-from model import Blocklist, Entry, Item, Model, canonical, holds, span
+from model import Blocklist, Entry, Item, Model, Span, canonical, holds, span
 from othertime import OtherTime
 from refusals import Refusals
 from servicemanager import ServiceManager
@@ -321,7 +321,10 @@ class World:
             yield fresh
 
     def held(self) -> dict[str, Counter[bytes]]:
-        """What the kernel's maps hold of the list, by map: counters, and numbers of sources and of ranges apart."""
+        """What the kernel's maps hold of the list, by map: counters, and numbers of sources and of ranges apart.
+
+        A range that is listed may stay, counts and all, although everything in it is exempt or somebody else's.
+        """
         maps = self.attached.maps(*_ADDRESSES, *_NETWORKS, "ranges")
 
         def meaning(network: bytes) -> bytes:
@@ -333,7 +336,8 @@ class World:
         held = {name: Counter(maps[name].keys()) for name in _ADDRESSES}
         for name in _NETWORKS:
             held[name] = Counter(key + meaning(value) for key, value in maps[name].items())
-        held["ranges"] = Counter(value[_ENDS] for value in maps["ranges"].values() if any(value[_ENDS]))
+        ranges = Counter(value[_ENDS] for value in maps["ranges"].values() if any(value[_ENDS]))
+        held["ranges that nobody lists"] = ranges - Counter(_packed(entry.span) for entry in self.model.entries())
         return held
 
     def compare_with(self, fresh: "World") -> None:
@@ -434,6 +438,13 @@ def _expected(entry: Entry, packets: int, *, counts: bool) -> tuple[object, ...]
 def _without(these: list[tuple[object, ...]], those: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     left = list(those)
     return [row for row in these if not (row in left and left.remove(row) is None)]
+
+
+def _packed(of: Span) -> bytes:
+    """As the ends stand in struct range."""
+    version, *ends = of
+    packed = (end.to_bytes(4 if version == 4 else 16, "big").ljust(16, b"\0") for end in ends)
+    return b"".join(packed) + version.to_bytes(4, sys.byteorder)
 
 
 def _at(moment: str | None) -> float:

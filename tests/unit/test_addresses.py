@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdropd.text import addresses, plainlines
+from xdropd.text import addresses
 from xdropd.text.addresses import (
     HostBits,
     Span,
@@ -58,7 +58,6 @@ def test_many_addresses_are_read_on_either_kind_of_host(found):
     assert ntohl(array("I", packed), "big").tobytes() == packed
     assert ntohl(array("I", packed), "little").tobytes() == b"".join(address.packed[::-1] for address in found)
     assert ntohl(array("I", packed)).tolist() == list(map(int, found))
-    assert plainlines.keys_of(list(map(str, found))).tolist() == list(map(int, found))
 
 
 def test_nothing_turns_bytes_around_by_itself():

@@ -76,7 +76,14 @@ def test_all_that_can_be_said():
 
 
 def test_the_first_of_equal_entries_counts_however_they_are_written():
-    lines = ["1.2.3.4/32", "1.2.3.4", "{address: 1.2.3.4-1.2.3.4, reason: x}", "{address: '1::', reason: y}", '"1::"', "1.2.3.4/31"]
+    lines = [
+        "1.2.3.4/32",
+        "1.2.3.4",
+        "{address: 1.2.3.4-1.2.3.4, reason: x}",
+        "{address: '1::', reason: y}",
+        '"1::"',
+        "1.2.3.4/31",
+    ]
     found = read("block:\n" + "".join(f"  - {line}\n" for line in lines))
     assert said(found.block) == [("1.2.3.4", 2, "", None), ("1::", 5, "y", None), ("1.2.3.4/31", 7, "", None)]
 
@@ -371,7 +378,24 @@ ENTRIES = [
     *ADDRESSES, "0.0.0.0/0", "10.0.0.0/8", "1.2.3.4/32", "192.0.2.254/31", "1.2.3.4-1.2.3.9", "1.2.3.4-1.2.3.4", "10.0.0.0-10.255.255.255", "::1", "2001:db8::7", "2001:DB8::/32",
     "1:2:3:4:5:6:7:8", "::/0", "2001:db8::1-2001:db8::9", "2001:db8::1-2001:db8:1::1", "::ffff:1.2.3.4", "::ffff:1.2.3.0/120", "::ffff:1.2.3.4-::ffff:1.2.3.9", "::ffff:0:0/96",
 ]  # fmt: skip
-NO_ENTRIES = ["1.2.3", "1.2.3.400", "01.2.3.4", "1.2.3.4/33", "1.2.3.4/08", "1.2.3.4/24", "1.2.3.9-1.2.3.4", "1.2.3.4-::1", "2001:db8::", "2001:db8::/129", "1:", "a", "1-2-3", "1/2/3", ":1", "/8"]
+NO_ENTRIES = [
+    "1.2.3",
+    "1.2.3.400",
+    "01.2.3.4",
+    "1.2.3.4/33",
+    "1.2.3.4/08",
+    "1.2.3.4/24",
+    "1.2.3.9-1.2.3.4",
+    "1.2.3.4-::1",
+    "2001:db8::",
+    "2001:db8::/129",
+    "1:",
+    "a",
+    "1-2-3",
+    "1/2/3",
+    ":1",
+    "/8",
+]
 REASONS = ["ssh", "ssh brute force", "a  b", "'quoted: text'", '"quoted # text"', "''", "null", "404", "x.y_z,(1)/2;=@"]
 NO_REASONS = ["a: b", "a #b", "", "[a]", "'a''b'", '"a\\x41"', '"a\\0"', "|", "*a", "a'b", "- a", "\u00fc", "'a' b"]
 UNTILS = ["2026-12-01T00:00:00Z", "'2026-12-01T00:00:00Z'", '"2030-01-01 00:00 +02:00"', "2026-11-30T19:00:00.5-0500"]
@@ -486,7 +510,7 @@ def test_the_shortcut_is_taken(item):
     assert sum(len(run.lines) for run in found) > 19_800
     assert len(text.strip()) < 100_000  # most of it newlines
     assert text.count(b"\n") == data.count(b"\n")
-    taken = outcome(lambda data: blocklist._Reader(text, "f", found).read(None), data)
+    taken = outcome(lambda _: blocklist._Reader(text, "f", found).read(None), data)
     assert taken == outcome(by_events, data)
     assert len(taken[0]) == 20_000
 

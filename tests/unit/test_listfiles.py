@@ -203,7 +203,24 @@ ENTRIES = st.one_of(
 NO_ENTRIES = st.sampled_from(
     ["x", "1.2.3", "1.2.3.4.5", "1.2.3.4/33", "1.2.3.4/24", "01.2.3.4", "1.2.3.4/08", "1.2.3.256", "1..2.3", "1.2.3.4/", "/8", "1.2.3.9-1.2.3.4", "1.2.3.4\x00", "1.2.3.4-::1", "::x"]
 )  # fmt: skip
-SUFFIXES = ["", "", "", "", "\t7", " 5", "  17", " ", " # x", ";x", " text", " ٣", " 1.2.3.4", " a.example", "\v", "\u2028"]
+SUFFIXES = [
+    "",
+    "",
+    "",
+    "",
+    "\t7",
+    " 5",
+    "  17",
+    " ",
+    " # x",
+    ";x",
+    " text",
+    " ٣",
+    " 1.2.3.4",
+    " a.example",
+    "\v",
+    "\u2028",
+]
 LINES = st.one_of(
     ENTRIES,
     st.builds("".join, st.tuples(st.sampled_from(["", "", " ", "\t"]), ENTRIES, st.sampled_from(SUFFIXES))),

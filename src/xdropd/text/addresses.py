@@ -9,10 +9,8 @@ as a whole, ::ffff:0:0/96, is what it says: lists of bogons name it for IPv6 pac
 means the whole IPv4 Internet by it.
 """
 
-from __future__ import annotations  # array[int] cannot be evaluated before Python 3.12
+from __future__ import annotations
 
-import sys
-from array import array
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -72,18 +70,6 @@ def pack(version: int, address: int) -> bytes:
     return address.to_bytes(4 if version == 4 else 16, "big")
 
 
-def unpack(data: bytes) -> int:
-    """The host-order integer of an address in network byte order."""
-    return int.from_bytes(data, "big")
-
-
-def ntohl(numbers: array[int], byteorder: str = sys.byteorder) -> array[int]:
-    """Network byte order to the host's or back, for an array('I') in place: ntohl(3), which is htonl(3)."""
-    if byteorder == "little":
-        numbers.byteswap()
-    return numbers
-
-
 def format_packed(version: int, packed: bytes) -> list[str]:
     """Many addresses in network byte order in their canonical form."""
     family, size = (AF_INET, 4) if version == 4 else (AF_INET6, 16)
@@ -93,22 +79,6 @@ def format_packed(version: int, packed: bytes) -> list[str]:
 def format_address(version: int, address: int) -> str:
     """As inet_ntop(3) writes it: dotted decimals, or IPv6 shortened as RFC 5952 asks."""
     return inet_ntop(AF_INET if version == 4 else AF_INET6, pack(version, address))
-
-
-def prefixes(span: Span) -> list[tuple[int, int]]:
-    """The fewest prefixes that cover exactly the span, ascending: (first address, length in bits)."""
-    width = WIDTH[span.version]
-    found = []
-    first, left = span.first, span.size
-    while left:
-        # As large as the alignment of `first` allows and as what is left allows.
-        host_bits = left.bit_length() - 1
-        if first:
-            host_bits = min(host_bits, (first & -first).bit_length() - 1)
-        found.append((first, width - host_bits))
-        first += 1 << host_bits
-        left -= 1 << host_bits
-    return found
 
 
 def parse_address(text: str) -> tuple[int, int] | None:

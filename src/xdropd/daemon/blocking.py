@@ -11,6 +11,7 @@ from xdropd.daemon.reactor import Reactor
 from xdropd.filter.lists import directly
 from xdropd.host.blocklog import Record
 from xdropd.host.telling import Telling
+from xdropd.sources import blocks
 from xdropd.sources.blocks import Blocks
 
 _RECORDS_AT_ONCE = 1000
@@ -19,8 +20,8 @@ _RECORDS_AT_ONCE = 1000
 class Blocking:
     """One daemon's."""
 
-    def __init__(self, blocks: Blocks, in_force: InForce, changes: Changes, reactor: Reactor, telling: Telling) -> None:
-        self._blocks = blocks
+    def __init__(self, listed: Blocks, in_force: InForce, changes: Changes, reactor: Reactor, telling: Telling) -> None:
+        self._blocks = listed
         self._in_force = in_force
         self._changes = changes
         self._reactor = reactor
@@ -35,7 +36,9 @@ class Blocking:
         aside = directly if len(records) <= _RECORDS_AT_ONCE else self._reactor.aside
         batch = yield from aside(lambda: self._blocks.batch(records))
         with self._blocks.logged(batch):
-            yield from self._in_force.change_to(self._in_force.desired.with_blocks(batch.after), now_s, aside)
+            yield from self._in_force.change_to(
+                self._in_force.desired.having("callers", blocks.written(batch.after)), now_s, aside
+            )
 
     def load(self) -> None:
         """Read the log, and tell what is wrong with it."""
@@ -56,7 +59,7 @@ class Blocking:
         """Put in force what callers have blocked by the log."""
         self.load()
         if self._in_force.state is not None:
-            desired = self._in_force.desired.with_blocks(self._blocks.by_source)
+            desired = self._in_force.desired.having("callers", blocks.written(self._blocks.by_source))
             yield from self._in_force.change_to(desired, time.time())
 
     def look_after(self, now: float) -> None:

@@ -9,6 +9,7 @@ from xdropd.daemon.changes import Changes
 from xdropd.daemon.failures import FAILURES
 from xdropd.daemon.inforce import InForce
 from xdropd.host.log import Log
+from xdropd.sources import blocks
 from xdropd.sources.blocks import Blocks
 from xdropd.text.addresses import Span
 
@@ -21,14 +22,14 @@ class Expiry:
 
     def __init__(
         self,
-        blocks: Blocks,
+        listed: Blocks,
         blocking: Blocking,
         in_force: InForce,
         changes: Changes,
         reload: Callable[[], object],
         log: Log,
     ) -> None:
-        self._blocks = blocks
+        self._blocks = listed
         self._blocking = blocking
         self._in_force = in_force
         self._changes = changes
@@ -66,7 +67,7 @@ class Expiry:
         ]
         try:
             after = self._blocks.without_ended(now_s)
-            yield from self._in_force.change_to(self._in_force.desired.with_blocks(after), now_s)
+            yield from self._in_force.change_to(self._in_force.desired.having("callers", blocks.written(after)), now_s)
             self._blocks.by_source = after
         except FAILURES:
             self._in_force.next_end_s = now_s + _RETRY_SECONDS  # not at every turn

@@ -14,6 +14,7 @@ from xdropd.daemon.results import ReloadResult
 from xdropd.daemon.wanted import ReloadRequest
 from xdropd.errors import Problem, RefusedFile
 from xdropd.rules.desired import Desired
+from xdropd.sources import blocks
 from xdropd.sources.catalogue import Reading
 
 
@@ -87,7 +88,8 @@ def fit_to_be_used(parts: Parts, reading: Reading) -> Reading | None:
 
 def desired(parts: Parts, reading: Reading) -> Desired:
     """What the files say, with what callers have blocked, under the guard that is chosen."""
-    return replace(reading.desired().with_blocks(parts.blocks.by_source), guard=parts.host.guard())
+    desired = reading.desired().having("callers", blocks.written(parts.blocks.by_source))
+    return replace(desired, guard=parts.host.guard())
 
 
 def conclude(parts: Parts, refusals: list[Problem]) -> Generator[None, None, ReloadResult]:

@@ -26,6 +26,7 @@ from xdropd.kernel.abi import Volume
 from xdropd.kernel.attachment import INTERFACE_MAPS, Attachment
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import VERDICT_PROGRAM, Generation, is_map, is_program
+from xdropd.kernel.hooks import HOOKS
 from xdropd.kernel.tables.volumes import InterfaceSlots
 
 
@@ -89,7 +90,7 @@ class Filter:
     def _adopt_interfaces(self, found: Found) -> None:
         for ifindex, parts in found.interfaces.items():
             useless = set(parts)
-            for mode in attachment.MODE_FLAGS:
+            for mode in HOOKS:
                 names = {*INTERFACE_MAPS, f"link.{mode}"}
                 if ifindex in self.attachments or not names <= parts.keys():
                     continue

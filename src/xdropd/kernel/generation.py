@@ -33,7 +33,6 @@ from xdropd.rules.plan import Changes
 from xdropd.rules.winners import EXEMPT, Records
 
 VERDICT_PROGRAM = "xdrop_verdict"
-ROOT_PROGRAM = "xdrop_root"
 
 _TABLES = ("addresses", "networks")
 _NOBODYS = np.uint32(0xFFFFFFFF)  # a number that no source has

@@ -78,7 +78,8 @@ class Reading:
     def desired(self) -> Desired:
         """What the files want, whatever others want beside them."""
         lists = (Written(path, content.listing, reason) for path, content, reason in self.lists)
-        return Desired((Written(self.name, self.blocklist.block), *lists), (Written(self.name, self.blocklist.allow),))
+        desired = Desired(allow=(Written(self.name, self.blocklist.allow),))
+        return desired.having("files", (Written(self.name, self.blocklist.block), *lists))
 
 
 @dataclass(slots=True)

@@ -143,9 +143,9 @@ def _entries(text: bytes, line: int, indent: int) -> _Read | None:
     """Items that are an entry each; None if one is not, or is something else for YAML."""
     if b":\n" in text:
         return None
-    texts = text[indent + 2 : -1].decode("ascii").split("\n" + " " * indent + "- ")
-    words = bulk.read(texts)
-    return None if words.left else (words, np.arange(line, line + len(texts), dtype=np.uint32), None, None)
+    dash = b" " * indent + b"- "
+    words, left = bulk.read_lines(text[len(dash) :].replace(b"\n" + dash, b"\n"))
+    return None if left else (words, np.arange(line, line + text.count(b"\n"), dtype=np.uint32), None, None)
 
 
 def _mappings(text: bytes, line: int, seconds: Callable[[str], float]) -> _Read | None:

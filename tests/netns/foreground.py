@@ -35,6 +35,7 @@ class Daemon:
     With a `manager` it is a service, whose filter outlives it; `sources` is the folder of the package that it runs.
     """
 
+    program: tuple[str, ...] = ("-m", "xdropd.commands.xdropd")
     sources: Path | None = None
     starts_compiled = True  # what was compiled before is in its state folder
 
@@ -79,7 +80,7 @@ class Daemon:
                 self._programs.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (self._programs / name).write_bytes(data)
         files = ("--settings", self.settings, "--blocklist", self.blocklist, "--socket", self.socket)
-        command = [*self._within, sys.executable, "-m", "xdropd.commands.xdropd", *map(str, files), *self._arguments]
+        command = [*self._within, sys.executable, *self.program, *map(str, files), *self._arguments]
         environment = {**self._environment, **({"PYTHONPATH": str(self.sources)} if self.sources else {})}
         with self._log.open("ab") as log:
             self._log_begins = log.tell()

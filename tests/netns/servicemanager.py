@@ -110,22 +110,19 @@ class ServiceManager:
 
     def lose(self, glob: str) -> None:
         """Forget what is stored under these names, while no process of the service runs."""
-        self._catch_up()
-        for name in {name for name, _ in self._stored if fnmatch.fnmatchcase(name, glob)}:
+        for name in {name for name, _ in self._matching(glob)}:
             self._forget(name)
 
     def ruin(self, glob: str) -> None:
         """Have /dev/null instead of what is stored under these names, while no process of the service runs."""
-        self._catch_up()
-        for name, descriptor in self._stored:
-            if fnmatch.fnmatchcase(name, glob):
-                with Path(os.devnull).open() as nothing:
-                    os.dup2(nothing.fileno(), descriptor, inheritable=False)
+        for _, descriptor in self._matching(glob):
+            with Path(os.devnull).open() as nothing:
+                os.dup2(nothing.fileno(), descriptor, inheritable=False)
 
     def rename(self, glob: str, new: Callable[[str], str]) -> None:
         """Give what is stored under these names others, while no process of the service runs."""
-        self._catch_up()
-        self._stored = [(new(name) if fnmatch.fnmatchcase(name, glob) else name, kept) for name, kept in self._stored]
+        renamed = self._matching(glob)
+        self._stored = [(new(each[0]) if each in renamed else each[0], each[1]) for each in self._stored]
 
     def drop(self) -> None:
         """Forget all that is stored, as when the service is stopped."""
@@ -136,6 +133,12 @@ class ServiceManager:
         self._caught_up.clear()
         self._tell("TEST=caught-up")
         assert self._caught_up.wait(_WITHIN_S)
+
+    def _matching(self, glob: str) -> list[tuple[str, int]]:
+        self._catch_up()
+        matching = [each for each in self._stored if fnmatch.fnmatchcase(each[0], glob)]
+        assert matching, f"nothing is stored as {glob}: {self.stored()}"
+        return matching
 
     def _forget(self, name: str) -> None:
         gone = [kept for kept in self._stored if kept[0] == name]

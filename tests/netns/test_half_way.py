@@ -207,12 +207,12 @@ def test_a_refused_list_does_not_stop_what_is_tried_again(service: Service) -> N
         assert service.manager.stored() != before  # a generation of another number
 
 
-def test_one_interface_of_two_without_its_program_and_no_compiler(service: Service) -> None:
+def test_one_interface_of_two_without_its_jump_table_and_no_compiler(service: Service) -> None:
     net = service.net
     net.cable(net.host, "more0", net.more(), "eth0")
     service.lives_and_dies()
     index = net.run(net.host, "cat", "/sys/class/net/more0/ifindex").strip()
-    service.manager.lose(f"gen.*.xdrop_verdict.{index}")
+    service.manager.lose(f"if.{index}.in_force")
     daemon, release = service.process_without_compiler()
     with never_passes(net, VILLAIN), daemon:
         assert daemon.status()["degraded"]
@@ -223,9 +223,9 @@ def test_one_interface_of_two_without_its_program_and_no_compiler(service: Servi
 
 
 def test_names_in_the_store_that_another_version_gave(service: Service) -> None:
-    """Whatever they are, they are no reason to end; a successor of ours may have one program for all interfaces."""
+    """Whatever they are, they are no reason to end; the first version had a program for each interface."""
     service.lives_and_dies()
-    service.manager.rename("gen.*.xdrop_verdict.*", lambda name: name.rpartition(".")[0])
+    service.manager.rename("gen.*.xdrop_verdict", lambda name: f"{name}.7")
     with never_passes(service.net, VILLAIN), service.process() as daemon:
         assert not daemon.status()["degraded"]
         assert daemon.lookup(VILLAIN)["blocked"]
@@ -250,14 +250,14 @@ def test_another_mode_lets_nothing_go_that_cannot_be_attached_again(service: Ser
 def test_no_compiler_when_what_is_due_needs_one(service: Service, what: str) -> None:
     """So much has left the list that its maps are made anew with the next change, whatever that is."""
     net = service.net
-    many = "".join(f"  - 10.0.{number >> 8}.{number & 255}\n" for number in range(2000))
+    many = "".join(f"  - 10.0.{number >> 8}.{number & 255}\n" for number in range(5000))
     service.lives_and_dies(_LIST + many)
     daemon, release = service.process_without_compiler(_LIST + many)
     with never_passes(net, VILLAIN), daemon:
         if what == "an entry ends":
             assert daemon.ctl("block", NEIGHBOUR, "--for", "2s").returncode == 0
         replace(daemon.blocklist, _LIST)
-        wait_until(lambda: "2000 removed" in daemon.log, within_s=_CHANGE_WITHIN_S, what=daemon.log)
+        wait_until(lambda: "5000 removed" in daemon.log, within_s=_CHANGE_WITHIN_S, what=daemon.log)
         if what == "the host changes":
             net.address(net.host, "203.0.113.9/32")  # it is listed, and narrowed from now on
         wait_until(lambda: _is_alive(daemon) and daemon.status()["degraded"], within_s=_CHANGE_WITHIN_S)

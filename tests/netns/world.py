@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 from attached import FRAME_BYTES, Attached
 from foreground import READY_WITHIN_S, Daemon
-from model import Blocklist, Entry, Item, Model, canonical, holds, span
+from model import Blocklist, Entry, Item, Model, Span, canonical, holds, span
 from othertime import OtherTime
 from refusals import Refusals
 from servicemanager import ServiceManager
@@ -45,9 +46,9 @@ IPV6 = (
 )
 ADDRESSES = {address: span(address) for address in (*IPV4, *IPV6)}
 
-# What the kernel holds of a list: the keys of these maps, and this part of the values of those.
-_KEYS_OF = ("addresses4", "addresses6", "networks4", "networks6")
-_VALUES_OF = {"cells": slice(32, 68)}
+# What the kernel's maps hold of a list, in the structures of xdrop.bpf.c.
+_ADDRESSES, _NETWORKS = ("addresses4", "addresses6"), ("networks4", "networks6")
+_SOURCE, _RANGE, _ENDS = slice(28, 32), slice(32, 36), slice(32, 68)  # in stats, in struct network, in struct range
 
 _REPAIRED = "the kernel differed from the list"
 _BUG = re.compile(r"bug|Traceback|AssertionError")
@@ -115,8 +116,9 @@ class World:
         self._shifted_s = 0
         self._log_read = 0
         self._told: dict[str, dict[str, Any]] = {}
-        self.model = Model(str(self.etc), disk={"blocklist.yaml": Blocklist()})
+        self.model = Model(str(self.etc))
         self.model.own = {"127.0.0.1", self._net.host_address, self._net.host_address6}
+        self.write("blocklist.yaml", Blocklist())
         self.settings()
         self.start(other_text=False)
         self.judge()
@@ -318,12 +320,24 @@ class World:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder, World(Path(folder), self._texts) as fresh:
             yield fresh
 
-    def held(self) -> dict[str, set[bytes]]:
-        """What the kernel's maps hold of the list, by map, counters and numbers of cells apart."""
-        maps = self.attached.maps(*_KEYS_OF, *_VALUES_OF)
-        held = {name: set(maps[name]) for name in _KEYS_OF}
-        for name, part in _VALUES_OF.items():
-            held[name] = {value[part] for value in maps[name].values() if any(value[part])}
+    def held(self) -> dict[str, Counter[bytes]]:
+        """What the kernel's maps hold of the list, by map: counters, and numbers of sources and of ranges apart.
+
+        A range that is listed may stay, counts and all, although everything in it is exempt or somebody else's.
+        """
+        maps = self.attached.maps(*_ADDRESSES, *_NETWORKS, "ranges")
+
+        def meaning(network: bytes) -> bytes:
+            """A network of its own, an exempt one, or a piece of a range with these ends."""
+            if any(network[_RANGE]):
+                return maps["ranges"][network[_RANGE]][_ENDS]
+            return b"" if any(network[_SOURCE]) else b"exempt"
+
+        held = {name: Counter(maps[name].keys()) for name in _ADDRESSES}
+        for name in _NETWORKS:
+            held[name] = Counter(key + meaning(value) for key, value in maps[name].items())
+        ranges = Counter(value[_ENDS] for value in maps["ranges"].values() if any(value[_ENDS]))
+        held["ranges that nobody lists"] = ranges - Counter(_packed(entry.span) for entry in self.model.entries())
         return held
 
     def compare_with(self, fresh: "World") -> None:
@@ -424,6 +438,13 @@ def _expected(entry: Entry, packets: int, *, counts: bool) -> tuple[object, ...]
 def _without(these: list[tuple[object, ...]], those: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     left = list(those)
     return [row for row in these if not (row in left and left.remove(row) is None)]
+
+
+def _packed(of: Span) -> bytes:
+    """As the ends stand in struct range."""
+    version, *ends = of
+    packed = (end.to_bytes(4 if version == 4 else 16, "big").ljust(16, b"\0") for end in ends)
+    return b"".join(packed) + version.to_bytes(4, sys.byteorder)
 
 
 def _at(moment: str | None) -> float:

@@ -14,8 +14,8 @@ from verdicts import Verdicts, key_of, state, state_of
 
 from xdropd.columns.prefixes import FAMILIES
 from xdropd.commands.exits import UNAVAILABLE, code_for
-from xdropd.daemon.lists import Lists, directly
-from xdropd.daemon.store import Store, Stored
+from xdropd.filter.lists import Lists, directly
+from xdropd.filter.store import Store, Stored
 from xdropd.errors import KernelError, ProgramRefused
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf

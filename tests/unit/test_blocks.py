@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xdropd.daemon.blocks import Blocks
-from xdropd.daemon.logcopy import LogCopy
+from xdropd.sources.blocks import Blocks
+from xdropd.sources.logcopy import LogCopy
 from xdropd.errors import XdropdError
 from xdropd.host.blocklog import BlockLog, Record, decoded
 from xdropd.host.statefolder import StateFolder

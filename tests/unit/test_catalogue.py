@@ -14,8 +14,8 @@ import pytest
 from waiting import wait_until
 from xdropd.commands.xdropd import problems_of
 from xdropd.daemon import catalogue as module
-from xdropd.daemon.catalogue import Catalogue, Reading
-from xdropd.daemon.settingsfile import SettingsFile
+from xdropd.sources.catalogue import Catalogue, Reading
+from xdropd.sources.settingsfile import SettingsFile
 from xdropd.errors import RefusedFile
 from xdropd.host.files import Signature
 from xdropd.host.statefolder import StateFolder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xdropd.daemon.interfaces import choose, why_not
+from xdropd.filter.interfaces import choose, why_not
 from xdropd.host.netlink import Interface
 
 ETHER, NONE, PPP, LOOPBACK = 1, 0xFFFE, 512, 772  # uapi/linux/if_arp.h

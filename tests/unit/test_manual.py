@@ -17,7 +17,7 @@ import pytest
 from xdropd import errors
 from xdropd.commands import arguments, exits, exporter, xdropd
 from xdropd.daemon import requests
-from xdropd.daemon.catalogue import Catalogue
+from xdropd.sources.catalogue import Catalogue
 from xdropd.host import control, log
 from xdropd.text import addresses, blocklist, settings
 from xdropd.text.settings import Settings

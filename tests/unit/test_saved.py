@@ -12,7 +12,7 @@ from columns import texts
 
 from xdropd.columns.listing import KINDS, Kind, Listing
 from xdropd.columns.prefixes import FAMILIES, Column
-from xdropd.daemon.saved import SavedCounters
+from xdropd.filter.saved import SavedCounters
 from xdropd.kernel.abi import STATS, Stats, Volume
 
 ADDRESSES4 = Kind(4, is_range=False)

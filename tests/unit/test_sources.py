@@ -5,7 +5,7 @@ import os
 import pytest
 
 from xdropd.daemon import sources
-from xdropd.daemon.sources import SourceNumbers
+from xdropd.filter.numbers import SourceNumbers
 
 NOW_S = 1_800_000_000.0
 DAY_S = 86400

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xdropd.daemon.telling import Telling
+from xdropd.host.telling import Telling
 from xdropd.host.log import WARNING, Log
 
 

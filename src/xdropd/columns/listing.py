@@ -158,6 +158,11 @@ class Listing:
         """When the first entry ends."""
         return min(table.next_end_s for table in self.tables)
 
+    def last_end_s(self, now_s: float) -> float:
+        """When the last of those entries ended that are over; -NEVER where none is."""
+        untils = [table.untils for table in self.tables if table.untils is not None]
+        return max((float(each[each <= now_s].max(initial=-NEVER)) for each in untils), default=-NEVER)
+
     def in_force(self, now_s: float) -> Listing:
         """What has not ended, each entry once."""
         prefixes = {version: table.in_force(now_s) for version, table in self.prefixes.items()}

@@ -10,10 +10,11 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple, TextIO
 
-from xdropd.text import names
+from xdropd.text.names import printable
 
 _SAMPLE_ROWS = 1000
 _GAP = "  "
@@ -78,8 +79,12 @@ def table(columns: Sequence[Column], rows: Iterable[Row], screen: Screen) -> Ite
     widths = dict(enumerate(max(map(width_of, cells)) for cells in cells_of))
     if screen.width is not None:
         widths = _fitted(widths, columns, screen.width)
+    plain = _GAP.join(f"{{{at}:{'>' if columns[at].is_number else '<'}{width}}}" for at, width in widths.items())
     for row in chain([Row(titles, "head")], sample, waiting):
-        yield screen.styled(_line(row.cells, columns, widths, screen), row.style)
+        line = plain.format(*row.cells).rstrip()
+        if screen.width is not None or not line.isascii():
+            line = _line(row.cells, columns, widths, screen)
+        yield screen.styled(line, row.style)
 
 
 def _fitted(widths: Mapping[int, int], columns: Sequence[Column], available: int) -> dict[int, int]:
@@ -141,6 +146,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+@lru_cache(maxsize=1024)
 def short(number: float, unit: str = "") -> str:
     """A number in four characters or so: 999, 1.2k, 34M."""
     at = 0
@@ -157,6 +163,7 @@ def size(number: float) -> str:
     return short(number, "B")
 
 
+@lru_cache(maxsize=1024)
 def moment(text: str | None) -> datetime | None:
     """A time of the protocol, which is RFC 3339."""
     return datetime.fromisoformat(text) if text else None
@@ -173,12 +180,14 @@ def span_of_time(seconds: float) -> str:
     return "0s"
 
 
+@lru_cache(maxsize=1024)
 def ago(text: str | None, now: datetime) -> str:
     """How long something is past; "-" if it never was."""
     then = moment(text)
     return f"{span_of_time((now - then).total_seconds())} ago" if then else "-"
 
 
+@lru_cache(maxsize=1024)
 def until(text: str | None, now: datetime) -> str:
     """How long something lasts; "-" if for good."""
     then = moment(text)
@@ -203,5 +212,5 @@ def sparkline(values: Sequence[float], screen: Screen) -> str:
 
 def place(row: Mapping[str, Any]) -> str:
     """Who lists an entry: FILE:LINE, or the caller of `block`."""
-    source = names.printable(str(row["source"]))
+    source = printable(str(row["source"]))
     return f"{source}:{row['line']}" if row["line"] else source

@@ -77,8 +77,8 @@ def check(settings: str, blocklist: str) -> int:
 
 def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Problem]]:
     """Why the two files and the lists they include cannot be taken as they are, and warnings about them."""
-    from xdropd.daemon.catalogue import Catalogue
     from xdropd.host.files import read_file
+    from xdropd.sources.catalogue import Catalogue
     from xdropd.text import settings as settings_text
 
     problems: list[Problem] = []
@@ -114,8 +114,9 @@ def _state_folder(chosen: str | None) -> Path | None:
 
 def serve(chosen: argparse.Namespace) -> int:
     """Be the daemon until told to stop."""
-    from xdropd.daemon.loop import Daemon, Places
-    from xdropd.daemon.requests import Requests
+    from xdropd.control.requests import Requests
+    from xdropd.daemon.loop import Loop
+    from xdropd.daemon.parts import Parts, Places
     from xdropd.daemon.restart_backoff import RestartBackoff
     from xdropd.host.control import ControlServer
     from xdropd.host.log import Log
@@ -133,17 +134,16 @@ def serve(chosen: argparse.Namespace) -> int:
     places = Places(
         chosen.settings,
         chosen.blocklist,
-        socket,
         _state_folder(chosen.state),
         tuple(map(names.given, chosen.interface)) if chosen.interface else None,
     )
     systemd = Systemd()
     backoff = RestartBackoff(systemd, runtime)
-    daemon: Daemon | None = None
+    parts: Parts | None = None
     try:
         libbpf.probe()  # before anything else: without powers, the store would look as if nothing in it fitted
-        daemon = Daemon(places, systemd, log)
-        daemon.run(ControlServer(socket, Requests(daemon), log.bug))
+        parts = Parts(places, systemd, log)
+        Loop(parts).run(ControlServer(socket, Requests(parts), log.bug))
     except XdropdError as problem:
         log.error("exit", str(problem))
         why, status = str(problem), exits.code_for(problem)
@@ -156,7 +156,7 @@ def serve(chosen: argparse.Namespace) -> int:
         why, status = f"a bug, {type(bug).__name__}", exits.BUG  # what it says may differ each time
     else:
         why, status = "", exits.DONE
-    ready_for_s = daemon.ready_for_s if daemon is not None else 0.0
+    ready_for_s = parts.progress.ready_for_s if parts is not None else 0.0
     if status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
         backoff.failed(why, ready_for_s)
     elif ready_for_s:

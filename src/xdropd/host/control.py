@@ -36,6 +36,7 @@ _PATIENCE_SECONDS = 600.0  # with a reader: somebody looks at a list in a pager
 _ACCEPTED_A_TURN = 64
 _CHUNK_BYTES = 1 << 16
 _LINES_A_STEP = 256
+_BYTES_A_STEP = 1 << 18  # more than a peer takes at once
 _STEP_SECONDS = 0.01
 _TURN_SECONDS = 0.03  # all answers together; somebody who asks anew is next in line
 _WAIT_SECONDS = 0.01  # between looks whether what an answer waits for has come
@@ -46,13 +47,15 @@ _WORD_EVERY_SECONDS = 1.0
 _TO_JSON = json.JSONEncoder(separators=(",", ":"))
 
 Reply = Mapping[str, Any]
-Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
+Line = Reply | bytes | None
+"""A reply, many lines that are made already, or None: there is nothing to say yet."""
+Handler = Callable[[Mapping[str, Any]], Iterator[Line]]
 
 MORE: Reply = {}  # instead of a line: what follows takes a while, and others may have their turn first
 
 
 class ControlServer:
-    """Listens at `path`. `handler(request)` yields replies, MORE to let others go first, None where it waits for
+    """Listens at `path`. `handler(request)` yields lines, MORE to let others go first, None where it waits for
     something, or raises XdropdError. Where the caller leaves, it is closed as generators are.
 
     Raises AlreadyRunning if another daemon holds the socket, OSError if the place cannot be used.
@@ -163,7 +166,7 @@ class ControlServer:
             replies = self._handler(request)
             del request
             for reply in replies:
-                yield None if reply is None else _line_of(reply) if reply else b""
+                yield reply if isinstance(reply, bytes | None) else _line_of(reply) if reply else b""
         except XdropdError as problem:
             said: dict[str, Any] = {"error": _sayable(str(problem)), "kind": type(problem).__name__}
             problems = [each.as_json() for each in getattr(problem, "problems", [])]
@@ -324,7 +327,7 @@ class _Connection:
             del line
         self.waits = False
         lines: list[bytes] = []
-        is_over = False
+        is_over, size = False, 0
         for _ in range(_LINES_A_STEP):
             line_or_none = next(self._replies, _END)
             self.waits = line_or_none is None
@@ -332,7 +335,8 @@ class _Connection:
             if line_or_none is None or is_over:
                 break
             lines.append(line_or_none)
-            if not line_or_none or time.monotonic() - begun > _STEP_SECONDS:
+            size += len(line_or_none)
+            if not line_or_none or size > _BYTES_A_STEP or time.monotonic() - begun > _STEP_SECONDS:
                 break
         self._steps += 1
         if said := b"".join(lines):

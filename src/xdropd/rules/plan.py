@@ -72,10 +72,11 @@ def touched(before: State, after: State) -> tuple[dict[int, Column], Counted]:
             changed[version] += (gone, come)
             added, removed = added + len(come), removed + len(gone)
             keys, others = old_listing.ranges[version].keys, new_listing.ranges[version].keys
-            gone, come = without(keys, others), without(others, keys)
-            added, removed = added + len(come), removed + len(gone)
-            reordered = _reordered(old_listing, new_listing, version)
-            changed[version] += (Pieces.of(version, union(gone, come, reordered)).distinct,)
+            if len(keys) or len(others):
+                gone, come = without(keys, others), without(others, keys)
+                added, removed = added + len(come), removed + len(gone)
+                reordered = _reordered(old_listing, new_listing, version)
+                changed[version] += (Pieces.of(version, union(gone, come, reordered)).distinct,)
             if number in moved and new:
                 changed[version] += (new.listing.prefixes[version].keys, new.pieces[version].distinct)
     found = {version: _widened(version, union(*some), before, after) for version, some in changed.items()}
@@ -86,6 +87,8 @@ def _widened(version: int, changed: Column, before: State, after: State) -> Colu
     """With the pieces and exempt prefixes within what changed, and with all that is listed where exemptions changed."""
     family = FAMILIES[version]
     old, new = before.exempt.prefixes[version], after.exempt.prefixes[version]
+    if old is new and not len(changed):
+        return changed
     exempt = union(without(old, new), without(new, old))
     wide = union(changed[family.lengths(changed) < family.width], exempt)
     found = [changed, exempt]

@@ -42,6 +42,8 @@ class Pieces:
     def of(cls, version: int, ranges: Column) -> Pieces:
         """The fewest prefixes that cover exactly each range."""
         family = FAMILIES[version]
+        if not len(ranges):  # of most sources, and of every single block
+            return cls(family.empty_keys(), np.zeros(0, np.uint32), family.empty_keys(), [])
         rows, keys = family.split(*family.ends_of_ranges(ranges))
         distinct = np.ones(len(keys), bool)
         distinct[1:] = keys[1:] != keys[:-1]
@@ -53,7 +55,7 @@ class Pieces:
 class Source:
     """What one text or one caller of `block` lists now. `number` is the kernel's name for it.
 
-    `written` is the listing with what has ended, of which `listing` is the rest.
+    `written` is the listing with what has ended, of which `listing` is the rest, from `since_s` on.
     """
 
     name: str
@@ -62,11 +64,16 @@ class Source:
     reason: str = ""
     is_file: bool = True
     written: Listing | None = None
+    since_s: float = -NEVER
     pieces: dict[int, Pieces] = field(init=False)
     lengths: dict[int, list[int]] = field(init=False)
     """Of networks: the lengths that occur."""
     addresses: dict[int, int] = field(init=False)
     """How many entries are one address."""
+
+    def is_of(self, written: Listing, now_s: float) -> bool:
+        """Whether this is what is in force of a listing at that time, by whatever clock."""
+        return self.written is written and self.since_s <= now_s < self.listing.next_end_s
 
     def __post_init__(self) -> None:
         of_ranges = {version: Pieces.of(version, self.listing.ranges[version].keys) for version in FAMILIES}

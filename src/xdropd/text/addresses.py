@@ -70,6 +70,12 @@ def pack(version: int, address: int) -> bytes:
     return address.to_bytes(4 if version == 4 else 16, "big")
 
 
+def format_packed(version: int, packed: bytes) -> list[str]:
+    """Many addresses in network byte order in their canonical form."""
+    family, size = (AF_INET, 4) if version == 4 else (AF_INET6, 16)
+    return [inet_ntop(family, packed[at : at + size]) for at in range(0, len(packed), size)]
+
+
 def format_address(version: int, address: int) -> str:
     """As inet_ntop(3) writes it: dotted decimals, or IPv6 shortened as RFC 5952 asks."""
     return inet_ntop(AF_INET if version == 4 else AF_INET6, pack(version, address))

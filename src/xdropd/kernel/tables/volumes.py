@@ -22,7 +22,7 @@ class SourceVolumes:
         """What a source's entries dropped since these maps are in force."""
         if number >= self.room:
             return Volume(0, 0)
-        return abi.sum_of_volumes(libbpf.lookup(self.descriptor, abi.number(number), self._bytes) or b"")
+        return abi.sum_of_volumes(retried(libbpf.lookup, self.descriptor, abi.number(number), self._bytes) or b"")
 
     def clear(self, number: int) -> None:
         """Begin at nothing."""

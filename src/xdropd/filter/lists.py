@@ -7,6 +7,7 @@ may do them in another thread. One change at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Protocol, TypeVar
@@ -15,9 +16,9 @@ import numpy as np
 
 from xdropd.columns.listing import KINDS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, match, without
-from xdropd.daemon.saved import SavedCounters
-from xdropd.daemon.store import Store, Stored
 from xdropd.errors import KernelError
+from xdropd.filter.saved import SavedCounters
+from xdropd.filter.store import Store, Stored
 from xdropd.host import libc
 from xdropd.kernel.abi import Stats, Volume
 from xdropd.kernel.compiler import Blueprint
@@ -31,6 +32,9 @@ _SWAP_OVER = 1 << 16  # removing so many records one by one takes longer than st
 _ONE_BY_ONE_AT_MOST = 1 << 10
 
 _T = TypeVar("_T")
+
+Entries = tuple[Kind, int, Column, Column]
+"""Of one kind and source: ascending keys, and the stats of each."""
 
 
 class Aside(Protocol):
@@ -134,8 +138,11 @@ class Lists:
         if change.count or not self.is_current:
             is_done = False
             if self._is_in_place(generation, change):
-                is_done = yield from aside(lambda: self._is_carried_out(generation, change, now_s))
-                self._store.keep_saved(self.saved)
+                leaving = yield from aside(lambda: list(_leaving(generation, change)))
+                saved = self._saved_with(leaving)
+                self._store.keep_saved(saved)  # a process that ends from here on may count twice, and loses nothing
+                is_done = yield from aside(lambda: self._is_carried_out(generation, change, now_s, leaving))
+                self.saved = saved if is_done else self.saved
             if not is_done:
                 yield from self._swap(change.after, now_s)
         yield from aside(lambda: self._forget_unlisted(change.after))
@@ -171,27 +178,32 @@ class Lists:
         has_little_left = change.removed > _SWAP_OVER and 2 * change.removed > used
         return self.is_current and not is_crowded and not has_little_left and generation.fits(change.changes)
 
-    def _is_carried_out(self, generation: Generation, change: Plan, now_s: float) -> bool:
+    def _is_carried_out(self, generation: Generation, change: Plan, now_s: float, leaving: list[Entries]) -> bool:
         """Change the maps in force; False if they turn out too small, with part of the change done.
 
-        Counts of records that go although their entry stays listed are saved once they are gone: what the kernel
-        refuses to take out goes on counting where it is.
+        What the kernel refuses to take out goes on counting where it is: then only what is gone is saved.
         """
         self._steps, self._done = change.count, 0
-        leaving = list(_leaving(generation, change))
         try:
             for done in generation.carry_out(change.changes, int(now_s)):
                 self._done += done
         except KernelError as refusal:
+            gone = []
             for kind, source, keys, stats in leaving:
                 rows = match(keys, without(keys, generation.stats_of(kind.version, source, keys)[0]))[0]
-                self.saved.add(kind, source, keys[rows], stats[rows])
+                gone.append((kind, source, keys[rows], stats[rows]))
+            self.saved = self._saved_with(gone)
+            self.saved.is_stored &= not leaving
             if refusal.errno != errno.E2BIG:
                 raise
             return False
-        for kind, source, keys, stats in leaving:
-            self.saved.add(kind, source, keys, stats)
         return True
+
+    def _saved_with(self, entries: list[Entries]) -> SavedCounters:
+        saved = self.saved.copy()
+        for kind, source, keys, stats in entries:
+            saved.add(kind, source, keys, stats)
+        return saved
 
     def _swap(self, after: State | None, now_s: float, records: Mapping[int, Records] | None = None) -> Iterator[None]:
         """Another generation with all of a state, and what it takes to put it in force without a gap.
@@ -212,7 +224,8 @@ class Lists:
         self.generation = new
         if old is not None:
             self.retired.append(old)
-        yield from self.merge_retired(after)
+        with contextlib.suppress(KernelError):  # the list is in force; its predecessor is read where it is until then
+            yield from self.merge_retired(after)
 
     def _built(
         self, blueprint: Blueprint, shared: Mapping[str, int], records: Mapping[int, Records], now_s: int
@@ -325,8 +338,8 @@ def _records_of(state: State | None) -> dict[int, Records]:
     return {version: (state or State()).records(version) for version in FAMILIES}
 
 
-def _leaving(generation: Generation, change: Plan) -> Iterator[tuple[Kind, int, Column, Column]]:
-    """Records that go although their entry stays listed: kind, source, ascending keys, stats."""
+def _leaving(generation: Generation, change: Plan) -> Iterator[Entries]:
+    """Records that go although their entry stays listed."""
     for version, each in change.changes.items():
         for records in (each.removed, each.replaced):
             for source in change.after.sources:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from xdropd.daemon.firstversion import FirstVersionsGeneration, parked_counts
-from xdropd.daemon.lists import Aside, Lists, directly
-from xdropd.daemon.sources import SourceNumbers
-from xdropd.daemon.store import Found, Named, Store
 from xdropd.errors import KernelError, NotAttachable
+from xdropd.filter.firstversion import FirstVersionsGeneration, parked_counts
+from xdropd.filter.lists import Aside, Lists, directly
+from xdropd.filter.numbers import SourceNumbers
+from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, attachment, libbpf

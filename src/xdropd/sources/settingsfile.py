@@ -16,12 +16,14 @@ _GOOD = "last-good/xdropd.yaml"
 class SettingsFile:
     """The file at `name` (as the user gave it). `state` None: nothing outlives us.
 
+    `in_force` is what counts of all that was read; whoever reads decides that.
     `signature` is what the file was when it was last read; None: there was none, or it could not be read.
     """
 
     def __init__(self, name: str, state: StateFolder | None) -> None:
         self.path = Path(name).absolute()
         self.signature: Signature | None = None
+        self.in_force = Settings()
         self._name = names.shown(name)
         self._state = state
         self._unsaved: bytes | None = None

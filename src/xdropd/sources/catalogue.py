@@ -21,6 +21,7 @@ from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
+from xdropd.rules.desired import Desired, Written
 from xdropd.text import blocklist, listfiles, names
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
@@ -69,8 +70,15 @@ class Reading:
     lists: tuple[tuple[str, ListFile, str], ...]  # absolute path as it is told, content, reason
     troubles: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    name: str
+    """The blocklist's absolute path as it is told."""
     is_partial: bool = False
     """A glob got no answer, and what it stands for is not known from before."""
+
+    def desired(self) -> Desired:
+        """What the files want, whatever others want beside them."""
+        lists = (Written(path, content.listing, reason) for path, content, reason in self.lists)
+        return Desired((Written(self.name, self.blocklist.block), *lists), (Written(self.name, self.blocklist.allow),))
 
 
 @dataclass(slots=True)
@@ -174,7 +182,7 @@ class Catalogue:
             with contextlib.suppress(OSError):  # whatever ails the folder is told when something is kept there
                 self.state.keep_only(_GOOD_LISTS, {name_for(path) for path in wanted})
         problems = (Problem(names.shown(path), 0, 0, trouble) for path, trouble in troubles.items())
-        return Reading(document, tuple(lists), tuple(problems), tuple(warnings), is_partial)
+        return Reading(document, tuple(lists), tuple(problems), tuple(warnings), self.name, is_partial)
 
     def _included(self, includes: Iterable[Include]) -> tuple[dict[str, str], dict[str, str]]:
         """Absolute paths with their reasons in order; and what is wrong, by glob pattern."""

@@ -1,7 +1,7 @@
 """What the first version left in the store: its generations, of which the counts are taken over.
 
-Its links and jump tables are as ours. Its program goes on until ours takes its place in them. Of its maps, addresses have
-the layout of struct stats, `cells` (networks as well as ranges) that of struct range, and `sources` is the same.
+Its links and jump tables are as ours. Its program goes on until ours takes its place in them. Of its maps, addresses
+have the layout of struct stats, `cells` (networks as well as ranges) that of struct range, and `sources` is the same.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from xdropd.columns import listing as columns
 from xdropd.columns.listing import Builder, Listing, Row
-from xdropd.daemon.logcopy import LogCopy
 from xdropd.errors import XdropdError
 from xdropd.host import blocklog
 from xdropd.host.blocklog import BlockLog, Record
+from xdropd.sources.logcopy import LogCopy
 from xdropd.text.addresses import Span, parse_span
 
 _LOG_BYTES_AT_LEAST = 1 << 20  # what a shorter log could save is not worth its writing

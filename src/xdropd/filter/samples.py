@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from xdropd.daemon.filter import Filter
+from xdropd.filter.filter import Filter
 from xdropd.host.log import Log
 from xdropd.kernel.abi import Sample
 from xdropd.rules.winners import State

@@ -51,9 +51,9 @@ class Desired:
         for each in self.sources:
             number = number_of(each.name)
             source = known.get(number)
-            if source is None or source.written is not each.listing or source.listing.next_end_s <= now_s:
-                listing = each.listing.in_force(now_s)
-                source = Source(each.name, number, listing, each.reason, each.is_file, each.listing)
+            if source is None or not source.is_of(each.listing, now_s):
+                listing, since_s = each.listing.in_force(now_s), each.listing.last_end_s(now_s)
+                source = Source(each.name, number, listing, each.reason, each.is_file, each.listing, since_s)
             elif source.reason != each.reason:
                 source = replace(source, reason=each.reason)
             sources.append(source)

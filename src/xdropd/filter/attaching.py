@@ -5,12 +5,12 @@ The choice is interfaces.py's, the attachment filter.py's; here is what happens 
 
 from dataclasses import replace
 
-from xdropd.daemon import interfaces
-from xdropd.daemon.filter import Filter
-from xdropd.daemon.telling import Telling
 from xdropd.errors import CompileError, KernelError, NotAttachable
+from xdropd.filter import interfaces
+from xdropd.filter.filter import Filter
 from xdropd.host.log import WARNING
 from xdropd.host.netlink import Interface, Netlink
+from xdropd.host.telling import Telling
 from xdropd.kernel.attachment import GENERIC, Attachment
 
 

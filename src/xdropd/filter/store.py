@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xdropd.daemon.saved import SavedCounters
-from xdropd.daemon.sources import SourceNumbers
 from xdropd.errors import NotKept
+from xdropd.filter.numbers import SourceNumbers
+from xdropd.filter.saved import SavedCounters
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi
 from xdropd.kernel.attachment import Attachment

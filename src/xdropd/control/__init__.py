@@ -1,0 +1,1 @@
+"""The control socket's verbs: answers, which read, and operations, which change."""

@@ -1,0 +1,209 @@
+"""Answers: the verbs that only read.
+
+They stream: a list of a million entries is made as fast as it is read. What takes longer than a moment is done in
+steps, or aside.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+import xdropd
+from xdropd.columns.listing import KINDS, Kind, Row, prefix_length
+from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.control import fields
+from xdropd.control.moments import moment
+from xdropd.control.pauses import with_pauses
+from xdropd.control.rows import AllStats, described, lines_of
+from xdropd.control.waiting import Waiting
+from xdropd.daemon.parts import Parts
+from xdropd.errors import BadRequest
+from xdropd.host.control import MORE, Line
+from xdropd.kernel.abi import VERDICTS
+from xdropd.rules.winners import Source, State
+from xdropd.text.addresses import Span
+
+_TOP_AT_MOST = 1000
+_TOP_KEYS = {"packets": "packets", "bytes": "bytes", "recent": "last_seen_ns"}
+_NO_ENTRY = dict.fromkeys(("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen"))
+
+
+class Answers:
+    """Of one daemon."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting = Waiting(parts.progress, parts.reactor)
+
+    def status(self, _request: Mapping[str, Any]) -> Iterator[Line]:
+        """What is in force, where, and what is wrong."""
+        parts = self._parts
+        totals = [parts.filter.totals(ifindex) for ifindex in parts.filter.attachments]
+        last = parts.results.last
+        yield {
+            "result": {
+                "state": "monitoring" if parts.settings.in_force.action == "monitor" else "enforcing",
+                "degraded": parts.telling.is_degraded,
+                "troubles": parts.telling.all_troubles(),
+                "version": xdropd.__version__,
+                "ready": parts.progress.is_ready,
+                "progress": parts.progress.text,
+                "interfaces": [
+                    {"name": parts.attaching.name_of(ifindex), "mode": kept.mode, "program_id": kept.root_id}
+                    for ifindex, kept in sorted(parts.filter.attachments.items())
+                ],
+                "entries": _counts(parts.in_force.state),
+                "packets": {verdict: sum(total[verdict].packets for total in totals) for verdict in VERDICTS},
+                "bytes": {verdict: sum(total[verdict].bytes for total in totals) for verdict in VERDICTS},
+                "reload": {
+                    "at": moment(last.at_s or None),
+                    "ok": last.is_ok,
+                    "problems": [problem.as_json() for problem in last.problems],
+                },
+                "narrowed": parts.settling.narrowed,
+            }
+        }
+
+    def list(self, request: Mapping[str, Any]) -> Iterator[Line]:
+        """What is listed, of all sources or of one."""
+        wanted = fields.optional(request, "source", fields.PATH_CHARACTERS_AT_MOST)
+        only = fields.optional(request, "entry")
+        span = None if only is None else fields.span(only)[0]
+        yield from self._waiting.until_ready()
+        sources = [source for source in self._parts.in_force.known().sources if wanted in (None, source.name)]
+        if span is not None:
+            for source in sources:
+                if row := source.listing.row(*span):
+                    yield {"row": self._described(source, row)}
+        else:
+            known = yield from self._waiting.aside(self._parts.filter.lists.all_stats)
+            for source in sources:
+                yield from lines_of(source, known)
+        yield {"result": {}}
+
+    def lookup(self, request: Mapping[str, Any]) -> Iterator[Line]:
+        """Whether an address is blocked, and by what."""
+        span, remark = fields.span(fields.text(request, "address"))
+        if not span.is_address:
+            raise BadRequest(f"{span} is not an address", "lookup takes a single address")
+        yield from self._waiting.until_ready()
+        state = self._parts.in_force.known()
+        held = state.holder(span.version, span.first)
+        keeper = next(state.exempt.keepers(*span), None)
+        yield {
+            "result": {
+                "address": str(span),
+                "blocked": held is not None and keeper is None,
+                "kept_by": keeper
+                and {
+                    "kind": keeper.kind,
+                    "entry": str(Span(*keeper.row[:3])),
+                    "source": keeper.source,
+                    "line": keeper.row.line or None,
+                },
+                **(self._described(*held) if held else _NO_ENTRY),
+                **({"remarks": [remark]} if remark else {}),
+            }
+        }
+
+    def top(self, request: Mapping[str, Any]) -> Iterator[Line]:
+        """The busiest entries."""
+        by = fields.optional(request, "by") or "packets"
+        if by not in _TOP_KEYS:
+            raise BadRequest(f'"by" is one of {", ".join(_TOP_KEYS)}')
+        number = request.get("count", 20)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _TOP_AT_MOST:
+            raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
+        yield from self._waiting.until_ready()
+        sources = {source.number: source for source in self._parts.in_force.known().sources}
+        lists = self._parts.filter.lists
+        busiest = yield from self._waiting.aside(lambda: _busiest(lists.all_stats(), _TOP_KEYS[by], number))
+        for source_number, span in busiest:
+            source = sources.get(source_number)
+            if source is not None and (row := source.listing.row(*span)):
+                yield {"row": self._described(source, row)}
+        yield {"result": {}}
+
+    def metrics(self, _request: Mapping[str, Any]) -> Iterator[Line]:
+        """Numbers for the exporter."""
+        parts = self._parts
+        state = parts.in_force.state or State()
+        entries_of = {source.name: source.listing.count for source in state.sources}
+        for each in with_pauses(list(parts.filter.sources)):
+            if each is None:
+                yield MORE
+            else:
+                name, number = each
+                packets = parts.filter.lists.volume(number).packets
+                yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
+        results = parts.results
+        yield {
+            "result": {
+                "version": xdropd.__version__,
+                "degraded": parts.telling.is_degraded,
+                "interfaces": [
+                    {
+                        "name": parts.attaching.name_of(ifindex),
+                        "mode": kept.mode,
+                        "totals": {verdict: list(volume) for verdict, volume in parts.filter.totals(ifindex).items()},
+                    }
+                    for ifindex, kept in sorted(parts.filter.attachments.items())
+                ],
+                "entries": _counts(parts.in_force.state),
+                "families": {
+                    f"ipv{version}": sum(
+                        len(source.listing.table(kind))
+                        for source in state.sources
+                        for kind in KINDS
+                        if kind.version == version
+                    )
+                    for version in FAMILIES
+                },
+                "reloads": {"ok": results.ok, "refused": results.refused, "failed": results.failed},
+                "reload_seconds": results.last_reload_s,
+                "last_success": results.last_success_s or (results.last.at_s if results.last.is_ok else 0),
+            }
+        }
+
+    def _described(self, source: Source, row: Row) -> dict[str, Any]:
+        kind, key = _key_of(Span(*row[:3]))
+        return described(source, row, self._parts.filter.lists.stats(kind, source.number, key))
+
+
+def _key_of(span: Span) -> tuple[Kind, Column]:
+    """How columns name an entry."""
+    family, length = FAMILIES[span.version], prefix_length(*span)
+    if length is None:
+        return Kind(span.version, is_range=True), family.range_key(span.first, span.last)
+    return Kind(span.version, is_range=False), family.key(span.first, length)
+
+
+def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
+    """(source number, entry) of those where a counter says the most, descending."""
+    found: list[tuple[int, int, int, Span]] = []
+    for (kind, source), (keys, stats) in known.items():
+        hit = np.flatnonzero(stats["packets"])
+        rows = hit[np.argsort(stats[by][hit], kind="stable")[::-1][:number]]
+        family = FAMILIES[kind.version]
+        ends = (
+            family.ends_of_ranges(keys[rows])
+            if kind.is_range
+            else (family.firsts(keys[rows]), family.lasts(keys[rows]))
+        )
+        for row, first, last in zip(rows.tolist(), *map(family.ints, ends), strict=True):
+            span = Span(kind.version, first, last)
+            found.append((int(stats[by][row]), int(stats["packets"][row]), source, span))
+    return [(source, span) for _, _, source, span in sorted(found, reverse=True)[:number]]
+
+
+def _counts(state: State | None) -> dict[str, int]:
+    sources = state.sources if state else ()
+    single = {version: sum(source.addresses[version] for source in sources) for version in FAMILIES}
+    exempt = state.exempt.sources if state else ()
+    return {
+        "ipv4": single[4],
+        "ipv6": single[6],
+        "networks": sum(source.listing.count for source in sources) - sum(single.values()),
+        "allowed": sum(each.listing.count for each in exempt if each.kind == "allow"),
+    }

@@ -1,0 +1,75 @@
+"""What callers block: logged and put in force as one, and what is to be done while the log cannot be used."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from xdropd.daemon.backoff import Backoff
+from xdropd.daemon.changes import Changes
+from xdropd.daemon.inforce import InForce
+from xdropd.daemon.reactor import Reactor
+from xdropd.filter.lists import directly
+from xdropd.host.blocklog import Record
+from xdropd.host.telling import Telling
+from xdropd.sources.blocks import Blocks
+
+_RECORDS_AT_ONCE = 1000
+
+
+class Blocking:
+    """One daemon's."""
+
+    def __init__(self, blocks: Blocks, in_force: InForce, changes: Changes, reactor: Reactor, telling: Telling) -> None:
+        self._blocks = blocks
+        self._in_force = in_force
+        self._changes = changes
+        self._reactor = reactor
+        self._telling = telling
+        self._retry = Backoff()
+
+    def change(self, records: list[Record], now_s: float) -> Iterator[None]:
+        """Log a batch and put it in force, or do neither: one of the `changes`.
+
+        Raises XdropdError where the log cannot be written, else as InForce.change_to.
+        """
+        aside = directly if len(records) <= _RECORDS_AT_ONCE else self._reactor.aside
+        batch = yield from aside(lambda: self._blocks.batch(records))
+        with self._blocks.logged(batch):
+            yield from self._in_force.change_to(self._in_force.desired.with_blocks(batch.after), now_s, aside)
+
+    def load(self) -> None:
+        """Read the log, and tell what is wrong with it."""
+        for sentence in self._blocks.load(time.time()):
+            self._telling.log.warning("blocks", sentence)
+        self._tell_troubles()
+
+    def try_again(self) -> None:
+        """What is wrong with the log, if anything is, may be over."""
+        if "blocks" not in self._telling.troubles:
+            return
+        if self._blocks.try_again():
+            self._changes.ask(self.take_anew())
+        else:
+            self._tell_troubles()
+
+    def take_anew(self) -> Iterator[None]:
+        """Put in force what callers have blocked by the log."""
+        self.load()
+        if self._in_force.state is not None:
+            desired = self._in_force.desired.with_blocks(self._blocks.by_source)
+            yield from self._in_force.change_to(desired, time.time())
+
+    def look_after(self, now: float) -> None:
+        """What is due: a log that could not be used, or one that is too long."""
+        if self._retry.is_due(now):
+            self.try_again()
+        if self._blocks.wants_compaction and not self._changes:
+            self._changes.ask(self._compact())
+
+    def _tell_troubles(self) -> None:
+        self._telling.trouble("blocks", self._blocks.troubles(), "blocks")
+        self._retry.failed(time.monotonic())
+
+    def _compact(self) -> Iterator[None]:
+        with contextlib.suppress(OSError):  # a shorter log can wait
+            yield from self._blocks.compact(time.time())

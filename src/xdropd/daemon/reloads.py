@@ -1,0 +1,111 @@
+"""A reload, told from top to bottom: text is read, becomes what is desired, and that is put in force.
+
+reloads → catalogue → blocklist           the texts, read as columns
+        → desired → plan                  what should be in force, and the steps that lead there
+        → lists → generation → records    the steps, taken in the kernel
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+from xdropd.daemon.parts import Parts
+from xdropd.daemon.results import ReloadResult
+from xdropd.daemon.wanted import ReloadRequest
+from xdropd.errors import Problem, RefusedFile
+from xdropd.rules.desired import Desired
+from xdropd.sources.catalogue import Reading
+
+
+def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
+    """Read what changed and put it in force; what is refused leaves what was before."""
+    begun = time.monotonic()
+    parts.systemd.reloading()
+    parts.blocking.try_again()
+    parts.progress.show("reading the lists")
+    settings_before = parts.settings.in_force
+    refusals = yield from _read_settings(parts)
+    reading, refused = yield from _read_lists(parts, request.accept)
+    refusals += refused
+    now_s = time.time()
+    yield
+    if parts.in_force.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
+        parts.announcing.tell_repaired(1)
+    if reading is not None:
+        counted = yield from parts.in_force.change_to(desired(parts, reading), now_s)
+        parts.telling.trouble("takeover")
+        parts.trust.regain()
+        parts.announcing.report(reading, counted)
+        parts.filter.sources.note_listed(parts.in_force.source_names, time.time())
+    else:
+        yield from _keep_in_force(parts, now_s)
+    parts.host.sync_interfaces()
+    parts.results.last_reload_s = time.monotonic() - begun
+    request.result = yield from conclude(parts, refusals)
+    parts.announcing.say_ready()
+
+
+def _read_settings(parts: Parts) -> Generator[None, None, list[Problem]]:
+    """Its problems, with which the settings before stay in force."""
+    before = parts.settings.in_force.as_written()
+    try:
+        parts.settings.in_force = yield from parts.reactor.read(parts.settings.read)
+    except RefusedFile as refusal:
+        told = parts.announcing.tell_refusal(refusal)
+        parts.telling.trouble("settings", "the settings file is refused, those before stay in force")
+        return told
+    parts.telling.trouble("settings")
+    for key, value in parts.settings.in_force.as_written().items():
+        if before[key] != value:
+            parts.telling.log.notice("settings", f"settings: {key} was {before[key]}, is {value}")
+    return []
+
+
+def _read_lists(parts: Parts, accept: str | None) -> Generator[None, None, tuple[Reading | None, list[Problem]]]:
+    """What changed; None, and the problems, where the list before stays in force."""
+    try:
+        read = yield from parts.reactor.read(lambda: parts.catalogue.read(accept))
+    except RefusedFile as refusal:
+        told = parts.announcing.tell_refusal(refusal)
+        parts.telling.trouble("blocklist", "the blocklist is refused, the list before stays in force")
+        return None, told
+    reading = fit_to_be_used(parts, read)
+    if reading is None:
+        return None, list(read.troubles)
+    parts.telling.trouble("blocklist")
+    return reading, []
+
+
+def fit_to_be_used(parts: Parts, reading: Reading) -> Reading | None:
+    """None where lists could not be found and the kernel alone knows what is in force, them included."""
+    if not reading.is_partial or parts.in_force.state is not None or not parts.filter.attachments:
+        return reading
+    parts.announcing.tell_lists(reading)
+    parts.telling.trouble("blocklist", "not all lists can be found, what was in force before is in force")
+    return None
+
+
+def desired(parts: Parts, reading: Reading) -> Desired:
+    """What the files say, with what callers have blocked, under the guard that is chosen."""
+    return replace(reading.desired().with_blocks(parts.blocks.by_source), guard=parts.host.guard())
+
+
+def conclude(parts: Parts, refusals: list[Problem]) -> Generator[None, None, ReloadResult]:
+    """What every reading ends with, whether it was refused or not."""
+    parts.progress.text = ""
+    result = parts.results.ended(refusals)
+    parts.settling.ask()
+    yield from parts.reactor.read(parts.following.renew)
+    return result
+
+
+def _keep_in_force(parts: Parts, now_s: float) -> Iterator[None]:
+    """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
+    if parts.in_force.state is None:
+        yield from parts.in_force.renew()
+    elif parts.in_force.is_doubtful:
+        desired = replace(parts.in_force.desired, guard=parts.host.guard())
+        yield from parts.in_force.change_to(desired, now_s)
+    else:
+        yield from parts.host.renew_guard()
+    parts.trust.regain()

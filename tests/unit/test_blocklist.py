@@ -476,7 +476,7 @@ def test_the_shortcut_agrees_with_the_events_on_everything(text, chunk_bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
         shortcut = outcome(lambda data: blocklist.read(data, "f"), text)
-        found = runs.find(text.replace(b"\r\n", b"\n"), blocklist._seconds)[1]
+        found = runs.find(text.replace(b"\r\n", b"\n"))[1]
     assert shortcut == outcome(by_events, text)
     event(f"{'refused' if isinstance(shortcut, list) else 'read'}, {'with' if found else 'without'} runs")
 
@@ -506,7 +506,7 @@ def test_the_shortcut_is_taken(item):
         if number % 1000 == 0:
             lines.append("  # a comment")
     data = "\n".join([*lines, "include: []", ""]).encode()
-    text, found = runs.find(data, blocklist._seconds)
+    text, found = runs.find(data)
     assert sum(len(run.lines) for run in found) > 19_800
     assert len(text.strip()) < 100_000  # most of it newlines
     assert text.count(b"\n") == data.count(b"\n")
@@ -528,7 +528,7 @@ RUNS = [
 )
 def test_what_only_looks_like_a_run_is_none(frame, run):
     data = frame.format(run).encode()
-    assert runs.find(data, blocklist._seconds)[1]
+    assert runs.find(data)[1]
     assert outcome(lambda data: blocklist.read(data, "f"), data) == outcome(by_events, data)
 
 

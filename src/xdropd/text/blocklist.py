@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.errors import Problem
-from xdropd.text import runs, wording, yamlnodes
+from xdropd.text import moments, runs, wording, yamlnodes
 from xdropd.text.addresses import parse_span
 from xdropd.text.runs import Run
 from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
@@ -26,14 +25,6 @@ _INCLUDE_KEYS = ("path", "reason")
 
 _LIST_REMEDY = "write each entry on a line of its own after a dash and a space"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_TIME_EXAMPLE = "2026-12-01T00:00:00Z"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# RFC 3339, section 5.6; with the space that its note allows, and with minutes alone.
-_TIME = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)(?:[Tt ](?P<time>\d\d:\d\d)(?P<seconds>:\d\d(?:\.\d+)?)?"
-    r"(?: ?(?P<zone>[Zz]|[+-]\d\d:?\d\d))?)?",
-    re.ASCII,
-)
 
 
 class Include(NamedTuple):
@@ -65,7 +56,7 @@ def read(data: bytes, file: str) -> Blocklist:
     """
     data, unreadable = yamlnodes.decode(data, file)
     if unreadable is None and not _has_other_line_breaks(data):
-        text, found = runs.find(data, _seconds)
+        text, found = runs.find(data)
         if found:
             with suppress(_Misjudged):  # read again without the shortcut
                 return _Reader(text, file, found).read(None)
@@ -245,11 +236,11 @@ class _Reader:
         """Seconds since the epoch; None if it is wrong."""
         if isinstance(value, Scalar):
             try:
-                return _seconds(value.text)
+                return moments.seconds(value.text)
             except ValueError as error:
                 self._document.problem(value.line, value.column, str(error))
         elif not isinstance(value, Alias):
-            self._document.problem(value.line, value.column, f"'until' is a time, write one such as {_TIME_EXAMPLE}")
+            self._document.problem(value.line, value.column, f"'until' is a time, write one such as {moments.EXAMPLE}")
         return None
 
     def _include_list(self) -> None:
@@ -311,26 +302,3 @@ def _why_no_path(text: str) -> str:
     if text.endswith("/"):
         return f"{shown} is a folder, write {wording.quoted(text + '*')} for the files in it"
     return ""
-
-
-def _seconds(text: str) -> float:
-    """RFC 3339 to seconds since the epoch. Raises ValueError with a sentence."""
-    match = _TIME.fullmatch(text)
-    if not text:
-        raise ValueError(f"nothing follows 'until:', write a time such as {_TIME_EXAMPLE} or remove the line")
-    if match is None:
-        raise ValueError(f"{wording.quoted(text)} is not a time, write one such as {_TIME_EXAMPLE}")
-    date, time, seconds, zone = match.group("date", "time", "seconds", "zone")
-    if zone is None:
-        missing = "zone" if time else "time of day and no zone"
-        suggestion = f"{date}T{time or '00:00'}{seconds or ':00'}"
-        raise ValueError(
-            f"{wording.quoted(text)} has no {missing}, write {suggestion}Z for UTC or, say, {suggestion}+02:00"
-        )
-    try:
-        moment = datetime.fromisoformat(f"{date}T{time}{seconds or ':00'}{zone.upper()}")
-    except ValueError as error:
-        raise ValueError(
-            f"{wording.quoted(text)} does not exist ({error}), write a time such as {_TIME_EXAMPLE}"
-        ) from None
-    return (moment - _EPOCH).total_seconds()

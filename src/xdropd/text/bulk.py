@@ -1,13 +1,14 @@
 """Many entries at once: words to columns, a chunk at a time. The same answers as `parse_as_written` gives for each.
 
-Large lists are long runs of words of a few kinds. The words of one kind are read together: inet_pton(3) over all of
-them, lengths by a table, what is behind a prefix by arithmetic. A word that is no entry is given back, to be told with
-its place.
+Large lists are long runs of words of a few kinds. Lines of dotted addresses are read by `dotted`. Of the other words
+those of one kind are read together: inet_pton(3) over all of them, lengths by a table, what is behind a prefix by
+arithmetic. A word that is no entry is given back, to be told with its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import repeat
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 
 from xdropd.columns.listing import Builder
 from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.text import dotted
 
 _LENGTHS = {version: {str(bits): bits for bits in range(family.width + 1)} for version, family in FAMILIES.items()}
 _FAMILY_OF = {4: AF_INET, 6: AF_INET6}
@@ -49,21 +51,45 @@ class Words(NamedTuple):
                 builder.ranges(version, keys, lines[rows], _of(reasons, rows), _of(untils, rows))
 
 
+def read_lines(text: bytes, words_of: Callable[[list[str]], Sequence[str]] = list) -> tuple[Words, list[str]]:
+    """Read a chunk of whole lines, counted from 0; with the text of those that are left.
+
+    `words_of` finds one word in each of some lines, or "" where there is none.
+    """
+    lines = dotted.read(text)
+    dotted_ones = _Read(lines.rows, lines.keys)
+    if not len(lines.others):
+        return Words({4: dotted_ones}, {}, []), []
+    texts = lines.rest.decode(errors="replace").split("\n")[:-1]
+    found = read(words_of(texts))
+    prefixes, ranges = (
+        {version: _Read(lines.others[rows], keys) for version, (rows, keys) in kind.items()}
+        for kind in (found.prefixes, found.ranges)
+    )
+    prefixes[4] = _together(dotted_ones, prefixes[4])
+    return Words(prefixes, ranges, lines.others[found.left].tolist()), [texts[at] for at in found.left]
+
+
 def read(words: Sequence[str]) -> Words:
     """Read a chunk of words."""
     addresses, networks, ranges = _sorted_out(words)
     left: list[int] = []
     prefixes, spans = {}, {}
     for version in FAMILIES:
-        singles = _addresses(version, words, addresses[version], left)
-        wide = _networks(version, words, networks[version], left)
-        found = _Read(np.concatenate((singles.rows, wide.rows)), np.concatenate((singles.keys, wide.keys)))
-        if len(singles.rows) and len(wide.rows):
-            order = np.argsort(found.rows, kind="stable")
-            found = _Read(found.rows[order], found.keys[order])
-        prefixes[version] = found
+        prefixes[version] = _together(
+            _addresses(version, words, addresses[version], left), _networks(version, words, networks[version], left)
+        )
         spans[version] = _ranges(version, words, ranges[version], left)
     return Words(prefixes, spans, sorted(left))
+
+
+def _together(one: _Read, other: _Read) -> _Read:
+    """Both, in the order of the text."""
+    if not len(one.rows) or not len(other.rows):
+        return one if len(one.rows) else other
+    rows, keys = np.concatenate((one.rows, other.rows)), np.concatenate((one.keys, other.keys))
+    order = np.argsort(rows, kind="stable")
+    return _Read(rows[order], keys[order])
 
 
 def _sorted_out(words: Sequence[str]) -> tuple[_Rows, _Rows, _Rows]:
@@ -112,11 +138,12 @@ def _ranges(version: int, words: Sequence[str], rows: list[int], left: list[int]
     if len(parts) != 2 * len(rows):
         left += [at for at in rows if words[at].count("-") != 1]
         return _ranges(version, words, [at for at in rows if words[at].count("-") == 1], left)
-    try:
-        packed = b"".join(map(inet_pton, repeat(_FAMILY_OF[version]), parts))
-    except (OSError, ValueError):
-        left += rows
-        return _Read(np.zeros(0, np.intp), np.zeros(0, family.range_type))
+    unread: list[int] = []
+    packed = _inet_pton(version, parts, range(len(parts)), unread)[1]
+    if unread:
+        wrong = {at >> 1 for at in unread}
+        left += [rows[at] for at in wrong]
+        return _ranges(version, words, [row for at, row in enumerate(rows) if at not in wrong], left)
     ends = family.addresses(packed)
     firsts, lasts = ends[::2], ends[1::2]
     numbers = np.array(rows, np.intp)
@@ -143,24 +170,27 @@ def _are_prefixes(version: int, firsts: Column, lasts: Column) -> Column:
 
 def _packed(version: int, words: list[str], rows: Sequence[int], left: list[int]) -> tuple[Column, bytes]:
     """Addresses in network byte order, and which rows they are from. IPv4-mapped ones are left to be read singly."""
-    try:
-        packed = b"".join(map(inet_pton, repeat(_FAMILY_OF[version]), words))
-        kept = np.array(rows, np.intp)
-    except (OSError, ValueError):
-        parts, fine = [], []
-        for word, row in zip(words, rows, strict=True):
-            try:
-                parts.append(inet_pton(_FAMILY_OF[version], word))
-                fine.append(row)
-            except (OSError, ValueError):
-                left.append(row)
-        packed, kept = b"".join(parts), np.array(fine, np.intp)
+    kept, packed = _inet_pton(version, words, rows, left)
     if version == 6 and _MAPPED in packed:
         addresses = FAMILIES[6].addresses(packed)
         mapped = _is_mapped(6, addresses)
         left += kept[mapped].tolist()
         return kept[~mapped], addresses[~mapped].tobytes()
     return kept, packed
+
+
+def _inet_pton(version: int, words: list[str], rows: Sequence[int], left: list[int]) -> tuple[Column, bytes]:
+    family = _FAMILY_OF[version]
+    with suppress(OSError, ValueError):
+        return np.array(rows, np.intp), b"".join(map(inet_pton, repeat(family), words))
+    parts, fine = [], []
+    for word, row in zip(words, rows, strict=True):
+        try:
+            parts.append(inet_pton(family, word))
+            fine.append(row)
+        except (OSError, ValueError):
+            left.append(row)
+    return np.array(fine, np.intp), b"".join(parts)
 
 
 def _is_mapped(version: int, addresses: Column) -> Column:

@@ -77,9 +77,8 @@ def read(data: bytes, file: str, reason: str = "") -> ListFile:
     """
     data = data.removeprefix(_BOM)
     reader = _Reader(file, _format_of(data))
-    line = 1
-    for texts in _lines(data):
-        line = reader.take(texts, line)
+    for _, chunk in runs.chunks(data):
+        reader.take(chunk)
     return reader.result(reason)
 
 
@@ -104,21 +103,23 @@ class _Reader:
     def __init__(self, file: str, parse: _LineParser) -> None:
         self._file = file
         self._parse = parse
-        self._words = _WORDS.get(parse)
+        self._read_lines = _IN_BULK.get(parse, _none_in_bulk)
         self._builder = Builder()
+        self._next_line = 1
         self._lines = self._unparsed = self._last_unparsed = 0
         self._mapped = self._first_mapped = 0
         self._warnings: list[Problem] = []
 
-    def take(self, texts: list[str], line: int) -> int:
-        """Read lines, the first of which has this number; the number of the line after them."""
-        words = self._words(texts) if self._words else [""] * len(texts)
-        found = bulk.read(words)
-        found.into(self._builder, np.arange(line, line + len(texts), dtype=np.uint32))
-        self._lines += len(texts) - len(found.left)
-        for at in found.left:
-            self._line(texts[at], line + at)
-        return line + len(texts)
+    def take(self, chunk: bytes) -> None:
+        """Read the next lines."""
+        text = _tidied(chunk)
+        line, count = self._next_line, text.count(b"\n")
+        words, left = self._read_lines(text)
+        words.into(self._builder, np.arange(line, line + count, dtype=np.uint32))
+        self._lines += count - len(left)
+        for at, content in zip(words.left, left, strict=True):
+            self._line(content, line + at)
+        self._next_line += count
 
     def _line(self, text: str, line: int) -> None:
         if _is_comment(text):
@@ -154,16 +155,16 @@ class _Reader:
         return ListFile(listing, self._lines, self._unparsed, tuple(self._warnings), reason)
 
 
-def _lines(data: bytes) -> Iterator[list[str]]:
-    """The lines a chunk at a time: a text may be long, and no step over it may be."""
-    for _, chunk in runs.chunks(data):
-        if len(chunk) > runs.CHUNK_BYTES:  # one line, and whatever it says, too long
-            yield [chunk[:_LONG_LINE_BYTES].decode(errors="replace")]
-            continue
-        texts = chunk.replace(b"\r\n", b"\n").decode(errors="replace").split("\n")
-        if not texts[-1]:
-            texts.pop()
-        yield texts
+def _tidied(chunk: bytes) -> bytes:
+    """Lines with a plain newline each, and no more of a long one than it takes to see that it is too long."""
+    if len(chunk) > runs.CHUNK_BYTES:  # one line, and whatever it says, too long
+        return chunk[:_LONG_LINE_BYTES].rstrip(b"\r\n") + b"\n"
+    text = chunk.replace(b"\r\n", b"\n")
+    return text if text.endswith(b"\n") else text + b"\n"
+
+
+def _texts(text: bytes) -> list[str]:
+    return text.decode(errors="replace").split("\n")[:-1]
 
 
 def _is_comment(text: str) -> bool:
@@ -191,8 +192,8 @@ def _format_of(data: bytes) -> _LineParser:
 
 
 def _content_lines(data: bytes) -> Iterator[str]:
-    for texts in _lines(data):
-        for text in texts:
+    for _, chunk in runs.chunks(data):
+        for text in _texts(_tidied(chunk)):
             if not _is_comment(text):
                 yield text
 
@@ -282,5 +283,23 @@ def _without_padding(address: str) -> str:
     return ".".join(str(int(number)) for number in address.split("."))
 
 
-# What bulk.py can read of the lines of a format, "" of a line that is better read singly.
-_WORDS: dict[_LineParser, Callable[[list[str]], list[str]]] = {_plain: _words_of_plain, _p2p: _words_of_p2p}
+def _plain_in_bulk(text: bytes) -> tuple[bulk.Words, list[str]]:
+    return bulk.read_lines(text, _words_of_plain)
+
+
+def _p2p_in_bulk(text: bytes) -> tuple[bulk.Words, list[str]]:
+    texts = _texts(text)
+    words = bulk.read(_words_of_p2p(texts))
+    return words, [texts[at] for at in words.left]
+
+
+def _none_in_bulk(text: bytes) -> tuple[bulk.Words, list[str]]:
+    texts = _texts(text)
+    return bulk.Words({}, {}, list(range(len(texts)))), texts
+
+
+# What is read of the lines of a format together, and the text of those that are better read singly.
+_IN_BULK: dict[_LineParser, Callable[[bytes], tuple[bulk.Words, list[str]]]] = {
+    _plain: _plain_in_bulk,
+    _p2p: _p2p_in_bulk,
+}

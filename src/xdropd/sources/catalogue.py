@@ -22,6 +22,7 @@ from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.rules.desired import Desired, Written
+from xdropd.sources import trust
 from xdropd.text import blocklist, listfiles, names
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
@@ -224,7 +225,7 @@ class Catalogue:
         content = listfiles.read(data, names.shown(path))
         if known is None:
             known = self._last_good(path)
-        objection = listfiles.objection(content, known.content.listing.count if known and known.was_good else None)
+        objection = trust.objection(content, known.content.listing.count if known and known.was_good else None)
         if objection and accept != path:
             return self._keep(path, known, look, objection)
         self._lists[path] = _Known(content, data if self.state else None, look, is_saved=False)

@@ -15,7 +15,7 @@ from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import fields
 from xdropd.control.moments import moment
 from xdropd.control.pauses import with_pauses
-from xdropd.control.rows import AllStats, described, lines_of
+from xdropd.control.rows import AllStats, SharedStats, described, lines_of
 from xdropd.control.waiting import Waiting
 from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest
@@ -35,6 +35,7 @@ class Answers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._waiting = Waiting(parts.progress, parts.reactor)
+        self._stats = SharedStats()
 
     def status(self, _request: Mapping[str, Any]) -> Iterator[Line]:
         """What is in force, where, and what is wrong."""
@@ -77,9 +78,10 @@ class Answers:
                 if row := source.listing.row(*span):
                     yield {"row": self._described(source, row)}
         else:
-            known = yield from self._waiting.aside(self._parts.filter.lists.all_stats)
-            for source in sources:
-                yield from lines_of(source, known)
+            with self._stats.used():
+                self._stats.latest = yield from self._waiting.aside(self._parts.filter.lists.all_stats)
+                for source in sources:
+                    yield from lines_of(source, self._stats)
         yield {"result": {}}
 
     def lookup(self, request: Mapping[str, Any]) -> Iterator[Line]:

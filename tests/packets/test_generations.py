@@ -14,9 +14,9 @@ from verdicts import Verdicts, key_of, state, state_of
 
 from xdropd.columns.prefixes import FAMILIES
 from xdropd.commands.exits import UNAVAILABLE, code_for
+from xdropd.errors import KernelError, ProgramRefused
 from xdropd.filter.lists import Lists, directly
 from xdropd.filter.store import Store, Stored
-from xdropd.errors import KernelError, ProgramRefused
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf
 from xdropd.kernel.abi import Stats, Volume

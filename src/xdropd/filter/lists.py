@@ -79,7 +79,7 @@ class Lists:
         aside: Aside,
     ) -> None:
         self._store = store
-        self._proof = proof
+        self.proof = proof
         self._stamp = stamp
         self._blueprint = blueprint
         self._put_in_force = put_in_force
@@ -181,7 +181,7 @@ class Lists:
         refuses to take out goes on counting where it is.
         """
         self._steps, self._done = change.count, 0
-        self._proof.withdraw()
+        self.proof.withdraw()
         leaving = list(_leaving(generation, change))
         try:
             for done in generation.carry_out(change.changes, int(now_s)):
@@ -322,7 +322,7 @@ class Lists:
                 known = ranges.keys_of((version, number))
                 listed = listings[number].ranges[version].keys if number in listings else known[:0]
                 if len(gone := without(known, listed)):
-                    self._proof.withdraw()
+                    self.proof.withdraw()
                     ranges.remove((version, number), gone)
 
 

@@ -58,6 +58,11 @@ class Proof:
         self._given: tuple[int, ref[State]] | None = None
         self._withdrawn = 0
 
+    @property
+    def descriptor(self) -> int:
+        """Of the file, which the store keeps from the first proof on."""
+        return self._file.descriptor
+
     def is_given_for(self, generation: Generation, state: State) -> bool:
         """Whether it says that this generation holds this state."""
         return self._given is not None and self._given == (generation.number, ref(state))
@@ -113,10 +118,10 @@ class Proof:
         def give() -> bool:
             if self._withdrawn != withdrawn:
                 return False
-            if not self._is_kept:
-                self._store.keep_proof(file.descriptor)
-                self._is_kept = True
             file.declare(text, ((place.start, place.length) for place in places))
+            if not self._is_kept:
+                self._store.keep_proof(self.descriptor)
+                self._is_kept = True
             self._places = WeakKeyDictionary({each: self._places[each] for each in numbers})
             self._given = generation.number, ref(state)
             return True
@@ -129,7 +134,7 @@ class Proof:
         """What the process before has proven of the generation in force; None if that is nothing."""
         if descriptor is None:
             return None
-        os.close(self._file.descriptor)
+        os.close(self.descriptor)
         self._file, self._is_kept = MemoryFile(descriptor), True
         text = self._file.text
         if text is not None and generation is not None:

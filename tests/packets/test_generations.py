@@ -16,6 +16,7 @@ from xdropd.columns.prefixes import FAMILIES
 from xdropd.commands.exits import UNAVAILABLE, code_for
 from xdropd.errors import KernelError, ProgramRefused
 from xdropd.filter.lists import Lists, directly
+from xdropd.filter.proof import Proof
 from xdropd.filter.store import Store, Stored
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf
@@ -81,7 +82,7 @@ class Daemon:
         for name, descriptor in verdicts.shared.items():
             self.store.adopt_shared(name, descriptor)
         self.state = State()
-        self.lists = Lists(self.store, "", lambda: verdicts.blueprint, self.put_in_force, in_steps)
+        self.lists = Lists(self.store, Proof(self.store), "", lambda: verdicts.blueprint, self.put_in_force, in_steps)
         self.lists.generation = verdicts.generation
         self.lists.number_after(verdicts.generation.number)
 

@@ -123,7 +123,7 @@ class Table:
         return int(rows[0]) if found[0] else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Listing:
     """All tables of one text, by version."""
 

@@ -166,6 +166,7 @@ class Loop:
         parts.host.follow(now)
         parts.settling.settle(now)
         parts.keeping.look_after(now)
+        parts.handover.look_after(now)
         parts.blocking.look_after(now)
         if parts.trust.is_due(now):
             if parts.in_force.is_doubtful:

@@ -8,6 +8,7 @@ from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.expiry import Expiry
 from xdropd.daemon.following import Following
+from xdropd.daemon.handover import Handover
 from xdropd.daemon.health import Health
 from xdropd.daemon.inforce import InForce
 from xdropd.daemon.keeping import Keeping
@@ -73,6 +74,7 @@ class Parts:
         self.samples = SampleLog(log, self.attaching.name_of)
         # What is in force, and what becomes of it.
         self.in_force = in_force = InForce(kernel, self.program, reactor, telling, progress)
+        self.handover = Handover(kernel, catalogue, in_force, reactor)
         self.announcing = Announcing(in_force, kernel, self.attaching, settings, telling, systemd, progress)
         self.trust = Trust(telling, results, self.announcing)
         self.keeping = Keeping(catalogue, settings, reactor, telling)

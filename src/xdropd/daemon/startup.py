@@ -26,6 +26,7 @@ def start(parts: Parts) -> Iterator[None]:
     inherited = parts.systemd.inherited()
     parts.log_copy.adopt(inherited)
     is_adopted = parts.filter.adopt(inherited)
+    parts.handover.take_over()
     if is_adopted:
         parts.log.notice("adopt", "took over the running filter")
     with contextlib.suppress(*FAILURES if is_adopted else ()):  # it fails again below, where it is told

@@ -18,6 +18,7 @@ from xdropd.errors import KernelError, NotAttachable
 from xdropd.filter.firstversion import FirstVersionsGeneration, parked_counts
 from xdropd.filter.lists import Aside, Lists, directly
 from xdropd.filter.numbers import SourceNumbers
+from xdropd.filter.proof import Proof, Proven
 from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
@@ -39,7 +40,10 @@ class Filter:
         self._log = log
         self._blueprint = blueprint
         self._store = Store(systemd)
-        self.lists = Lists(self._store, stamp, blueprint, self._put_in_force, aside)
+        self.proof = Proof(self._store)
+        self.proven: Proven | None = None
+        """Of the filter that was taken over; None where all has to be compared."""
+        self.lists = Lists(self._store, self.proof, stamp, blueprint, self._put_in_force, aside)
         self.attachments: dict[int, Attachment] = {}
         self.sources = SourceNumbers()
 
@@ -71,6 +75,7 @@ class Filter:
         self._adopt_sources(found)
         self._adopt_interfaces(found)
         self._adopt_generations(found)
+        self.proven = self.proof.found(found.proof, self.generation if self.attachments else None)
         return bool(self.attachments)
 
     def _adopt_sources(self, found: Found) -> None:

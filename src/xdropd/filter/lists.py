@@ -17,6 +17,7 @@ import numpy as np
 from xdropd.columns.listing import KINDS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, match, without
 from xdropd.errors import KernelError
+from xdropd.filter.proof import Proof
 from xdropd.filter.saved import SavedCounters
 from xdropd.filter.store import Store, Stored
 from xdropd.host import libc
@@ -75,12 +76,14 @@ class Lists:
     def __init__(
         self,
         store: Store,
+        proof: Proof,
         stamp: str,
         blueprint: Callable[[], Blueprint],
         put_in_force: Callable[[Generation, Generation | None], None],
         aside: Aside,
     ) -> None:
         self._store = store
+        self.proof = proof
         self._stamp = stamp
         self._blueprint = blueprint
         self._put_in_force = put_in_force
@@ -184,6 +187,7 @@ class Lists:
         What the kernel refuses to take out goes on counting where it is: then only what is gone is saved.
         """
         self._steps, self._done = change.count, 0
+        self.proof.withdraw()
         try:
             for done in generation.carry_out(change.changes, int(now_s)):
                 self._done += done
@@ -331,6 +335,7 @@ class Lists:
                 known = ranges.keys_of((version, number))
                 listed = listings[number].ranges[version].keys if number in listings else known[:0]
                 if len(gone := without(known, listed)):
+                    self.proof.withdraw()
                     ranges.remove((version, number), gone)
 
 

@@ -185,6 +185,19 @@ class Generation:
         """How many records there are."""
         return sum(table.used for table in self.records.values())
 
+    def bookkeeping(self) -> dict[str, Any]:
+        """What is known of the maps without reading them, for whoever adopts them as they are: fit for JSON."""
+        used = {name: table.used for name, table in self.records.items()}
+        return {"used": used, "ranges": self.ranges.used, "removed": self.removed_since_built}
+
+    def take_over_bookkeeping(self, told: dict[str, Any]) -> None:
+        """The inverse. Numbers of ranges are read, where there are any. Raises KeyError."""
+        for name, table in self.records.items():
+            table.used = told["used"][name]
+        self.removed_since_built = told["removed"]
+        if told["ranges"]:
+            self.ranges.learn()
+
     # ---- changing ----
 
     def fill(self, version: int, records: Records, since_s: Column | int) -> Iterator[int]:

@@ -26,14 +26,14 @@ def daemon(blueprint: Blueprint) -> Daemon:
 
 
 def given(daemon: Daemon) -> bool:
-    generation = daemon.lists.generation
+    generation = daemon.counting.generation
     assert generation
-    return daemon.lists.proof.prepare(generation, daemon.state, lambda _: "beside it")()
+    return daemon.proof.prepare(generation, daemon.state, lambda _: "beside it")()
 
 
 def found_by_the_next(daemon: Daemon) -> Proven | None:
     """What a process finds that adopts the maps and the file as they are."""
-    old, file = daemon.lists.generation, daemon.lists.proof.descriptor
+    old, file = daemon.counting.generation, daemon.proof.descriptor
     assert old
     adopted = Generation(old.number, old.stamp, old.maps, old.program)
     found = Proof(Store(Systemd())).found(file, adopted)
@@ -82,7 +82,7 @@ def test_a_swap_leaves_a_proof_of_a_generation_that_is_not_in_force(daemon: Daem
 
 
 def test_what_was_prepared_before_a_change_is_not_given_behind_it(daemon: Daemon) -> None:
-    generation, proof = daemon.lists.generation, daemon.lists.proof
+    generation, proof = daemon.counting.generation, daemon.proof
     assert generation
     give = proof.prepare(generation, daemon.state, lambda _: None)
     daemon.change(state(BLOCK[1:]), now_s=2)

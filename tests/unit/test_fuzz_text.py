@@ -39,7 +39,7 @@ def read_leniently(data):
     assert found.listing.count <= found.lines - found.unparsed  # what is there twice is one entry
     if found.warnings:
         check(found.warnings, data)
-    objection = trust.objection(found, 100)
+    objection = trust.objection(found.tally, 100)
     assert objection is None or objection.isprintable()
     return objection is None
 

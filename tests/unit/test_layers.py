@@ -34,21 +34,22 @@ RUNGS = {part: rung for rung, parts in enumerate(LADDER) for part in parts}
 STEPS = {
     "kernel": (
         ("__init__", "libbpf", "retry", "tables/__init__"),
-        ("abi", "compile_child"),
-        ("compiler", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
+        ("abi", "compile_child", "hooks/xdp"),
+        ("compiler", "hooks/__init__", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
         ("generation",),
         ("attachment",),
     ),
     "filter": (
         ("__init__", "firstversion", "interfaces", "numbers", "program", "saved"),
         ("store",),
+        ("counting", "proof"),
         ("lists",),
         ("filter",),
         ("attaching", "samples"),
     ),
     "daemon": (
         ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
-        ("following", "inforce", "keeping", "results"),
+        ("following", "handover", "keeping", "results"),
         ("announcing", "blocking", "settling", "wanted"),
         ("expiry", "ownhost", "reconciling", "trust"),
         ("health",),

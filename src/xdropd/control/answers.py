@@ -54,7 +54,7 @@ class Answers:
                     {"name": parts.attaching.name_of(ifindex), "mode": kept.mode, "program_id": kept.root_id}
                     for ifindex, kept in sorted(parts.filter.attachments.items())
                 ],
-                "entries": _counts(parts.in_force.state),
+                "entries": _counts(parts.lists.state),
                 "packets": {verdict: sum(total[verdict].packets for total in totals) for verdict in VERDICTS},
                 "bytes": {verdict: sum(total[verdict].bytes for total in totals) for verdict in VERDICTS},
                 "reload": {
@@ -72,14 +72,14 @@ class Answers:
         only = fields.optional(request, "entry")
         span = None if only is None else fields.span(only)[0]
         yield from self._waiting.until_ready()
-        sources = [source for source in self._parts.in_force.known().sources if wanted in (None, source.name)]
+        sources = [source for source in self._parts.lists.known().sources if wanted in (None, source.name)]
         if span is not None:
             for source in sources:
                 if row := source.listing.row(*span):
                     yield {"row": self._described(source, row)}
         else:
             with self._stats.used():
-                self._stats.latest = yield from self._waiting.aside(self._parts.filter.lists.all_stats)
+                self._stats.latest = yield from self._waiting.aside(self._parts.filter.counting.all_stats)
                 for source in sources:
                     yield from lines_of(source, self._stats)
         yield {"result": {}}
@@ -90,7 +90,7 @@ class Answers:
         if not span.is_address:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
         yield from self._waiting.until_ready()
-        state = self._parts.in_force.known()
+        state = self._parts.lists.known()
         held = state.holder(span.version, span.first)
         keeper = next(state.exempt.keepers(*span), None)
         yield {
@@ -118,9 +118,9 @@ class Answers:
         if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _TOP_AT_MOST:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
         yield from self._waiting.until_ready()
-        sources = {source.number: source for source in self._parts.in_force.known().sources}
-        lists = self._parts.filter.lists
-        busiest = yield from self._waiting.aside(lambda: _busiest(lists.all_stats(), _TOP_KEYS[by], number))
+        sources = {source.number: source for source in self._parts.lists.known().sources}
+        counting = self._parts.filter.counting
+        busiest = yield from self._waiting.aside(lambda: _busiest(counting.all_stats(), _TOP_KEYS[by], number))
         for source_number, span in busiest:
             source = sources.get(source_number)
             if source is not None and (row := source.listing.row(*span)):
@@ -130,14 +130,14 @@ class Answers:
     def metrics(self, _request: Mapping[str, Any]) -> Iterator[Line]:
         """Numbers for the exporter."""
         parts = self._parts
-        state = parts.in_force.state or State()
+        state = parts.lists.state or State()
         entries_of = {source.name: source.listing.count for source in state.sources}
-        for each in with_pauses(list(parts.filter.sources)):
+        for each in with_pauses(list(parts.filter.counting.sources)):
             if each is None:
                 yield MORE
             else:
                 name, number = each
-                packets = parts.filter.lists.volume(number).packets
+                packets = parts.filter.counting.volume(number).packets
                 yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
         results = parts.results
         yield {
@@ -152,7 +152,7 @@ class Answers:
                     }
                     for ifindex, kept in sorted(parts.filter.attachments.items())
                 ],
-                "entries": _counts(parts.in_force.state),
+                "entries": _counts(parts.lists.state),
                 "families": {
                     f"ipv{version}": sum(
                         len(source.listing.table(kind))
@@ -170,7 +170,7 @@ class Answers:
 
     def _described(self, source: Source, row: Row) -> dict[str, Any]:
         kind, key = _key_of(Span(*row[:3]))
-        return described(source, row, self._parts.filter.lists.stats(kind, source.number, key))
+        return described(source, row, self._parts.filter.counting.stats(kind, source.number, key))
 
 
 def _key_of(span: Span) -> tuple[Kind, Column]:

@@ -47,7 +47,7 @@ class Operations:
     ) -> Generator[None, None, Reply]:
         spans, warnings = yield from fields.spans(words)
         self._check_room_for(source_name)
-        exempt = self._parts.in_force.known().exempt
+        exempt = self._parts.lists.known().exempt
         asked = _listing_of(spans)
         yield
         touched = {Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)}
@@ -86,7 +86,7 @@ class Operations:
 
     def _do_unblock(self, words: list[str], source_name: str) -> Generator[None, None, Reply]:
         spans, remarks = yield from fields.spans(words)
-        state = self._parts.in_force.known()
+        state = self._parts.lists.known()
         asked = _listing_of(spans)
         yield
         missing = without(asked, self._parts.blocks.by_source.get(source_name, Listing.empty()))
@@ -95,7 +95,7 @@ class Operations:
             refused = [sentences.why_not_unblocked(state, span, source_name) for span in named]
             raise Refused(sentences.one_a_line(refused, missing.count))
         yield from self._take_back(source_name, spans)
-        remarks += sentences.remarks(self._parts.in_force.known(), asked)
+        remarks += sentences.remarks(self._parts.lists.known(), asked)
         return {"result": {"unblocked": len(spans), "remarks": remarks}}
 
     def flush(self, request: Mapping[str, Any]) -> Iterator[Line]:
@@ -103,7 +103,7 @@ class Operations:
         yield from self._in_turn(self._do_flush(fields.source_name(request)))
 
     def _do_flush(self, source_name: str) -> Generator[None, None, Reply]:
-        self._parts.in_force.known()
+        self._parts.lists.known()
         spans: list[Span] = []
         for row in with_pauses(self._parts.blocks.by_source.get(source_name, Listing.empty()).rows()):
             if row is None:

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Callable
 from weakref import ref
 
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.reactor import Reactor
 from xdropd.filter.filter import Filter
+from xdropd.filter.lists import Lists
 from xdropd.host.fileworker import Work
 from xdropd.rules.desired import Desired, Written
 from xdropd.rules.winners import State
@@ -21,10 +21,10 @@ _QUIET_SECONDS = 1.0  # so that a row of changes is told once
 class Handover:
     """One daemon's."""
 
-    def __init__(self, kernel: Filter, catalogue: Catalogue, in_force: InForce, reactor: Reactor) -> None:
+    def __init__(self, kernel: Filter, catalogue: Catalogue, lists: Lists, reactor: Reactor) -> None:
         self._filter = kernel
         self._catalogue = catalogue
-        self._in_force = in_force
+        self._lists = lists
         self._reactor = reactor
         self._seen: ref[State] | None = None
         self._due_at = 0.0
@@ -37,7 +37,7 @@ class Handover:
             return
         self._catalogue.recall(proven.others, proven.listings)
         state = proven.state
-        self._in_force.state = state
+        self._lists.state = state
         written = [
             Written(each.name, each.written or each.listing, each.reason, each.is_file) for each in state.sources
         ]
@@ -46,12 +46,12 @@ class Handover:
             guard=next((each.listing for each in state.exempt.sources if each.kind == "guard"), None),
         )
         desired = desired.having("files", (each for each in written if each.is_file))
-        self._in_force.desired = desired.having("callers", (each for each in written if not each.is_file))
+        self._lists.desired = desired.having("callers", (each for each in written if not each.is_file))
 
     def look_after(self, now: float) -> None:
         """Leave what is in force now, once it has been so for a moment. While it is, nobody may change it."""
-        state, generation, proof = self._in_force.state, self._filter.generation, self._filter.proof
-        if state is None or generation is None or self._in_force.is_doubtful or proof.is_given_for(generation, state):
+        state, generation, proof = self._lists.state, self._filter.generation, self._filter.proof
+        if state is None or generation is None or self._lists.is_doubtful or proof.is_given_for(generation, state):
             return
         if self._seen is None or self._seen() is not state:
             self._seen, self._due_at = ref(state), now + _QUIET_SECONDS

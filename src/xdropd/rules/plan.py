@@ -12,12 +12,13 @@ new one is there already; the old listed ones go before the old exempt ones, so 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from xdropd.columns.listing import Listing
+from xdropd.columns.listing import Kind, Listing
 from xdropd.columns.nesting import within
 from xdropd.columns.prefixes import FAMILIES, Column, match, union, without
 from xdropd.rules.winners import Pieces, Records, State
@@ -149,6 +150,17 @@ class Plan:
     def removed(self) -> int:
         """How many of them take a record out."""
         return sum(len(change.removed.keys) for change in self.changes.values())
+
+    def leaving(self) -> Iterator[tuple[Kind, int, Column]]:
+        """Entries that stay listed and whose records go: (kind, source, ascending keys)."""
+        for version, change in self.changes.items():
+            kind = Kind(version, is_range=False)
+            for records in (change.removed, change.replaced):
+                for source in self.after.sources:
+                    keys = records.keys[records.sources == source.number]
+                    keys = keys[match(keys, source.listing.table(kind).keys)[0]]
+                    if len(keys):
+                        yield kind, source.number, keys
 
 
 def plan(before: State, after: State) -> Plan:

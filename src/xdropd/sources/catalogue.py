@@ -278,7 +278,7 @@ class Catalogue:
         content = listfiles.read(data, names.shown(path))
         if known is None:
             known = self._last_good(path)
-        objection = trust.objection(content, known.content.listing.count if known and known.was_good else None)
+        objection = trust.objection(content.tally, known.content.listing.count if known and known.was_good else None)
         if objection and accept != path:
             return self._keep(path, known, look, objection)
         self._lists[path] = _Known(content, data if self.state else None, look, is_saved=False)

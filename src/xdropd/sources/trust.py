@@ -1,14 +1,14 @@
 """May a new version of a list file take the place of the last good one? A feed that breaks must not unblock."""
 
-from xdropd.text.listfiles import ListFile
+from xdropd.text.listfiles import Tally
 
 
-def objection(new: ListFile, last_entries: int | None) -> str | None:
+def objection(new: Tally, last_entries: int | None) -> str | None:
     """Why `new` must not take the place of the last good version, that had `last_entries` (None: there is none).
 
     None if nothing speaks against it.
     """
-    count = new.listing.count
+    count = new.entries
     if new.unparsed * 10 > new.lines:
         return f"{new.unparsed} of its {new.lines} lines do not parse"
     if count == 0 and last_entries != 0:

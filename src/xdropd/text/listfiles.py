@@ -8,6 +8,7 @@ Not here: files, globs, and which version is in force.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,16 @@ _WARNINGS_AT_MOST = 20
 _BOM = b"\xef\xbb\xbf"
 
 
+class Tally(NamedTuple):
+    """How much there is in one version of a list file."""
+
+    entries: int
+    lines: int
+    """Blank and comment lines apart."""
+    unparsed: int
+    """How many of these were skipped because they do not parse."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListFile:
     """What one version of a list file says."""
@@ -36,6 +47,11 @@ class ListFile:
     """The first of the skipped lines, and what was taken otherwise than it was written."""
     reason: str = ""
     """Holds for every entry of the file."""
+
+    @property
+    def tally(self) -> Tally:
+        """How much there is in it."""
+        return Tally(self.listing.count, self.lines, self.unparsed)
 
 
 def read(data: bytes, file: str, reason: str = "") -> ListFile:

@@ -69,7 +69,7 @@ def test_a_reload_is_followed_through_few_files(tmp_path: Path) -> None:
     for call in calls:
         if call.returned and call.function in ("read", "state", "plan"):
             makers.setdefault(call.forms[0], set()).add(call.file)
-    assert {"Blocklist", "ListFile", "Reading", "State", "Plan"} <= makers.keys()
+    assert {"ListFile", "Reading", "State", "Plan"} <= makers.keys()
     assert {len(files) for files in makers.values()} == {1}, makers
 
 

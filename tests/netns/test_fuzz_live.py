@@ -27,7 +27,7 @@ def in_the_kernel(daemon: Daemon) -> dict[tuple[str, str], set[str]]:
         if about.get("map_type") == "1":  # BPF_MAP_TYPE_HASH
             dump = json.loads(subprocess.check_output(["bpftool", "-j", "map", "dump", "id", about["map_id"]]))
             found[about["key_size"], about["value_size"]] = {"".join(entry["key"]) for entry in dump}
-    assert found.keys() == {("8", "32"), ("16", "32"), ("8", "4"), ("32", "4")}
+    assert found.keys() == {("8", "32"), ("16", "32"), ("8", "40"), ("32", "40")}
     return found
 
 

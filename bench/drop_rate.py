@@ -21,7 +21,7 @@ from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
 from netns import Net, inside
 from xdropd.errors import Unavailable
-from xdropd.kernel import libbpf, shapes
+from xdropd.kernel import abi, libbpf
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import create, load
 
@@ -125,7 +125,7 @@ class Flood(Owned):
         with inside(net.peer):
             outlet, loopback = socket.if_nametoindex(net.device), socket.if_nametoindex("lo")
             maps = {"outlet": self.own(create(blueprint, "outlet"))}
-            libbpf.update(maps["outlet"], shapes.number(0), shapes.number(outlet))
+            libbpf.update(maps["outlet"], abi.number(0), abi.number(outlet))
             self._program = self.own(load(blueprint, "generate", maps))
             # A test run registers its program with the XDP dispatcher and waits for RCU, 30 ms each time, unless the
             # program is registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).

@@ -10,6 +10,7 @@ from bench import lists, peers
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread
 from xdropd.errors import Unavailable
+from xdropd.sources import trust
 from xdropd.text import listfiles
 
 _GROUP = "memory"
@@ -88,7 +89,7 @@ def _real(folder: Path) -> list[str]:
     texts = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = listfiles.read(file.read_bytes(), str(file))
-        if content.listing.count and not listfiles.objection(content, None):
+        if content.listing.count and not trust.objection(content.tally, None):
             texts.append(lists.text_of(content.listing))
     if not texts:
         raise Unavailable(f"there is no list in {folder}")

@@ -135,11 +135,7 @@ class Peers(Owned):
 
     def sources(self, keys: Sequence[int]) -> None:
         """What the driver writes from now on, in this order and over and over."""
-        whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
-        packed, size = _packed(self._version, whole), _ADDRESS_BYTES[self._version]
-        for at in range(0, POOL_ADDRESSES, _CHUNK):
-            numbers = array("I", range(at, at + _CHUNK)).tobytes()
-            libbpf.update_batch(self._pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
+        fill_pool(self._pool, self._version, keys)
 
     def runner(self, program: int, answer: int) -> Callable[[], float]:
         """Something that gives the mean nanoseconds of a packet in driver and program, which must answer so."""
@@ -154,6 +150,15 @@ class Peers(Owned):
             return taken / _REPEATS_AT_MOST
 
         return measure
+
+
+def fill_pool(pool: int, version: int, keys: Sequence[int]) -> None:
+    """Have these source addresses in the pool of a driver, in this order and over and over."""
+    whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
+    packed, size = _packed(version, whole), _ADDRESS_BYTES[version]
+    for at in range(0, POOL_ADDRESSES, _CHUNK):
+        numbers = array("I", range(at, at + _CHUNK)).tobytes()
+        libbpf.update_batch(pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
 
 
 def _packed(version: int, keys: Iterable[int]) -> bytes:

@@ -92,6 +92,8 @@ def _widened(version: int, changed: Column, before: State, after: State) -> Colu
         return changed
     exempt = union(without(old, new), without(new, old))
     wide = union(changed[family.lengths(changed) < family.width], exempt)
+    if not len(wide):
+        return changed
     found = [changed, exempt]
     for state in (before, after):
         inside = [(state.exempt.prefixes[version], wide)]

@@ -137,6 +137,8 @@ class State:
     def records(self, version: int, touched: Column | None = None) -> Records:
         """The record of every prefix that has one, or of those among `touched`, which ascend."""
         family = FAMILIES[version]
+        if touched is not None and not len(touched):
+            return Records(touched, np.zeros(0, np.uint32), np.zeros(0, family.range_type))
         keys, sources = self._owned(version, touched)
         exempt = self.exempt.holds(version, keys)
         if exempt.any():
@@ -155,7 +157,7 @@ class State:
         """Addresses and networks that are listed as such: (ascending keys, number of the first source of each)."""
         tables = [(source.number, source.listing.prefixes[version].keys) for source in self.sources]
         if touched is not None:
-            tables = [(number, keys[match(keys, touched)[0]]) for number, keys in tables]
+            tables = [(number, keys[match(keys, touched)[0]]) for number, keys in tables if len(keys)]
         tables = [(number, keys) for number, keys in tables if len(keys)]
         if not tables:
             return FAMILIES[version].empty_keys(), np.zeros(0, np.uint32)
@@ -175,7 +177,8 @@ class State:
         exempt = self.exempt.prefixes[version]
         at_stake = [exempt, *(source.pieces[version].distinct for source in self.sources)]
         if touched is not None:
-            at_stake = [keys[match(keys, touched)[0]] for keys in at_stake]
+            at_stake = [keys[match(keys, touched)[0]] for keys in at_stake if len(keys)]
+            at_stake.append(touched[:0])
         stakes = union(*at_stake)
         if not len(stakes):
             return None

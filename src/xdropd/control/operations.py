@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xdropd.columns.listing import Builder, Listing, Row, without
 from xdropd.control import fields, sentences
 from xdropd.control.moments import moment
@@ -50,13 +52,13 @@ class Operations:
         spans, warnings = yield from fields.spans(words)
         self._check_room_for(source_name)
         exempt = self._parts.lists.known().exempt
-        touched = yield from aside(lambda: _touched(spans, exempt))
+        touched, held = yield from aside(lambda: _touched(spans, exempt))
         refused: list[Span] = []
         narrowed: list[Span] = []
         for span in with_pauses(touched):
             if span is None:
                 yield
-            elif exempt.covers(*span):
+            elif span in held or exempt.covers(*span):
                 refused.append(span)
             else:
                 narrowed.append(span)
@@ -201,10 +203,16 @@ class Operations:
         }
 
 
-def _touched(spans: list[Span], exempt: Exempt) -> list[Span]:
-    """Those that share an address with anything exempt, in their order."""
-    touched = {Span(*row[:3]) for row in sharing_rows(_listing_of(spans), exempt.prefixes)}
-    return [span for span in spans if span in touched] if touched else []
+def _touched(spans: list[Span], exempt: Exempt) -> tuple[list[Span], set[Span]]:
+    """Those that share an address with anything exempt, in their order; and which of them one exempt prefix holds."""
+    asked = _listing_of(spans)
+    touched = {Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)}
+    held = {
+        Span(*row[:3])
+        for version, table in asked.prefixes.items()
+        for row in asked.some_rows(version, np.flatnonzero(exempt.holds(version, table.keys)), is_range=False)
+    }
+    return [span for span in spans if span in touched] if touched else [], held
 
 
 def _listing_of(spans: Iterable[Span]) -> Listing:

@@ -12,15 +12,17 @@ _KEEPERS_NAMED_AT_MOST = 10
 
 
 def remarks(state: State, spans: list[Span], asked: Listing) -> list[str]:
-    """Which of these, which `asked` lists, stay blocked, and why. Wider holders are looked for as far as they are told."""
+    """Which of these spans, which `asked` lists, stay blocked, and why. Of a few also who holds them from above."""
     exactly = {Span(*row[:3]) for source in state.sources for row in common(source.listing, asked)}
     said = [
         f"{span} stays blocked, it is held by {', '.join(_holders(state, span))}"
         for span in islice((span for span in spans if span in exactly), NAMED_AT_MOST)
     ]
-    for span in spans[:NAMED_AT_MOST]:
-        if span not in exactly and (wider := _wider_holder(state, span)):
-            said.append(f"{span} stays blocked, it is held by {wider}")
+    said += [
+        f"{span} stays blocked, it is held by {wider}"
+        for span in spans[:NAMED_AT_MOST]
+        if span not in exactly and (wider := _wider_holder(state, span))
+    ]
     more = len(exactly) - NAMED_AT_MOST
     return [*said, f"{more} more stay blocked as well"] if more > 0 else said
 

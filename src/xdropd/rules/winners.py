@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -110,10 +111,15 @@ class State:
         self.sources = tuple(sources)
         self.exempt = exempt or Exempt()
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Entries of all sources."""
         return sum(source.listing.count for source in self.sources)
+
+    @cached_property
+    def addresses(self) -> dict[int, int]:
+        """How many of them are one address, by version."""
+        return {version: sum(source.addresses[version] for source in self.sources) for version in FAMILIES}
 
     @property
     def next_end_s(self) -> float:

@@ -155,14 +155,15 @@ class Plan:
 
     def leaving(self) -> Iterator[tuple[Kind, int, Column]]:
         """Entries that stay listed and whose records go: (kind, source, ascending keys)."""
+        listings = {source.number: source.listing for source in self.after.sources}
         for version, change in self.changes.items():
             kind = Kind(version, is_range=False)
             for records in (change.removed, change.replaced):
-                for source in self.after.sources:
-                    keys = records.keys[records.sources == source.number]
-                    keys = keys[match(keys, source.listing.table(kind).keys)[0]]
+                for number in (each for each in np.unique(records.sources).tolist() if each in listings):
+                    keys = records.keys[records.sources == number]
+                    keys = keys[match(keys, listings[number].table(kind).keys)[0]]
                     if len(keys):
-                        yield kind, source.number, keys
+                        yield kind, number, keys
 
 
 def plan(before: State, after: State) -> Plan:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ STATE = "/var/lib/xdropd"
 
 KINDS = ("prog", "map", "link")
 _LOOKS_AT_MOST = 10
+_FREED_WITHIN_S = 15
+_STEADY_S = 3  # the proof is given a second after the last change
 _OURS = "xdrop"  # how the names of all our programs begin, and no map's
 
 
@@ -33,6 +36,19 @@ def main_pid(machine: Machine) -> int:
 def stored(machine: Machine) -> int:
     """How many descriptors systemd keeps for the unit."""
     return int(prop(machine, "NFileDescriptorStore"))
+
+
+def settled(machine: Machine) -> int:
+    """How many it keeps once the daemon has left all that its successor wants: the last, the proof, comes in time."""
+    seen = [stored(machine)]
+
+    def is_steady() -> bool:
+        time.sleep(_STEADY_S / 4)
+        seen.append(stored(machine))
+        return len(set(seen[-5:])) == 1 and len(seen) >= 5
+
+    wait_until(is_steady, within_s=30, what="as many descriptors are stored as were")
+    return seen[-1]
 
 
 def drop_in(machine: Machine, name: str, *lines: str) -> None:
@@ -148,6 +164,17 @@ def _may_be_ours(kind: str, seen: Mapping[str, Any]) -> bool:
     return kind != "prog" or str(seen.get("name", "")).startswith(_OURS)
 
 
-def nothing_left(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> bool:
-    """Whether all that is new is gone; the kernel frees with some delay."""
-    return not any(left_over(machine, before).values())
+def wait_until_nothing_is_left(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> None:
+    """All that is new goes; the kernel frees with some delay. What comes meanwhile is somebody else's: ours has ended."""
+    left = left_over(machine, before)
+
+    def is_gone() -> bool:
+        now = left_over(machine, before)
+        for kind in KINDS:
+            left[kind] = [seen for seen in now[kind] if seen["id"] in {each["id"] for each in left[kind]}]
+        return not any(left.values())
+
+    try:
+        wait_until(is_gone, within_s=_FREED_WITHIN_S)
+    except AssertionError:
+        raise AssertionError(f"still in the kernel: {left}") from None

@@ -85,7 +85,7 @@ def running(machine: Machine, control: Outcome) -> Iterator[Machine]:
     machine.run("systemctl", "start", UNIT)
     yield machine
     machine.run("systemctl", "stop", UNIT)
-    wait_until(lambda: service.nothing_left(machine, before), within_s=15, what=f"{service.left_over(machine, before)}")
+    service.wait_until_nothing_is_left(machine, before)
 
 
 def _judge(

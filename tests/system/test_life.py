@@ -53,7 +53,7 @@ def stopped(machine: Machine) -> Iterator[Machine]:
 
 
 def _is_gone(machine: Machine, before: dict[str, dict[int, dict[str, object]]]) -> None:
-    wait_until(lambda: service.nothing_left(machine, before), within_s=15, what=f"{service.left_over(machine, before)}")
+    service.wait_until_nothing_is_left(machine, before)
     assert "xdp" not in machine.run("ip", "link", "show", wire.DEVICE).stdout
     assert wire.answers(machine, VILLAIN)
 

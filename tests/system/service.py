@@ -165,7 +165,7 @@ def _may_be_ours(kind: str, seen: Mapping[str, Any]) -> bool:
 
 
 def wait_until_nothing_is_left(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> None:
-    """All that is new goes; the kernel frees with some delay. What comes meanwhile is somebody else's: ours has ended."""
+    """All that is new goes; the kernel frees with some delay. What comes meanwhile is not ours, for ours has ended."""
     left = left_over(machine, before)
 
     def is_gone() -> bool:

@@ -478,6 +478,7 @@ def test_fill_puts_many_records_each_with_its_own_since(verdicts: Verdicts) -> N
 # ---- what the kernel refuses ----
 
 
+@pytest.mark.threat_model
 @pytest.mark.parametrize("sizes", [Sizes(addresses4=1 << 31), Sizes(networks6=1 << 31), Sizes(ranges=(1 << 32) - 1)])
 def test_maps_beyond_any_memory_are_refused_and_leave_nothing_behind(verdicts: Verdicts, sizes: Sizes) -> None:
     before = descriptors()

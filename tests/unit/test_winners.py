@@ -35,14 +35,15 @@ def all_prefixes(version: int, state: State) -> Column:
 
 @both_families
 def test_what_is_asked_for_is_answered_as_in_the_whole(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whichever way: going up from each prefix, or sorting all networks in between."""
+    """By whichever way: from each prefix upwards or all networks in between, columns one by one or together."""
     rng = Random(version)
     for _ in range(150):
         state = some_state(version, rng, rng.choice(bases(version)))
         whole = state.records(version)
         rows = np.flatnonzero([rng.random() < 0.5 for _ in whole.keys])
-        for ratio in (0, 1 << 40):
+        for ratio, small in ((0, 0), (1 << 40, 3), (0, 64)):
             monkeypatch.setattr(winners, "_ALL_AT_ONCE", ratio)
+            monkeypatch.setattr(winners, "_SMALL", small)
             for found, expected in (
                 (state.records(version), whole),
                 (state.records(version, whole.keys[rows]), whole.taken(rows)),

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.reactor import Reactor
-from xdropd.filter.counting import directly
+from xdropd.filter.counting import Aside, directly
 from xdropd.filter.lists import Lists
 from xdropd.host.blocklog import Record
 from xdropd.host.telling import Telling
 from xdropd.sources import blocks
 from xdropd.sources.blocks import Blocks
 
-_RECORDS_AT_ONCE = 1000
+_ENTRIES_AT_ONCE = 1000
 
 
 class Blocking:
@@ -33,12 +33,17 @@ class Blocking:
 
         Raises XdropdError where the log cannot be written, else as Lists.change_to.
         """
-        aside = directly if len(records) <= _RECORDS_AT_ONCE else self._reactor.aside
+        aside = self.aside_for(len(records))
         batch = yield from aside(lambda: self._blocks.batch(records))
         with self._blocks.logged(batch):
             yield from self._lists.change_to(
                 self._lists.desired.having("callers", blocks.written(batch.after)), now_s, aside
             )
+
+    def aside_for(self, count: int) -> Aside:
+        """How what is done with so many entries is done: a few at once, for to hand them over takes longer."""
+        weight = count + len(self._blocks.by_source)  # each source is looked at
+        return directly if weight <= _ENTRIES_AT_ONCE else self._reactor.aside
 
     def load(self) -> None:
         """Read the log, and tell what is wrong with it."""

@@ -92,8 +92,10 @@ def _widened(version: int, changed: Column, before: State, after: State) -> Colu
         return changed
     exempt = union(without(old, new), without(new, old))
     wide = union(changed[family.lengths(changed) < family.width], exempt)
+    if not len(wide):
+        return changed
     found = [changed, exempt]
-    for state in (before, after):
+    for state in (before, after) if len(wide) else ():
         inside = [(state.exempt.prefixes[version], wide)]
         for source in state.sources:
             inside += ((source.pieces[version].distinct, wide), (source.listing.prefixes[version].keys, exempt))

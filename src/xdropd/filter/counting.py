@@ -116,8 +116,7 @@ class Counting:
         """What was dropped on behalf of a source, by entries that are gone as well."""
         total = self.saved.volume(source)
         for generation in self._counting:
-            live = generation.volumes.get(source)
-            total = Volume(total.packets + live.packets, total.bytes + live.bytes)
+            total = total.plus(generation.volumes.get(source))
         return total
 
     def forget_sources(self, numbers: Collection[int]) -> None:

@@ -181,8 +181,10 @@ class Filter:
 
     def totals(self, ifindex: int) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
-        slots = self._store.shared_maps.keys() >= abi.SHARED_MAPS and self._slots
-        return slots.seen(ifindex) if slots else abi.volumes_seen(b"")
+        before = self.attachments[ifindex].seen_by_first_version
+        if not self._store.shared_maps.keys() >= abi.SHARED_MAPS:
+            return before
+        return {verdict: volume.plus(before[verdict]) for verdict, volume in self._slots.seen(ifindex).items()}
 
     @property
     def _slots(self) -> InterfaceSlots:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.kernel import abi, libbpf
+from xdropd.kernel.abi import Volume
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import create, is_map, load
 from xdropd.kernel.hooks import HOOKS
 from xdropd.kernel.libbpf import MapShape
 from xdropd.kernel.retry import retried
 
-# Nothing counts in it: the first version takes over an interface only together with such a map, after a downgrade.
-_TALLIES = MapShape("tallies", libbpf.MAP_PERCPU_ARRAY, abi.NUMBER_BYTES, 64, 1, 0)
+# The first version's program counts in it, ours does not. What it has counted stays true; and after a downgrade that
+# version takes over an interface only together with such a map.
+_TALLIES = MapShape("tallies", libbpf.MAP_PERCPU_ARRAY, abi.NUMBER_BYTES, abi.TALLIES.itemsize, 1, 0)
 INTERFACE_MAPS = frozenset({abi.INTERFACE_MAP, _TALLIES.name})
 
 _TAKEN = (errno.EBUSY, errno.EEXIST)
@@ -49,7 +51,10 @@ class Attachment:
     def is_sound(self) -> bool:
         """Whether these descriptors, wherever they come from, are what their names say, and packets meet a program."""
         try:
-            return is_map(self.maps[abi.INTERFACE_MAP], abi.INTERFACE_MAP) and bool(self.is_attached and self.in_force)
+            tallies = libbpf.map_shape(self.maps[_TALLIES.name])
+            are_tallies = (tallies.type, tallies.value_bytes) == (_TALLIES.type, _TALLIES.value_bytes)
+            is_whole = is_map(self.maps[abi.INTERFACE_MAP], abi.INTERFACE_MAP) and are_tallies
+            return is_whole and bool(self.is_attached and self.in_force)
         except KernelError:
             return False
 
@@ -57,6 +62,13 @@ class Attachment:
     def is_attached(self) -> bool:
         """Whether the interface is still there; a link outlives its interface, attached to nothing."""
         return HOOKS[self.mode].target(self.link)[1] == self.ifindex
+
+    @property
+    def seen_by_first_version(self) -> dict[str, Volume]:
+        """Frames and bytes by verdict that the first version's program has counted on this interface."""
+        size = abi.TALLIES.itemsize * libbpf.possible_cpus()
+        found = retried(libbpf.lookup, self.maps[_TALLIES.name], abi.number(0), size)
+        return abi.volumes_seen(found or b"", abi.TALLIES)
 
     def put_in_force(self, program: int) -> None:
         """Let packets meet this program from now on: one atomic step."""

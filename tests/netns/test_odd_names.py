@@ -36,7 +36,7 @@ def lists(tmp_path: Path) -> bytes:
     """A folder of lists, and in it one whose lines do not all parse."""
     folder = os.fsencode(tmp_path) + b"/etc/"
     (tmp_path / "etc").mkdir()
-    write(folder + b"caf\xe9\n.netset", "no entry\n" + f"{BLOCKED}\n" * 20)
+    write(folder + b"caf\xe9\n.netset", f"no entry\n{BLOCKED}\n" + "".join(f"198.18.0.{at}\n" for at in range(19)))
     return folder
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xdropd.host import libc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # which takes a megabyte
 
 _HEAD = struct.Struct("=QQ")  # offset and length of the text; 0: none is valid
 _PAGE = 4096
@@ -28,7 +30,7 @@ class MemoryFile:
         self.descriptor = os.memfd_create("xdropd-state", os.MFD_CLOEXEC) if descriptor is None else descriptor
         self._end = max(_PAGE, os.fstat(self.descriptor).st_size)
 
-    def append(self, things: Iterable[npt.NDArray[Any]]) -> tuple[int, int]:
+    def append(self, things: Iterable[NDArray[Any]]) -> tuple[int, int]:
         """Put arrays one behind the other; where they begin, and how many bytes they are."""
         start = at = -(-self._end // _PAGE) * _PAGE
         for thing in things:
@@ -39,7 +41,7 @@ class MemoryFile:
         self._end = at
         return start, at - start
 
-    def read(self, at: int, kind: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+    def read(self, at: int, kind: np.dtype[Any], count: int) -> NDArray[Any]:
         """An array that begins there, as a copy. Raises ValueError where it does not end within the file."""
         found = np.empty(count, kind)
         data = found.view(np.uint8).reshape(-1).data if count else memoryview(b"")

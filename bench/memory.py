@@ -44,8 +44,8 @@ def _settled(report: Report, keys: Sequence[int]) -> None:
         report.add(Figure(_GROUP, what, len(keys), "MB", {XDROPD: _megabytes(memory.now_bytes)}, demands))
         peak = {
             XDROPD: _megabytes(memory.peak_bytes),
-            "nft -f": _megabytes(peers.NftLoad(others, folder, peers.texts(keys)).peak_bytes()),
-            "ipset restore": _megabytes(peers.IpsetLoad(others, folder, peers.texts(keys)).peak_bytes()),
+            "nft -f": _megabytes(peers.NftLoad(others, folder, keys).peak_bytes()),
+            "ipset restore": _megabytes(peers.IpsetLoad(others, folder, keys).peak_bytes()),
         }
         report.add(Figure(_GROUP, "most resident while loading", len(keys), "MB", peak))
 

@@ -16,7 +16,7 @@ from xdropd.text import listfiles
 _GROUP = "memory"
 _SETTLED_S = 5.0
 _MILLION = 1_000_000
-_BOUNDS_MB = {10_000: 40.0, _MILLION: 60.0}
+_BOUNDS_MB = {10_000: 35.0, _MILLION: 60.0}
 _RELOADED = 10_000
 _LISTS = 10
 _GROWTH_MB = 1.0  # what an allocator may do to a process that leaks nothing

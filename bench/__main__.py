@@ -6,7 +6,22 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import block, cost, drop_rate, edit, hot_packet, load, memory, picture, start, telling
+from bench import (
+    block,
+    cost,
+    drop_rate,
+    edit,
+    hot_packet,
+    in_force,
+    load,
+    many_interfaces,
+    memory,
+    picture,
+    real,
+    start,
+    stories,
+    telling,
+)
 from bench.figures import RELOADS, Effort, Report
 from xdropd.errors import XdropdError
 
@@ -19,6 +34,10 @@ _GROUPS: dict[str, Callable[[Report, Effort], None]] = {
     "block": block.measure,
     "memory": memory.measure,
     "start": start.measure,
+    "kinds": stories.measure,
+    "real-lists": real.measure,
+    "in-force": in_force.measure,
+    "interfaces": many_interfaces.measure,
 }
 
 
@@ -73,7 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("group", nargs="*", choices=[*_GROUPS, []], help=f"what to measure: {names} (default: all)")
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures say little")
     parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in a row, for memory (%(default)s)")
-    parser.add_argument("--lists", type=Path, metavar="FOLDER", help="list files to reload (default: generated ones)")
+    parser.add_argument(
+        "--lists",
+        type=Path,
+        metavar="FOLDER",
+        help="real list files (default: the corpus of the tests; for memory, generated ones)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
         "--from-json", type=Path, metavar="FILE", action="append", help="take the figures from there (repeatable)"

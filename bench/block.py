@@ -24,7 +24,7 @@ _BATCH = 20_000
 _BATCH_ROUNDS = 5
 _SETTLED_S = 3.0
 _MILLION = 1_000_000
-_IN_MEMORY = "/dev/shm"
+IN_MEMORY = "/dev/shm"
 
 
 def measure(report: Report, effort: Effort) -> None:
@@ -42,8 +42,8 @@ def _processes(report: Report, listed: Sequence[int], others: Iterator[int], eff
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ours, nft, ipset, xdp = (stack.enter_context(peers.host()) for _ in range(4))
         daemon = _running(stack, ours.host, folder, listed)
-        peers.NftLoad(nft, folder, listed).seconds(keep=True)
-        peers.IpsetLoad(ipset, folder, listed).seconds(keep=True)
+        peers.NftLoad(nft, folder, lists.texts(listed)).seconds(keep=True)
+        peers.IpsetLoad(ipset, folder, lists.texts(listed)).seconds(keep=True)
         xdp_filter = stack.enter_context(peers.XdpFilter(xdp.host, xdp.device))
         time.sleep(_SETTLED_S)
 
@@ -51,7 +51,7 @@ def _processes(report: Report, listed: Sequence[int], others: Iterator[int], eff
             return lambda: 1e3 * processes.seconds(command(format_address(4, next(others))), namespace)
 
         contenders = {
-            XDROPD: timed(ours.host, lambda address: [*_xdropctl(daemon), "block", address]),
+            XDROPD: timed(ours.host, lambda address: [*xdropctl(daemon), "block", address]),
             "nft add element": timed(
                 nft.host, lambda address: ["nft", "add", "element", "netdev", "bench", "listed", f"{{ {address} }}"]
             ),
@@ -66,7 +66,7 @@ def _processes(report: Report, listed: Sequence[int], others: Iterator[int], eff
 
 def _inside(report: Report, listed: Sequence[int], others: Iterator[int], effort: Effort) -> None:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_IN_MEMORY)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY)))
         net = stack.enter_context(peers.host())
         daemon = _running(stack, net.host, folder, listed)
         time.sleep(_SETTLED_S)
@@ -92,7 +92,7 @@ def _batch(report: Report, listed: Sequence[int], others: Iterator[int], effort:
         taken = []
         for _ in range(effort.rounds(_BATCH_ROUNDS)):
             batch.write_text("".join(f"{format_address(4, next(others))}\n" for _ in range(_BATCH)), encoding="utf-8")
-            taken.append(processes.seconds([*_xdropctl(daemon), "block", "-"], net.host, batch))
+            taken.append(processes.seconds([*xdropctl(daemon), "block", "-"], net.host, batch))
         what = f"{_BATCH:,} addresses on standard input, whole process"
         report.add(Figure(_GROUP, what, len(listed), "s", {XDROPD: Spread.of(taken)}, (Demand(1),)))
 
@@ -104,7 +104,7 @@ def _running(stack: ExitStack, namespace: str, folder: Path, listed: Sequence[in
     return daemon
 
 
-def _xdropctl(daemon: Daemon) -> list[str]:
+def xdropctl(daemon: Daemon) -> list[str]:
     """As the Debian package installs it: isolated, with the package in a folder of its own."""
     script = (
         f"import sys; sys.path.insert(0, {str(REPOSITORY / 'src')!r}); "

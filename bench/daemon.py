@@ -26,6 +26,7 @@ from xdropd.errors import Unavailable
 
 _READY_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 20.0
+_LISTENS_WITHIN_S = 5.0
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 _ABOVE = 512  # kept descriptors stay clear of the numbers that the next daemon gets them under
 _DESCRIPTORS_A_MESSAGE = 16
@@ -194,9 +195,9 @@ class Daemon:
         """Remove the state folder, and with it the compiled program and the last good files. Not while it runs."""
         shutil.rmtree(self.state, ignore_errors=True)
 
-    def ask(self, request: dict[str, object]) -> dict[str, Any]:
+    def ask(self, request: dict[str, object], wait_s: float = _LISTENS_WITHIN_S) -> dict[str, Any]:
         """The result of a request over the control socket. Raises ErrorAnswer, Unavailable."""
-        return client.ask(str(self.socket), request)
+        return client.ask(str(self.socket), request, wait_s=wait_s)
 
     def kill(self) -> None:
         """kill -9: what it has stored stays, and the next one adopts it."""

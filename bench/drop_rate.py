@@ -101,7 +101,7 @@ def _nothing(_: list[int]) -> Iterator[Net]:
 def _nft(keys: list[int]) -> Iterator[Net]:
     peers.require("nft")
     with peers.host() as net:
-        net.run(net.host, "nft", "-f", "-", stdin=peers.nft_script(keys, net.device))
+        net.run(net.host, "nft", "-f", "-", stdin=peers.nft_script(lists.texts(keys), net.device))
         yield net
 
 
@@ -109,7 +109,7 @@ def _nft(keys: list[int]) -> Iterator[Net]:
 def _ipset(keys: list[int]) -> Iterator[Net]:
     peers.require("ipset", "iptables")
     with peers.host() as net:
-        net.run(net.host, "ipset", "restore", stdin=peers.ipset_script(keys))
+        net.run(net.host, "ipset", "restore", stdin=peers.ipset_script(lists.texts(keys)))
         net.run(net.host, *peers.IPSET_RULE)
         yield net
 

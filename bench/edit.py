@@ -38,23 +38,26 @@ def _measure(report: Report, count: int, rounds: int) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         net, others = stack.enter_context(peers.host()), stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
-        nft, ipset = peers.NftLoad(others, folder, keys), peers.IpsetLoad(others, folder, keys)
+        entries = lists.texts(keys)
+        nft, ipset = peers.NftLoad(others, folder, entries), peers.IpsetLoad(others, folder, entries)
         daemon.blocklist.write_text(lists.text(keys), encoding="utf-8")
         daemon.start()
         nft.seconds(keep=True)
         ipset.seconds(keep=True)
-        editing = _Editing(net, daemon, list(keys))
+        middle = len(keys) // 2
+        before, behind = lists.text(keys[:middle]), lists.text(keys[middle + 1 :]).removeprefix("block:\n")
+        editing = Editing(net, daemon, lambda address: f"{before}  - {address}\n{behind}")
         contenders = {XDROPD: editing.seconds, "nft -f": nft.replace, "ipset restore, swap": ipset.replace}
         found = in_turns(contenders, rounds)
         what = "one line, from the rename to the first packet dropped"
         report.add(Figure(_GROUP, what, count, "s", found, (Demand(_BOUNDS_S[count]),)))
 
 
-class _Editing:
-    """Edits one line in the middle, to another address of the peer each time."""
+class Editing:
+    """Edits one line in the middle, to another address of the peer each time. `text` is the blocklist with it."""
 
-    def __init__(self, net: Net, daemon: Daemon, keys: list[int]) -> None:
-        self._net, self._daemon, self._keys = net, daemon, keys
+    def __init__(self, net: Net, daemon: Daemon, text: Callable[[str], str]) -> None:
+        self._net, self._daemon, self._text = net, daemon, text
         self._next_host = 10
 
     def seconds(self) -> float:
@@ -63,8 +66,7 @@ class _Editing:
         address = f"{self._net.peer_address.rpartition('.')[0]}.{self._next_host}"
         self._next_host += 1
         self._net.address(self._net.peer, f"{address}/{self._net.length}")
-        self._keys[len(self._keys) // 2] = int.from_bytes(socket.inet_aton(address), "big")
-        rename = self._daemon.new_blocklist(lists.text(self._keys))
+        rename = self._daemon.new_blocklist(self._text(address))
         with inside(self._net.host):
             receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with inside(self._net.peer):

@@ -17,7 +17,7 @@ _LOOPBACK = 0x7F
 _IPV6_UNICAST = 0x2 << 124  # 2000::/3
 
 # How often each prefix length occurs in a thousand networks of FireHOL's level 1 (June 2018), the wider ones left out.
-_LENGTHS = {
+LENGTHS = {
     16: 41, 17: 4, 18: 14, 19: 29, 20: 48, 21: 95, 22: 77, 23: 243, 24: 427, 25: 6, 26: 3, 27: 3, 28: 2, 29: 2, 31: 6,
 }  # fmt: skip
 
@@ -58,7 +58,7 @@ def networks(count: int, seed: int) -> list[Span]:
     places = _unicast(rng)
     chosen: dict[Span, None] = {}
     while len(chosen) < count:
-        (length_bits,) = rng.choices(list(_LENGTHS), list(_LENGTHS.values()))
+        (length_bits,) = rng.choices(list(LENGTHS), list(LENGTHS.values()))
         host_mask = (1 << 32 - length_bits) - 1
         first = next(places) & ~host_mask
         chosen[Span(4, first, first | host_mask)] = None
@@ -78,9 +78,14 @@ def shuffled(keys: Iterable[int], seed: int) -> list[int]:
     return order
 
 
+def texts(keys: Iterable[int]) -> list[str]:
+    """IPv4 addresses as they are written."""
+    return [format_address(4, key) for key in keys]
+
+
 def text(keys: Iterable[int]) -> str:
     """A blocklist of IPv4 addresses, one a line."""
-    return "block:\n" + "".join(f"  - {format_address(4, key)}\n" for key in keys)
+    return "block:\n" + "".join(f"  - {entry}\n" for entry in texts(keys))
 
 
 def text_of(listing: Listing) -> str:

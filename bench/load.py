@@ -26,7 +26,8 @@ def _measure(report: Report, keys: Sequence[int], rounds: int) -> None:
         net, others = stack.enter_context(peers.host()), stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
         daemon.blocklist.write_text(lists.text(keys), encoding="utf-8")
-        nft, ipset = peers.NftLoad(others, folder, keys), peers.IpsetLoad(others, folder, keys)
+        entries = lists.texts(keys)
+        nft, ipset = peers.NftLoad(others, folder, entries), peers.IpsetLoad(others, folder, entries)
 
         def fresh() -> float:
             taken = daemon.start()

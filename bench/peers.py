@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -22,9 +23,40 @@ _PACKAGES = {
 
 _NFT_RULE = (
     "add chain netdev bench ingress {{ type filter hook ingress device {device} priority 0; }}\n"
-    "add rule netdev bench ingress ip saddr @listed drop\n"
+    "add rule netdev bench ingress {family} saddr @listed drop\n"
 )
+_IPSET_RESTORE = ("ipset", "-exist", "restore")  # the networks of two ranges may be the same
 IPSET_RULE = ("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "set", "--match-set", "listed", "src", "-j", "DROP")
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """What kind of set the peers keep a list in: of IPv4 or IPv6, of single addresses or of networks and ranges.
+
+    nftables refuses intervals that overlap, unless it may merge them.
+    """
+
+    version: int = 4
+    is_wide: bool = False
+
+    @property
+    def nft(self) -> str:
+        """The body of `add set`."""
+        family = "ipv4_addr" if self.version == 4 else "ipv6_addr"
+        return f"type {family};" + (" flags interval; auto-merge;" if self.is_wide else "")
+
+    @property
+    def nft_rule(self) -> str:
+        """What drops at ingress, for a device."""
+        return _NFT_RULE.replace("{family}", "ip" if self.version == 4 else "ip6")
+
+    @property
+    def ipset(self) -> str:
+        """Type and family of `create`."""
+        return f"{'hash:net' if self.is_wide else 'hash:ip'} family {'inet' if self.version == 4 else 'inet6'}"
+
+
+ADDRESSES = Sets()
 
 
 def require(*programs: str) -> None:
@@ -34,34 +66,33 @@ def require(*programs: str) -> None:
             raise Unavailable(f"{program} is not there, it is in the Debian package {_PACKAGES[program]}")
 
 
-def nft_script(keys: Sequence[int], device: str) -> str:
+def nft_script(entries: Sequence[str], device: str, sets: Sets = ADDRESSES) -> str:
     """For `nft -f`: the set, and the rule that drops what is in it at ingress."""
-    head = "add table netdev bench\nadd set netdev bench listed { type ipv4_addr; }\n"
-    return head + _nft_elements(keys) + _NFT_RULE.format(device=device)
+    head = f"add table netdev bench\nadd set netdev bench listed {{ {sets.nft} }}\n"
+    return head + _nft_elements(entries) + sets.nft_rule.format(device=device)
 
 
-def _nft_elements(keys: Sequence[int]) -> str:
-    listed = ", ".join(format_address(4, key) for key in keys)
-    return f"add element netdev bench listed {{ {listed} }}\n" if keys else ""
+def _nft_elements(entries: Sequence[str]) -> str:
+    return f"add element netdev bench listed {{ {', '.join(entries)} }}\n" if entries else ""
 
 
-def ipset_script(keys: Sequence[int], name: str = "listed") -> str:
-    """For `ipset restore`: the set, large enough."""
-    count = max(len(keys), 1024)
+def ipset_script(entries: Sequence[str], name: str = "listed", sets: Sets = ADDRESSES) -> str:
+    """For `ipset restore`: the set, large enough. A range becomes the networks that it consists of, a dozen perhaps."""
+    count = max(len(entries), 1024)
     buckets = 1 << (count - 1).bit_length()
-    head = f"create {name} hash:ip hashsize {buckets} maxelem {2 * count}\n"
-    return head + "".join(f"add {name} {format_address(4, key)}\n" for key in keys)
+    head = f"create {name} {sets.ipset} hashsize {buckets} maxelem {32 * count if sets.is_wide else 2 * count}\n"
+    return head + "".join(f"add {name} {entry}\n" for entry in entries)
 
 
 class NftLoad:
     """`nft -f` of a whole list."""
 
-    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+    def __init__(self, net: Net, folder: Path, entries: Sequence[str], sets: Sets = ADDRESSES) -> None:
         require("nft")
         self._net = net
         self._whole, self._again = folder / "nft", folder / "nft-again"
-        self._whole.write_text(nft_script(keys, net.device), encoding="utf-8")
-        self._again.write_text("flush set netdev bench listed\n" + _nft_elements(keys), encoding="utf-8")
+        self._whole.write_text(nft_script(entries, net.device, sets), encoding="utf-8")
+        self._again.write_text("flush set netdev bench listed\n" + _nft_elements(entries), encoding="utf-8")
         self._command = ("nft", "-f", str(self._whole))
 
     def seconds(self, *, keep: bool = False) -> float:
@@ -85,28 +116,28 @@ class NftLoad:
 class IpsetLoad:
     """`ipset restore` of a whole list."""
 
-    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+    def __init__(self, net: Net, folder: Path, entries: Sequence[str], sets: Sets = ADDRESSES) -> None:
         require("ipset")
         self._net = net
         self._whole, self._again = folder / "ipset", folder / "ipset-again"
-        self._whole.write_text(ipset_script(keys), encoding="utf-8")
+        self._whole.write_text(ipset_script(entries, sets=sets), encoding="utf-8")
         swap = "swap listed another\ndestroy another\n"
-        self._again.write_text(ipset_script(keys, "another") + swap, encoding="utf-8")
+        self._again.write_text(ipset_script(entries, "another", sets) + swap, encoding="utf-8")
 
     def seconds(self, *, keep: bool = False) -> float:
         """Put it in force, timed; and take it off again unless it is to be kept."""
-        taken = processes.seconds(("ipset", "restore"), self._net.host, self._whole)
+        taken = processes.seconds(_IPSET_RESTORE, self._net.host, self._whole)
         if not keep:
             self._net.run(self._net.host, "ipset", "destroy")
         return taken
 
     def replace(self) -> float:
         """Take the list from its file once more into another set, and change over, timed."""
-        return processes.seconds(("ipset", "restore"), self._net.host, self._again)
+        return processes.seconds(_IPSET_RESTORE, self._net.host, self._again)
 
     def peak_bytes(self) -> int:
         """The most memory resident while it is put in force; it is taken off again."""
-        peak = processes.peak_bytes(("ipset", "restore"), self._net.host, self._whole)
+        peak = processes.peak_bytes(_IPSET_RESTORE, self._net.host, self._whole)
         self._net.run(self._net.host, "ipset", "destroy")
         return peak
 

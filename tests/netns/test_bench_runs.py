@@ -9,7 +9,10 @@ import pytest
 from extent import IS_FULL
 
 REPOSITORY = Path(__file__).parents[2]
-GROUPS = ("cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "start")
+GROUPS = (
+    *("cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "start", "kinds", "real-lists", "in-force"),
+    *("interfaces", "growth"),
+)
 GROUPS_IN_CI = ("hot-packet", "drop-rate", "edit")
 
 

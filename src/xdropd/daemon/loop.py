@@ -61,6 +61,8 @@ class Loop:
         except FAILURES as failure:
             if self._parts.progress.is_ready:
                 self._parts.trust.lose(failure)
+            elif self._job is not None:
+                pass  # the start goes on: it meets the same, such as no memory, or it does not matter
             elif isinstance(failure, MemoryError):
                 raise XdropdError(reason_of(failure)) from failure
             else:

@@ -9,6 +9,7 @@ Not here: what the work is.
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from errno import ETIMEDOUT
 from queue import SimpleQueue
@@ -48,6 +49,9 @@ class Work(Generic[_T]):
         """Do it here and now."""
         try:
             self._result = self._call()
+        except MemoryError as problem:
+            traceback.clear_frames(problem.__traceback__)  # what they hold is what there was no room for
+            self._problem = problem
         except Exception as problem:  # noqa: BLE001  # it is raised where somebody waits for it
             self._problem = problem
         self.is_done = True

@@ -6,7 +6,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import block, cost, drop_rate, edit, hot_packet, load, memory, picture, start, telling
+from bench import (
+    block,
+    cost,
+    drop_rate,
+    edit,
+    growth,
+    hot_packet,
+    interfaces,
+    load,
+    memory,
+    networks,
+    picture,
+    start,
+    telling,
+)
 from bench.figures import RELOADS, Effort, Report
 from xdropd.errors import XdropdError
 
@@ -18,8 +32,11 @@ _GROUPS: dict[str, Callable[[Report, Effort], None]] = {
     "edit": edit.measure,
     "block": block.measure,
     "memory": memory.measure,
+    "networks": networks.measure,
     "start": start.measure,
+    "interfaces": interfaces.measure,
 }
+_ON_REQUEST: dict[str, Callable[[Report, Effort], None]] = {"growth": growth.measure}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,7 +74,7 @@ def _measure(name: str, report: Report, effort: Effort) -> None:
     """One group. What goes wrong in it is told at the end, and the others are measured all the same."""
     print(f"{name}:", file=sys.stderr, flush=True)
     try:
-        _GROUPS[name](report, effort)
+        {**_GROUPS, **_ON_REQUEST}[name](report, effort)
     except subprocess.CalledProcessError as failure:
         report.failures.append(f"{name} FAILED: {failure}\n{failure.stderr or failure.stdout or ''}".rstrip())
     except (OSError, subprocess.SubprocessError, XdropdError) as failure:
@@ -69,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/bench",
         description="Measure xdropd and its peers in one run. Exit status 1: a figure is missed or could not be taken.",
     )
-    names = ", ".join(_GROUPS)
-    parser.add_argument("group", nargs="*", choices=[*_GROUPS, []], help=f"what to measure: {names} (default: all)")
+    what = f"what to measure: {', '.join(_GROUPS)} (default: all of these); only on request: {', '.join(_ON_REQUEST)}"
+    parser.add_argument("group", nargs="*", choices=[*_GROUPS, *_ON_REQUEST, []], help=what)
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures say little")
     parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in a row, for memory (%(default)s)")
     parser.add_argument("--lists", type=Path, metavar="FOLDER", help="list files to reload (default: generated ones)")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import lists, peers, processes
+from bench import kinds, lists, peers, processes
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread, in_turns
 from bench.telling import REPOSITORY
@@ -22,6 +22,8 @@ _ROUNDS = 25
 _REQUESTS = 200
 _BATCH = 20_000
 _BATCH_ROUNDS = 5
+_AMONG = 2_000
+_LISTINGS = 3
 _SETTLED_S = 3.0
 _MILLION = 1_000_000
 _IN_MEMORY = "/dev/shm"
@@ -35,6 +37,7 @@ def measure(report: Report, effort: Effort) -> None:
     _processes(report, listed, others, effort)
     _inside(report, listed, others, effort)
     _batch(report, listed, others, effort)
+    _among_networks(report, effort)
 
 
 def _processes(report: Report, listed: Sequence[int], others: Iterator[int], effort: Effort) -> None:
@@ -42,8 +45,8 @@ def _processes(report: Report, listed: Sequence[int], others: Iterator[int], eff
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ours, nft, ipset, xdp = (stack.enter_context(peers.host()) for _ in range(4))
         daemon = _running(stack, ours.host, folder, listed)
-        peers.NftLoad(nft, folder, listed).seconds(keep=True)
-        peers.IpsetLoad(ipset, folder, listed).seconds(keep=True)
+        peers.NftLoad(nft, folder, peers.texts(listed)).seconds(keep=True)
+        peers.IpsetLoad(ipset, folder, peers.texts(listed)).seconds(keep=True)
         xdp_filter = stack.enter_context(peers.XdpFilter(xdp.host, xdp.device))
         time.sleep(_SETTLED_S)
 
@@ -95,6 +98,47 @@ def _batch(report: Report, listed: Sequence[int], others: Iterator[int], effort:
             taken.append(processes.seconds([*_xdropctl(daemon), "block", "-"], net.host, batch))
         what = f"{_BATCH:,} addresses on standard input, whole process"
         report.add(Figure(_GROUP, what, len(listed), "s", {XDROPD: Spread.of(taken)}, (Demand(1),)))
+
+
+def _among_networks(report: Report, effort: Effort) -> None:
+    """What is asked and changed while a million networks are in force."""
+    count = 10_000 if effort.is_quick else _MILLION
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_IN_MEMORY)))
+        net = stack.enter_context(peers.host())
+        daemon = stack.enter_context(Daemon(net.host, folder))
+        entries = kinds.networks(count + _AMONG + _REQUESTS)
+        listed, others = entries[:count], iter(entries[count:])
+        daemon.blocklist.write_text(kinds.NETWORKS.blocklist(listed), encoding="utf-8")
+        daemon.start()
+        time.sleep(_SETTLED_S)
+        asked = iter(listed)
+
+        def measure(what: str, rounds: int, bound: float, unit: str, request: Callable[[], dict[str, object]]) -> None:
+            taken = []
+            for _ in range(effort.rounds(rounds)):
+                wanted = request()
+                begun = time.monotonic()
+                daemon.ask(wanted)
+                taken.append((time.monotonic() - begun) * (1e3 if unit == "ms" else 1))
+            report.add(Figure(_GROUP, f"{what}, networks", count, unit, {XDROPD: Spread.of(taken)}, (Demand(bound),)))
+
+        def one() -> dict[str, object]:
+            return {"verb": "block", "entries": [next(others)]}
+
+        def lookup() -> dict[str, object]:
+            return {"verb": "lookup", "address": next(asked).partition("/")[0]}
+
+        def many() -> dict[str, object]:
+            return {"verb": "block", "entries": [next(others) for _ in range(_AMONG)]}
+
+        measure("one network, a request over the socket, without the disk's sync", _REQUESTS, 2, "ms", one)
+        measure("lookup, a request over the socket", _REQUESTS, 2, "ms", lookup)
+        measure(f"{_AMONG:,} networks in a batch, a request over the socket", 1, 0.3, "s", many)
+        time.sleep(_SETTLED_S)
+        taken = [processes.seconds([*_xdropctl(daemon), "list"], net.host) for _ in range(effort.rounds(_LISTINGS))]
+        listing = {XDROPD: Spread.of(taken)}
+        report.add(Figure(_GROUP, "list, whole process, networks", count, "s", listing, (Demand(5),)))
 
 
 def _running(stack: ExitStack, namespace: str, folder: Path, listed: Sequence[int]) -> Daemon:

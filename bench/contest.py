@@ -12,23 +12,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from bench.figures import XDROPD
+from xdropd.columns.listing import Builder, Listing, Row
+from xdropd.columns.prefixes import FAMILIES
 from xdropd.errors import KernelError
-from xdropd.kernel import libbpf, shapes
+from xdropd.kernel import abi, libbpf
 from xdropd.kernel.compiler import Blueprint, compile_blueprint, source_folder
-from xdropd.kernel.generation import (
-    INTERFACE_MAPS,
-    ROOT_PROGRAM,
-    SHARED_MAPS,
-    Generation,
-    Sizes,
-    create,
-    load,
-)
-from xdropd.rules.plan import difference
-from xdropd.rules.ruleset import EVERYTHING, VERSIONS, Layout, Region, Ruleset, source_of
+from xdropd.kernel.generation import Generation, Sizes, counts_of, create, load
+from xdropd.kernel.hooks.xdp import NATIVE
+from xdropd.kernel.tables.volumes import InterfaceSlots
+from xdropd.rules.winners import Source, State
 from xdropd.text.addresses import Span
-from xdropd.text.entries import Column, Entry, Listing
 
 EMPTY = "empty program"
 PLAIN = "plain hash"
@@ -39,6 +35,8 @@ POOL_ADDRESSES = 1 << 20  # POOL in peers.bpf.c
 _PEERS = Path(__file__).with_name("peers.bpf.c")
 _COUNTERS_BYTES = 32  # struct counters
 _CHUNK = 4096
+_ADDRESS_BYTES = {4: 4, 6: 16}
+_TEST_RUN_IFINDEX = 1  # the loopback device (bpf_prog_test_run_xdp, net/bpf/test_run.c)
 _REPEATS_AT_MOST = 1 << 18
 
 _MACS = bytes.fromhex("020000000002020000000001")
@@ -76,26 +74,31 @@ class Xdropd(Owned):
 
     def __init__(self, blueprint: Blueprint, keys: dict[int, Collection[int]], networks: Collection[Span] = ()) -> None:
         super().__init__()
-        shared = {name: self.own(create(blueprint, name)) for name in SHARED_MAPS}
-        interface = {name: self.own(create(blueprint, name)) for name in INTERFACE_MAPS}
-        entries = tuple(Entry(span, line) for line, span in enumerate(networks, start=1))
-        listing = Listing(Column(array("I"), array("I")), Column([], array("I")), entries)
-        everything = Region(windows=set(EVERYTHING.values()))
-        wide = difference(Layout(), Ruleset([source_of("bench", 1, listing, 0)]).layout(everything))
-        counts = {"cells": len(wide.cells_added)}
-        for version in VERSIONS:
-            counts[f"addresses{version}"] = len(keys.get(version, ()))
-            counts[f"networks{version}"] = wide.new_prefixes[version]
-        generation = Generation.build(blueprint, 1, Sizes.to_hold(counts, 1), shared)
+        shared = {name: self.own(create(blueprint, name)) for name in abi.SHARED_MAPS}
+        interface = {abi.INTERFACE_MAP: self.own(create(blueprint, abi.INTERFACE_MAP))}
+        InterfaceSlots(shared["interfaces"], shared["more_interfaces"]).give(_TEST_RUN_IFINDEX)
+        state = State([Source("bench", 1, _listing(keys, networks))])
+        records = {version: state.records(version) for version in FAMILIES}
+        generation = Generation.build(blueprint, 1, Sizes.to_hold(counts_of(records), 1), shared)
         self._exit.callback(generation.close)
-        for version in VERSIONS:
-            if version in keys:
-                for _ in generation.fill(version, 1, keys[version], since_s=1):
-                    pass
-        generation.apply(wide, since_s=1)
-        libbpf.update(shared["settings"], shapes.number(0), shapes.settings(1_000_000_000, False, False))
-        self.root = self.own(load(blueprint, ROOT_PROGRAM, interface))
-        libbpf.set_program(interface["in_force"], 0, generation.verdict_program("bench", shared, interface))
+        for version, each in records.items():
+            for _ in generation.fill(version, each, since_s=1):
+                pass
+        chosen = abi.settings(1_000_000_000, monitor=False, pass_malformed=False)
+        libbpf.update(shared["settings"], abi.number(0), chosen)
+        self.root = self.own(load(blueprint, NATIVE.root_program, interface))
+        libbpf.set_program(interface[abi.INTERFACE_MAP], 0, generation.program)
+
+
+def _listing(keys: dict[int, Collection[int]], networks: Collection[Span]) -> Listing:
+    builder = Builder()
+    for version, some in keys.items():
+        family, size = FAMILIES[version], FAMILIES[version].width // 8
+        column = family.addresses(b"".join(key.to_bytes(size, "big") for key in some))
+        builder.prefixes(version, family.keys(column, family.width), np.zeros(len(some), np.uint32))
+    for span in networks:
+        builder.add(Row(*span))
+    return builder.listing()
 
 
 class Peers(Owned):
@@ -122,21 +125,17 @@ class Peers(Owned):
         self._driver = self.own(load(blueprint, f"drive{version}", maps))
         packed = _packed(version, keys)
         _fill(maps[f"plain{version}"], packed, len(keys))
-        bits = 8 * shapes.ADDRESS_BYTES[version]
+        bits = 8 * _ADDRESS_BYTES[version]
         _fill(maps[f"trie{version}"], _trie_keys(packed, bits), len(keys))
         if networks:
             prefixes = b"".join(
-                shapes.number(33 - span.size.bit_length()) + span.first.to_bytes(4, "big") for span in networks
+                abi.number(33 - span.size.bit_length()) + span.first.to_bytes(4, "big") for span in networks
             )
             _fill(maps[f"trie{version}"], prefixes, len(networks))
 
     def sources(self, keys: Sequence[int]) -> None:
         """What the driver writes from now on, in this order and over and over."""
-        whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
-        packed, size = _packed(self._version, whole), shapes.ADDRESS_BYTES[self._version]
-        for at in range(0, POOL_ADDRESSES, _CHUNK):
-            numbers = array("I", range(at, at + _CHUNK)).tobytes()
-            libbpf.update_batch(self._pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
+        fill_pool(self._pool, self._version, keys)
 
     def runner(self, program: int, answer: int) -> Callable[[], float]:
         """Something that gives the mean nanoseconds of a packet in driver and program, which must answer so."""
@@ -153,9 +152,18 @@ class Peers(Owned):
         return measure
 
 
+def fill_pool(pool: int, version: int, keys: Sequence[int]) -> None:
+    """Have these source addresses in the pool of a driver, in this order and over and over."""
+    whole = [keys[at % len(keys)] for at in range(POOL_ADDRESSES)] if len(keys) != POOL_ADDRESSES else keys
+    packed, size = _packed(version, whole), _ADDRESS_BYTES[version]
+    for at in range(0, POOL_ADDRESSES, _CHUNK):
+        numbers = array("I", range(at, at + _CHUNK)).tobytes()
+        libbpf.update_batch(pool, numbers, packed[at * size : (at + _CHUNK) * size], _CHUNK)
+
+
 def _packed(version: int, keys: Iterable[int]) -> bytes:
     """Addresses in network byte order."""
-    size = shapes.ADDRESS_BYTES[version]
+    size = _ADDRESS_BYTES[version]
     return b"".join(key.to_bytes(size, "big") for key in keys)
 
 
@@ -175,5 +183,5 @@ def _fill(map_fd: int, keys: bytes, count: int) -> None:
 
 
 def _trie_keys(packed: bytes, bits: int) -> bytes:
-    size, length = bits // 8, shapes.number(bits)
+    size, length = bits // 8, abi.number(bits)
     return b"".join(length + packed[at : at + size] for at in range(0, len(packed), size))

@@ -67,7 +67,7 @@ def _ipv4(report: Report, ours: Blueprint, theirs: Blueprint, count: int, effort
             "The plain hash knows no networks: what stands for it is its cost of a listed address, from the row above."
         )
         what = "source in a listed network" + beside
-        report.add(Figure(_GROUP, what, count, "ns", costs, (Demand(1.5, PLAIN),), note))
+        report.add(Figure(_GROUP, what, count, "ns", costs, (Demand(0.4, PLAIN),), note))
 
 
 def _in_networks_only(networks: list[Span], keys: Collection[int]) -> list[int]:

@@ -1,4 +1,6 @@
-"""How many packets a second are dropped on one CPU: live frames from one listed source, redirected into a veth pair.
+"""How many packets a second are dropped on one CPU: live frames, redirected into a veth pair.
+
+They are from one listed source, or from a million of them in turn. A program that only drops is the limit.
 
 A program that returns bpf_redirect is run on live frames in the peer's namespace, which transmits them as XDP does.
 Sending and dropping share a CPU, so the rate is that of both together. Counted is what the receiving end took off its
@@ -11,21 +13,26 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from bench import lists, peers
-from bench.contest import PLAIN, Owned, Peers, compiled
+from bench.contest import PLAIN, Owned, Peers, compiled, fill_pool
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
 from netns import Net, inside
 from xdropd.errors import Unavailable
-from xdropd.kernel import libbpf, shapes
+from xdropd.kernel import abi, libbpf
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import create, load
 
+_NONE = "none"
+_LIMIT = "only drops"
+_Way = Callable[[list[int]], AbstractContextManager[Net]]
+
 _LISTED = 1_000
+_MILLION = 1_000_000
 _ROUNDS = 9
 _BATCH = 64
 _FRAMES = _BATCH << 13  # half a million
@@ -36,22 +43,52 @@ _SETTLED_WITHIN_S = 2.0
 def measure(report: Report, effort: Effort) -> None:
     """Every way to drop, each on a cable of its own."""
     keys = lists.addresses(_LISTED, seed=1)
+    demands: tuple[Demand, ...] = (
+        Demand(1.1, "xdp-filter", is_floor=True),
+        Demand(2, "nft ingress", is_floor=True),
+        Demand(0.85, _LIMIT, is_floor=True),
+    )
+    _measure(report, "from one source", keys, keys[:1], _CONTENDERS, demands, effort)
+    count = 10_000 if effort.is_quick else _MILLION
+    keys = lists.addresses(count, seed=1)
+    few = {name: _CONTENDERS[name] for name in (XDROPD, _LIMIT, PLAIN, "nft ingress")}
+    demands = (Demand(1.25, PLAIN, is_floor=True),)
+    _measure(report, "from all of them in turn", keys, lists.shuffled(keys, 7), few, demands, effort)
+
+
+def _measure(
+    report: Report,
+    what: str,
+    keys: Sequence[int],
+    sources: Sequence[int],
+    ways: Mapping[str, _Way],
+    demands: tuple[Demand, ...],
+    effort: Effort,
+) -> None:
     _, blueprint = compiled()
     with ExitStack() as stack:
         contenders: dict[str, Callable[[], float]] = {}
-        for name, set_up in _CONTENDERS.items():
+        for name, set_up in ways.items():
             net = stack.enter_context(set_up(list(keys)))
-            flood = stack.enter_context(Flood(net, blueprint, keys[0]))
+            flood = stack.enter_context(Flood(net, blueprint, sources))
             flood.insist_on_dropping(name != _NONE)
             contenders[name] = flood.millions_a_second
         rates = in_turns(contenders, effort.rounds(_ROUNDS))
-        demands = (Demand(1.1, "xdp-filter", is_floor=True), Demand(2, "nft ingress", is_floor=True))
-        report.add(Figure("drop rate", "one CPU sends and drops", _LISTED, "Mpps", rates, demands))
+        report.add(Figure("drop rate", f"one CPU sends and drops, {what}", len(keys), "Mpps", rates, demands))
 
 
 # ---- the ways to drop ----
 
-_NONE = "none"
+
+@contextmanager
+def _only_drops(_keys: list[int]) -> Iterator[Net]:
+    _, blueprint = compiled()
+    with peers.host() as net, Owned() as attached:
+        program = attached.own(load(blueprint, "contend_drop", {}))
+        with inside(net.host):
+            device = socket.if_nametoindex(net.device)
+            attached.own(libbpf.attach_xdp(program, device, libbpf.XDP_FLAGS_DRV_MODE))
+        yield net
 
 
 @contextmanager
@@ -64,7 +101,7 @@ def _nothing(_: list[int]) -> Iterator[Net]:
 def _nft(keys: list[int]) -> Iterator[Net]:
     peers.require("nft")
     with peers.host() as net:
-        net.run(net.host, "nft", "-f", "-", stdin=peers.nft_script(keys, net.device))
+        net.run(net.host, "nft", "-f", "-", stdin=peers.nft_script(peers.texts(keys), net.device))
         yield net
 
 
@@ -72,7 +109,7 @@ def _nft(keys: list[int]) -> Iterator[Net]:
 def _ipset(keys: list[int]) -> Iterator[Net]:
     peers.require("ipset", "iptables")
     with peers.host() as net:
-        net.run(net.host, "ipset", "restore", stdin=peers.ipset_script(keys))
+        net.run(net.host, "ipset", "restore", stdin=peers.ipset_script(peers.texts(keys)))
         net.run(net.host, *peers.IPSET_RULE)
         yield net
 
@@ -104,6 +141,7 @@ def _xdropd(keys: list[int]) -> Iterator[Net]:
 
 _CONTENDERS = {
     XDROPD: _xdropd,
+    _LIMIT: _only_drops,
     _NONE: _nothing,
     "nft ingress": _nft,
     "ipset raw": _ipset,
@@ -116,17 +154,19 @@ _CONTENDERS = {
 
 
 class Flood(Owned):
-    """Frames of one source, from a net's peer to its host."""
+    """Frames of one source, or of some in turn, from a net's peer to its host."""
 
-    def __init__(self, net: Net, blueprint: Blueprint, source: int) -> None:
+    def __init__(self, net: Net, blueprint: Blueprint, sources: Sequence[int]) -> None:
         super().__init__()
         self._net = net
-        self._frame = frame(net, source)
+        self._frame = frame(net, sources[0])
         with inside(net.peer):
             outlet, loopback = socket.if_nametoindex(net.device), socket.if_nametoindex("lo")
-            maps = {"outlet": self.own(create(blueprint, "outlet"))}
-            libbpf.update(maps["outlet"], shapes.number(0), shapes.number(outlet))
-            self._program = self.own(load(blueprint, "generate", maps))
+            maps = {name: self.own(create(blueprint, name)) for name in ("outlet", "pool4", "position")}
+            libbpf.update(maps["outlet"], abi.number(0), abi.number(outlet))
+            if len(sources) > 1:
+                fill_pool(maps["pool4"], 4, sources)
+            self._program = self.own(load(blueprint, "generate_many" if len(sources) > 1 else "generate", maps))
             # A test run registers its program with the XDP dispatcher and waits for RCU, 30 ms each time, unless the
             # program is registered already, as one that is attached somewhere is (kernel/bpf/dispatcher.c).
             self.own(libbpf.attach_xdp(self._program, loopback, libbpf.XDP_FLAGS_SKB_MODE))

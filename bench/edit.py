@@ -36,25 +36,34 @@ def _measure(report: Report, count: int, rounds: int) -> None:
     keys = lists.addresses(count, seed=1)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        net, others = stack.enter_context(peers.host()), stack.enter_context(peers.host())
+        net, beside = stack.enter_context(peers.host()), stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
-        nft, ipset = peers.NftLoad(others, folder, keys), peers.IpsetLoad(others, folder, keys)
+        nft, ipset = (
+            peers.NftLoad(beside, folder, peers.texts(keys)),
+            peers.IpsetLoad(beside, folder, peers.texts(keys)),
+        )
         daemon.blocklist.write_text(lists.text(keys), encoding="utf-8")
         daemon.start()
         nft.seconds(keep=True)
         ipset.seconds(keep=True)
-        editing = _Editing(net, daemon, list(keys))
+
+        def edited(address: str) -> str:
+            others[len(others) // 2] = int.from_bytes(socket.inet_aton(address), "big")
+            return lists.text(others)
+
+        others = list(keys)
+        editing = Editing(net, daemon, edited)
         contenders = {XDROPD: editing.seconds, "nft -f": nft.replace, "ipset restore, swap": ipset.replace}
         found = in_turns(contenders, rounds)
         what = "one line, from the rename to the first packet dropped"
         report.add(Figure(_GROUP, what, count, "s", found, (Demand(_BOUNDS_S[count]),)))
 
 
-class _Editing:
-    """Edits one line in the middle, to another address of the peer each time."""
+class Editing:
+    """Edits one line, to another address of the peer each time: `edited` is the blocklist with that address in it."""
 
-    def __init__(self, net: Net, daemon: Daemon, keys: list[int]) -> None:
-        self._net, self._daemon, self._keys = net, daemon, keys
+    def __init__(self, net: Net, daemon: Daemon, edited: Callable[[str], str]) -> None:
+        self._net, self._daemon, self._edited = net, daemon, edited
         self._next_host = 10
 
     def seconds(self) -> float:
@@ -63,8 +72,7 @@ class _Editing:
         address = f"{self._net.peer_address.rpartition('.')[0]}.{self._next_host}"
         self._next_host += 1
         self._net.address(self._net.peer, f"{address}/{self._net.length}")
-        self._keys[len(self._keys) // 2] = int.from_bytes(socket.inet_aton(address), "big")
-        rename = self._daemon.new_blocklist(lists.text(self._keys))
+        rename = self._daemon.new_blocklist(self._edited(address))
         with inside(self._net.host):
             receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with inside(self._net.peer):

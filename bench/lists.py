@@ -9,8 +9,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 
+from xdropd.columns.listing import Listing
 from xdropd.text.addresses import Span, format_address
-from xdropd.text.entries import Listing
 
 _FIRST, _LAST = 0x0100_0000, 0xDFFF_FFFF  # 1.0.0.0 to 223.255.255.255
 _LOOPBACK = 0x7F
@@ -85,10 +85,7 @@ def text(keys: Iterable[int]) -> str:
 
 def text_of(listing: Listing) -> str:
     """A blocklist of the same entries."""
-    spans = [entry.span for entry in listing.entries]
-    for version, column in ((4, listing.plain4), (6, listing.plain6)):
-        spans += (Span(version, key, key) for key in column.keys)
-    return "block:\n" + "".join(f'  - "{span}"\n' for span in spans)
+    return "block:\n" + "".join(f'  - "{Span(*row[:3])}"\n' for row in listing.rows())
 
 
 def _bounds(spans: Iterable[Span]) -> list[int]:

@@ -26,7 +26,10 @@ def _measure(report: Report, keys: Sequence[int], rounds: int) -> None:
         net, others = stack.enter_context(peers.host()), stack.enter_context(peers.host())
         daemon = stack.enter_context(Daemon(net.host, folder, net.device))
         daemon.blocklist.write_text(lists.text(keys), encoding="utf-8")
-        nft, ipset = peers.NftLoad(others, folder, keys), peers.IpsetLoad(others, folder, keys)
+        nft, ipset = (
+            peers.NftLoad(others, folder, peers.texts(keys)),
+            peers.IpsetLoad(others, folder, peers.texts(keys)),
+        )
 
         def fresh() -> float:
             taken = daemon.start()

@@ -10,12 +10,13 @@ from bench import lists, peers
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread
 from xdropd.errors import Unavailable
+from xdropd.sources import trust
 from xdropd.text import listfiles
 
 _GROUP = "memory"
 _SETTLED_S = 5.0
 _MILLION = 1_000_000
-_BOUNDS_MB = {10_000: 35.0, _MILLION: 60.0}
+_BOUNDS_MB = {10_000: 40.0, _MILLION: 60.0}
 _RELOADED = 10_000
 _LISTS = 10
 _GROWTH_MB = 1.0  # what an allocator may do to a process that leaks nothing
@@ -43,8 +44,8 @@ def _settled(report: Report, keys: Sequence[int]) -> None:
         report.add(Figure(_GROUP, what, len(keys), "MB", {XDROPD: _megabytes(memory.now_bytes)}, demands))
         peak = {
             XDROPD: _megabytes(memory.peak_bytes),
-            "nft -f": _megabytes(peers.NftLoad(others, folder, keys).peak_bytes()),
-            "ipset restore": _megabytes(peers.IpsetLoad(others, folder, keys).peak_bytes()),
+            "nft -f": _megabytes(peers.NftLoad(others, folder, peers.texts(keys)).peak_bytes()),
+            "ipset restore": _megabytes(peers.IpsetLoad(others, folder, peers.texts(keys)).peak_bytes()),
         }
         report.add(Figure(_GROUP, "most resident while loading", len(keys), "MB", peak))
 
@@ -88,7 +89,7 @@ def _real(folder: Path) -> list[str]:
     texts = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = listfiles.read(file.read_bytes(), str(file))
-        if content.listing.count and not listfiles.objection(content, None):
+        if content.listing.count and not trust.objection(content.tally, None):
             texts.append(lists.text_of(content.listing))
     if not texts:
         raise Unavailable(f"there is no list in {folder}")

@@ -5,11 +5,13 @@
  *   drive4         writes the next source address of a pool into the packet and calls the contender
  *   drive6         the same for IPv6
  *   contend_pass   the zero of the scale: returns XDP_PASS
+ *   contend_drop   the limit of a drop rate: returns XDP_DROP
  *   contend_plain  what one writes first: one BPF_HASH of IPv4 addresses that counts packets, bytes and last seen of each
  *                  entry. No networks, no IPv6, no VLAN tags, no totals, no settings, no log.
  *   contend_trie   the same with one BPF_LPM_TRIE, so that it knows networks
  *   contend_plain6, contend_trie6   the same for IPv6
  *   generate       sends each frame that it is given to an interface, for live frames
+ *   generate_many  the same, each frame from the next source address of the pool
  */
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/ip.h>
@@ -114,6 +116,11 @@ int contend_pass(struct xdp_md *context)
 	return XDP_PASS;
 }
 
+int contend_drop(struct xdp_md *context)
+{
+	return XDP_DROP;
+}
+
 static __always_inline int counted(struct xdp_md *context, struct counters *entry)
 {
 	if (!entry)
@@ -168,10 +175,33 @@ int contend_trie6(struct xdp_md *context)
 	return counted(context, trie6.lookup(&key));
 }
 
-int generate(struct xdp_md *context)
+static __always_inline int sent(void)
 {
 	__u32 zero = 0;
 	__u32 *ifindex = outlet.lookup(&zero);
 
 	return ifindex ? bpf_redirect(*ifindex, 0) : XDP_ABORTED;
+}
+
+int generate(struct xdp_md *context)
+{
+	return sent();
+}
+
+int generate_many(struct xdp_md *context)
+{
+	struct ipv4_header *ip = ipv4_of(context);
+	__u32 zero = 0;
+	__u32 *next = position.lookup(&zero);
+	__be32 *source_be;
+	__u32 index;
+
+	if (!ip || !next)
+		return XDP_ABORTED;
+	index = (*next)++ & (POOL - 1);
+	source_be = pool4.lookup(&index);
+	if (!source_be)
+		return XDP_ABORTED;
+	ip->source_be = *source_be;
+	return sent();
 }

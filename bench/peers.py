@@ -22,7 +22,7 @@ _PACKAGES = {
 
 _NFT_RULE = (
     "add chain netdev bench ingress {{ type filter hook ingress device {device} priority 0; }}\n"
-    "add rule netdev bench ingress ip saddr @listed drop\n"
+    "add rule netdev bench ingress {protocol} saddr @listed drop\n"
 )
 IPSET_RULE = ("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "set", "--match-set", "listed", "src", "-j", "DROP")
 
@@ -34,34 +34,41 @@ def require(*programs: str) -> None:
             raise Unavailable(f"{program} is not there, it is in the Debian package {_PACKAGES[program]}")
 
 
-def nft_script(keys: Sequence[int], device: str) -> str:
+def texts(keys: Iterable[int]) -> list[str]:
+    """IPv4 addresses."""
+    return [format_address(4, key) for key in keys]
+
+
+def nft_script(entries: Sequence[str], device: str, kind: str = "ipv4_addr", flags: str = "") -> str:
     """For `nft -f`: the set, and the rule that drops what is in it at ingress."""
-    head = "add table netdev bench\nadd set netdev bench listed { type ipv4_addr; }\n"
-    return head + _nft_elements(keys) + _NFT_RULE.format(device=device)
+    head = f"add table netdev bench\nadd set netdev bench listed {{ type {kind}; {flags} }}\n"
+    protocol = "ip6" if kind == "ipv6_addr" else "ip"
+    return head + _nft_elements(entries) + _NFT_RULE.format(device=device, protocol=protocol)
 
 
-def _nft_elements(keys: Sequence[int]) -> str:
-    listed = ", ".join(format_address(4, key) for key in keys)
-    return f"add element netdev bench listed {{ {listed} }}\n" if keys else ""
+def _nft_elements(entries: Sequence[str]) -> str:
+    return f"add element netdev bench listed {{ {', '.join(entries)} }}\n" if entries else ""
 
 
-def ipset_script(keys: Sequence[int], name: str = "listed") -> str:
+def ipset_script(entries: Sequence[str], name: str = "listed", kind: str = "hash:ip") -> str:
     """For `ipset restore`: the set, large enough."""
-    count = max(len(keys), 1024)
+    count = max(len(entries), 1024)
     buckets = 1 << (count - 1).bit_length()
-    head = f"create {name} hash:ip hashsize {buckets} maxelem {2 * count}\n"
-    return head + "".join(f"add {name} {format_address(4, key)}\n" for key in keys)
+    head = f"create {name} {kind} hashsize {buckets} maxelem {2 * count}\n"
+    return head + "".join(f"add {name} {entry}\n" for entry in entries)
 
 
 class NftLoad:
     """`nft -f` of a whole list."""
 
-    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+    def __init__(
+        self, net: Net, folder: Path, entries: Sequence[str], kind: str = "ipv4_addr", flags: str = ""
+    ) -> None:
         require("nft")
         self._net = net
         self._whole, self._again = folder / "nft", folder / "nft-again"
-        self._whole.write_text(nft_script(keys, net.device), encoding="utf-8")
-        self._again.write_text("flush set netdev bench listed\n" + _nft_elements(keys), encoding="utf-8")
+        self._whole.write_text(nft_script(entries, net.device, kind, flags), encoding="utf-8")
+        self._again.write_text("flush set netdev bench listed\n" + _nft_elements(entries), encoding="utf-8")
         self._command = ("nft", "-f", str(self._whole))
 
     def seconds(self, *, keep: bool = False) -> float:
@@ -85,13 +92,13 @@ class NftLoad:
 class IpsetLoad:
     """`ipset restore` of a whole list."""
 
-    def __init__(self, net: Net, folder: Path, keys: Sequence[int]) -> None:
+    def __init__(self, net: Net, folder: Path, entries: Sequence[str], kind: str = "hash:ip") -> None:
         require("ipset")
         self._net = net
         self._whole, self._again = folder / "ipset", folder / "ipset-again"
-        self._whole.write_text(ipset_script(keys), encoding="utf-8")
+        self._whole.write_text(ipset_script(entries, kind=kind), encoding="utf-8")
         swap = "swap listed another\ndestroy another\n"
-        self._again.write_text(ipset_script(keys, "another") + swap, encoding="utf-8")
+        self._again.write_text(ipset_script(entries, "another", kind) + swap, encoding="utf-8")
 
     def seconds(self, *, keep: bool = False) -> float:
         """Put it in force, timed; and take it off again unless it is to be kept."""

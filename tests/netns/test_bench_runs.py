@@ -9,7 +9,9 @@ import pytest
 from extent import IS_FULL
 
 REPOSITORY = Path(__file__).parents[2]
-GROUPS = ("cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "start")
+GROUPS = (
+    "cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "networks", "start", "interfaces", "growth",
+)  # fmt: skip
 GROUPS_IN_CI = ("hot-packet", "drop-rate", "edit")
 
 

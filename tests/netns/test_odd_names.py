@@ -17,6 +17,7 @@ from waiting import wait_until
 
 WITHIN_S = 5.0
 BLOCKED = "192.0.2.9"
+TWENTY = f"{BLOCKED}\n" + "".join(f"198.18.0.{at}\n" for at in range(19))
 EXPORTER = "127.0.0.1:9792"
 INTERFACE = b"eth\xe9\x1b"
 INTERFACE_SHOWN = r"eth\xe9\x1b"
@@ -36,7 +37,7 @@ def lists(tmp_path: Path) -> bytes:
     """A folder of lists, and in it one whose lines do not all parse."""
     folder = os.fsencode(tmp_path) + b"/etc/"
     (tmp_path / "etc").mkdir()
-    write(folder + b"caf\xe9\n.netset", "no entry\n" + f"{BLOCKED}\n" * 20)
+    write(folder + b"caf\xe9\n.netset", "no entry\n" + TWENTY)
     return folder
 
 
@@ -82,7 +83,7 @@ def test_they_are_told_everywhere(net: Net, lists: bytes, tmp_path: Path) -> Non
             assert daemon.ctl("reload", "--accept", name).returncode == 0
             assert not daemon.status()["degraded"]
             assert daemon.rows() == []
-            write(file, f"{BLOCKED}\n" * 20)
+            write(file, TWENTY)
             wait_until(lambda: len(daemon.rows()) == 20, within_s=WITHIN_S)
 
 

@@ -35,7 +35,7 @@ def test_a_crash_soon_after_the_start_and_again_is_waited_out(net: Net, tmp_path
     with ServiceManager(tmp_path, watchdog_s=_WATCHDOG_S) as manager:
         with Daemon(net, tmp_path, _LIST, manager=manager) as first:
             first.stop(signal.SIGKILL)
-        release.has_a_bug("daemon/samples.py", "address = int.from_bytes")  # at the first packet that is dropped
+        release.has_a_bug("filter/samples.py", "address = int.from_bytes")  # at the first packet that is dropped
         stored, ready = manager.stored(), manager.times("READY=1")
         with never_passes(net, VILLAIN):
             daemon = Daemon(net, tmp_path, _LIST, manager=manager)

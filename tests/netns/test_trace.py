@@ -39,9 +39,12 @@ def traced(folder: Path) -> list[Call]:
     (folder / "etc").mkdir()
     listed = folder / "etc" / "listed"
     listed.write_text("192.0.2.1\n198.18.0.0/24\n203.0.113.3-203.0.113.9\n")
-    with Net() as net, TracedDaemon(
-        net, folder, "block: []\ninclude:\n  - listed\n", environment={"XDROPD_TRACE": str(trace)}
-    ) as daemon:
+    with (
+        Net() as net,
+        TracedDaemon(
+            net, folder, "block: []\ninclude:\n  - listed\n", environment={"XDROPD_TRACE": str(trace)}
+        ) as daemon,
+    ):
         listed.write_text("192.0.2.2\n198.18.1.0/24\n203.0.113.3-203.0.113.8\n")
         assert daemon.ask("reload")[-1]["result"]["ok"]
         calls = []
@@ -66,7 +69,7 @@ def test_a_reload_is_followed_through_few_files(tmp_path: Path) -> None:
     for call in calls:
         if call.returned and call.function in ("read", "state", "plan"):
             makers.setdefault(call.forms[0], set()).add(call.file)
-    assert {"Blocklist", "ListFile", "Reading", "State", "Plan"} <= makers.keys()
+    assert {"ListFile", "Reading", "State", "Plan"} <= makers.keys()
     assert {len(files) for files in makers.values()} == {1}, makers
 
 

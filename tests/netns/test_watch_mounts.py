@@ -158,17 +158,20 @@ def test_a_file_system_that_is_unmounted(driven, file):
     ],
 )
 def test_inotify_exhausted(driven, file, limit, problem):
-    """Every change is found by stat alone, the operator is told why that takes longer, and it ends by itself."""
+    """Every change is found by stat alone, the operator is told why that takes longer, and it ends by itself.
+
+    It is tried again more and more rarely, for each failure costs watchdog a few descriptors.
+    """
     set_and_go = f'echo 0 > /proc/sys/user/{limit}; exec "$@"'
     reader = driven("--user", "--map-root-user", "sh", "-c", set_and_go, "sh")
     for number, save in enumerate((rename_over, Path.write_bytes, rename_over)):
         content = f"new{number}"
         assert reader.sees(content, lambda save=save, text=content: save(file, text.encode())) == problem
     descriptors = len(list(Path("/proc", str(reader._child.pid), "fd").iterdir()))
-    for _ in range(5):
+    for _ in range(60):
         assert reader.later(61) == problem
-    assert len(list(Path("/proc", str(reader._child.pid), "fd").iterdir())) == descriptors
+    assert len(list(Path("/proc", str(reader._child.pid), "fd").iterdir())) <= descriptors + 6 * 3
 
     reader.sysctl(limit, 100)
-    assert reader.later(61) == "no problem"
+    assert reader.later(86_401) == "no problem"
     reader.hears("newest", lambda: rename_over(file, b"newest"))

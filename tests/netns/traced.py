@@ -53,7 +53,8 @@ def _traced_reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
             return
         finally:
             sys.setprofile(None)
-            Path(os.environ["XDROPD_TRACE"]).write_text("".join(f"{line}\n" for line in _heard))
+            if any(line.endswith("Changes") for line in _heard):  # not of the reload that finds that nothing changed
+                Path(os.environ["XDROPD_TRACE"]).write_text("".join(f"{line}\n" for line in _heard))
         yield
 
 

@@ -32,7 +32,8 @@ from xdropd.errors import KernelError
 from xdropd.kernel import libbpf
 from xdropd.kernel.abi import Stats, Volume
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import ROOT_PROGRAM, load
+from xdropd.kernel.generation import load
+from xdropd.kernel.hooks.xdp import NATIVE
 from xdropd.text.addresses import WIDTH, Span, parse_span
 
 BLOCK = (
@@ -467,7 +468,7 @@ def test_the_settings_are_read_anew_for_every_packet(verdicts: Verdicts) -> None
 
 
 def test_an_interface_without_a_program_in_force_passes_everything(verdicts: Verdicts) -> None:
-    root = load(verdicts.blueprint, ROOT_PROGRAM, verdicts.interface)
+    root = load(verdicts.blueprint, NATIVE.root_program, verdicts.interface)
     verdicts.put(state(BLOCK))
     assert libbpf.test_run(root, from_source(BAD4)) == XDP_PASS
     libbpf.set_program(verdicts.interface["in_force"], 0, verdicts.program)

@@ -14,9 +14,11 @@ from verdicts import Verdicts, key_of, state, state_of
 
 from xdropd.columns.prefixes import FAMILIES
 from xdropd.commands.exits import UNAVAILABLE, code_for
-from xdropd.filter.lists import Lists, directly
-from xdropd.filter.store import Store, Stored
 from xdropd.errors import KernelError, ProgramRefused
+from xdropd.filter.counting import Counting, directly
+from xdropd.filter.lists import Lists
+from xdropd.filter.proof import Proof
+from xdropd.filter.store import Store, Stored
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf
 from xdropd.kernel.abi import Stats, Volume
@@ -72,6 +74,24 @@ def in_steps(step: object) -> Generator:
     return result
 
 
+class Compiled:
+    """A program that is at hand."""
+
+    stamp = ""
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        self._verdicts = verdicts
+
+    def prepare(self) -> None:
+        pass
+
+    def waits(self, _seconds: float) -> bool:
+        return False
+
+    def blueprint(self) -> Blueprint:
+        return self._verdicts.blueprint
+
+
 class Daemon:
     """What decides between a change in place and a swap, without systemd: the store is this process."""
 
@@ -81,8 +101,10 @@ class Daemon:
         for name, descriptor in verdicts.shared.items():
             self.store.adopt_shared(name, descriptor)
         self.state = State()
-        self.lists = Lists(self.store, "", lambda: verdicts.blueprint, self.put_in_force, in_steps)
-        self.lists.generation = verdicts.generation
+        self.counting = Counting(self.store, in_steps)
+        self.counting.generation = verdicts.generation
+        self.proof = Proof(self.store)
+        self.lists = Lists(self.store, self.counting, self.proof, Compiled(verdicts), self.put_in_force, in_steps)
         self.lists.number_after(verdicts.generation.number)
 
     def put_in_force(self, new: Generation, _: Generation | None) -> None:
@@ -98,7 +120,7 @@ class Daemon:
 
     def stats(self, *entries: str) -> list[Stats | None]:
         keys = [key_of(parse_span(entry)) for entry in entries]
-        return [self.lists.stats(kind, 1, key) for kind, key in keys]
+        return [self.counting.stats(kind, 1, key) for kind, key in keys]
 
     def packets(self, *entries: str) -> list[int]:
         return [each.packets if each else 0 for each in self.stats(*entries)]
@@ -107,9 +129,9 @@ class Daemon:
         """Another process that takes over what the store has, and so what it has of counters."""
         new = Daemon(self.verdicts)
         if self.store._saved:
-            new.lists.saved = new.store.adopt_saved({self.store._saved[0]: os.dup(self.store._saved[1])})
+            new.counting.saved = new.store.adopt_saved({self.store._saved[0]: os.dup(self.store._saved[1])})
         new.state = self.state
-        new.lists.retired = list(self.lists.retired)
+        new.counting.retired = list(self.counting.retired)
         return new
 
 
@@ -198,7 +220,7 @@ def test_what_was_deleted_passes_and_what_is_added_again_starts_anew(daemon: Dae
             assert verdicts.drops(from_source(source)) == (after is listed), source
     daemon.change(listed, 2)
     assert daemon.stats(*BLOCK) == [Stats(0, 0, 0, since_s=2)] * len(BLOCK)
-    assert daemon.lists.volume(1).packets == 3 * len(HITS), "a source's total outlives its entries"
+    assert daemon.counting.volume(1).packets == 3 * len(HITS), "a source's total outlives its entries"
 
 
 def test_an_entry_that_something_exempts_keeps_its_counts_for_its_return(daemon: Daemon) -> None:
@@ -218,18 +240,18 @@ def test_an_entry_that_something_exempts_keeps_its_counts_for_its_return(daemon:
 
 
 def test_counts_stay_through_a_growth_of_the_maps(daemon: Daemon) -> None:
-    first, verdicts = daemon.lists.generation, daemon.verdicts
+    first, verdicts = daemon.counting.generation, daemon.verdicts
     daemon.change(state(BLOCK), 1)
     hit(verdicts, *HITS)
     before = daemon.stats(*BLOCK)
     daemon.change(state([*BLOCK, *MORE]), 2)
-    assert daemon.lists.generation is not first
-    assert daemon.lists.retired == []
+    assert daemon.counting.generation is not first
+    assert daemon.counting.retired == []
     assert daemon.stats(*BLOCK) == before, "and since when they are listed"
     assert daemon.stats(*MORE[:2]) == [Stats(0, 0, 0, since_s=2)] * 2
     hit(verdicts, *HITS)
     assert daemon.packets(*HITS.values()) == [2] * len(HITS)
-    assert daemon.lists.volume(1) == Volume(2 * len(HITS), 200 * len(HITS))
+    assert daemon.counting.volume(1) == Volume(2 * len(HITS), 200 * len(HITS))
     assert verdicts.holds_just(state([*BLOCK, *MORE]))
 
 
@@ -243,7 +265,7 @@ def test_what_is_counted_during_a_swap_counts(daemon: Daemon) -> None:
         assert daemon.packets(*HITS.values()) == [rounds] * len(HITS)
     assert rounds > 4
     assert daemon.packets(*HITS.values()) == [rounds] * len(HITS)
-    assert daemon.lists.volume(1) == Volume(rounds * len(HITS), rounds * 100 * len(HITS))
+    assert daemon.counting.volume(1) == Volume(rounds * len(HITS), rounds * 100 * len(HITS))
 
 
 class DiesBeforeItDrops(Store):
@@ -269,11 +291,11 @@ def test_a_process_that_dies_during_a_swap_counts_nothing_twice_and_loses_nothin
             for _ in work:
                 pass
     new = daemon.after_a_crash()
-    assert new.lists.saved.merged in (0, 1)
-    for _ in new.lists.merge_retired(wanted):
+    assert new.counting.saved.merged in (0, 1)
+    for _ in new.counting.merge_retired(wanted):
         pass
     assert new.stats(*HITS.values()) == before
-    assert new.lists.volume(1) == Volume(len(HITS), 100 * len(HITS))
+    assert new.counting.volume(1) == Volume(len(HITS), 100 * len(HITS))
     new.change(wanted, 3)
     assert new.stats(*HITS.values()) == before
 
@@ -286,11 +308,11 @@ def test_a_change_in_place_that_turns_out_not_to_fit_counts_nothing_twice(daemon
     table = verdicts.generation.maps["addresses4"]
     for at in range(1022):  # nobody knows of these
         libbpf.update(table, at.to_bytes(8, "big"), bytes(abi.STATS.itemsize))
-    first = daemon.lists.generation
+    first = daemon.counting.generation
     daemon.change(state([*BLOCK, *MORE[:100]], ["203.0.113.9", "198.51.100.77", "2001:db8:bad::9"]), 2)
-    assert daemon.lists.generation is not first, "a swap"
+    assert daemon.counting.generation is not first, "a swap"
     assert daemon.packets(*HITS.values()) == [1] * len(HITS)
-    assert daemon.lists.volume(1) == Volume(len(HITS), 100 * len(HITS))
+    assert daemon.counting.volume(1) == Volume(len(HITS), 100 * len(HITS))
 
 
 def test_a_change_that_the_kernel_refuses_counts_nothing_twice(daemon: Daemon) -> None:
@@ -332,7 +354,7 @@ def test_more_entries_than_one_batch_are_counted(daemon: Daemon) -> None:
     everything = state([*sources, *networks, *MORE])
     daemon.change(everything, 2)
     assert set(daemon.packets(*sources, *networks)) == {1}
-    found = daemon.lists.all_stats()
+    found = daemon.counting.all_stats()
     assert sum(int(stats["packets"].sum()) for _, stats in found.values()) == len(sources) + len(networks)
     assert sum(len(keys) for keys, _ in found.values()) == len({*sources, *networks, *MORE})
 
@@ -411,7 +433,7 @@ def test_an_adopted_generation_learns_what_is_in_its_maps(verdicts: Verdicts) ->
     daemon = Daemon(verdicts)
     for _ in daemon.lists.begin(wanted, 1, directly):
         pass
-    assert daemon.lists.generation is adopted, "nothing differs"
+    assert daemon.counting.generation is adopted, "nothing differs"
     daemon.state = wanted
     assert adopted.used == first.used
     assert adopted.ranges.used == 3
@@ -456,6 +478,7 @@ def test_fill_puts_many_records_each_with_its_own_since(verdicts: Verdicts) -> N
 # ---- what the kernel refuses ----
 
 
+@pytest.mark.threat_model
 @pytest.mark.parametrize("sizes", [Sizes(addresses4=1 << 31), Sizes(networks6=1 << 31), Sizes(ranges=(1 << 32) - 1)])
 def test_maps_beyond_any_memory_are_refused_and_leave_nothing_behind(verdicts: Verdicts, sizes: Sizes) -> None:
     before = descriptors()
@@ -477,6 +500,7 @@ def test_generations_that_come_and_go_leave_nothing_behind(blueprint: Blueprint)
         verdicts.close()
         number, saved = daemon.store._saved
         daemon.store.drop({f"saved.{number}": saved})
+        os.close(daemon.proof.descriptor)
     assert descriptors() == before
 
 

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -82,6 +82,10 @@ class Verdicts:
         for _ in self.generation.carry_out(change.changes, since_s=1):
             pass
         return change
+
+    def putting(self, wanted: State, before: State) -> Iterator[int]:
+        """The same, stopping after each of its steps."""
+        return self.generation.carry_out(plan(before, wanted).changes, since_s=1)
 
     def holds_just(self, wanted: State) -> bool:
         """Whether the maps hold what they should, and nothing else."""

@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from machine import Machine
 
+from descriptors import fdinfos
 from waiting import wait_until
 
 UNIT = "xdropd.service"
@@ -17,6 +19,8 @@ STATE = "/var/lib/xdropd"
 
 KINDS = ("prog", "map", "link")
 _LOOKS_AT_MOST = 10
+_FREED_WITHIN_S = 15
+_STEADY_S = 3  # the proof is given a second after the last change
 _OURS = "xdrop"  # how the names of all our programs begin, and no map's
 
 
@@ -35,6 +39,19 @@ def stored(machine: Machine) -> int:
     return int(prop(machine, "NFileDescriptorStore"))
 
 
+def settled(machine: Machine) -> int:
+    """How many it keeps once the daemon has left all that its successor wants: the last, the proof, comes in time."""
+    seen = [stored(machine)]
+
+    def is_steady() -> bool:
+        time.sleep(_STEADY_S / 4)
+        seen.append(stored(machine))
+        return len(set(seen[-5:])) == 1 and len(seen) >= 5
+
+    wait_until(is_steady, within_s=30, what="as many descriptors are stored as were")
+    return seen[-1]
+
+
 def drop_in(machine: Machine, name: str, *lines: str) -> None:
     """Change settings of the unit's service section; nothing restarts."""
     folder = f"/etc/systemd/system/{UNIT}.d"
@@ -51,7 +68,8 @@ def undo_drop_ins(machine: Machine, name: str = "*") -> None:
 
 def held(machine: Machine) -> set[tuple[str, int]]:
     """Kind and id of every BPF object that the daemon holds, from its descriptors in /proc."""
-    said = machine.run("sh", "-c", f"cat /proc/{main_pid(machine)}/fdinfo/*").stdout
+    # A descriptor that is closed meanwhile makes cat fail, and is none that is held.
+    said = machine.run("sh", "-c", f"cat /proc/{main_pid(machine)}/fdinfo/*", check=False).stdout
     return {(kind, int(number)) for kind, number in re.findall(r"^(prog|map|link)_id:\s+(\d+)$", said, re.MULTILINE)}
 
 
@@ -109,35 +127,41 @@ def _shown(machine: Machine, kind: str) -> list[dict[str, Any]]:
     return shown
 
 
-def _held_elsewhere(machine: Machine) -> dict[str, set[int]]:
-    """Ids of what processes outside the machine hold: BPF has no namespaces, and there may be other tests."""
-    inside = Path(f"/proc/{machine.leader_pid}/ns/pid").readlink()
-    found: dict[str, set[int]] = {kind: set() for kind in KINDS}
+def _held(machine: Machine) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
+    """Ids of what processes hold in the machine, and outside: BPF has no namespaces, and there may be other tests."""
+    namespace = Path(f"/proc/{machine.leader_pid}/ns/pid").readlink()
+    inside: dict[str, set[int]] = {kind: set() for kind in KINDS}
+    outside: dict[str, set[int]] = {kind: set() for kind in KINDS}
     for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
         try:
-            if not process.name.isdigit() or (process / "ns" / "pid").readlink() == inside:
-                continue
-            said = [file.read_text() for file in (process / "fdinfo").iterdir()]
+            found = inside if (process / "ns" / "pid").readlink() == namespace else outside
+            said = fdinfos(int(process.name))
         except OSError:  # it is gone
             continue
         for kind in KINDS:
             found[kind] |= {
                 int(number) for text in said for number in re.findall(rf"^{kind}_id:\s+(\d+)", text, re.MULTILINE)
             }
-    return found
+    return inside, outside
 
 
 def left_over(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> dict[str, list[dict[str, Any]]]:
     """What is in the kernel, was not before, and is not held by anybody outside the machine."""
-    now, elsewhere = in_kernel(machine), _held_elsewhere(machine)
+    now, (inside, elsewhere) = in_kernel(machine), _held(machine)
     for number, program in now["prog"].items():
+        inside["map"].update(program.get("map_ids", ()))
         if number in elsewhere["prog"] or number in before["prog"]:
             elsewhere["map"].update(program.get("map_ids", ()))
     return {
         kind: [
             seen
             for number, seen in now[kind].items()
-            if number not in before[kind] and number not in elsewhere[kind] and _may_be_ours(kind, seen)
+            if number not in before[kind]
+            and number not in elsewhere[kind]
+            and _may_be_ours(kind, seen)
+            and not (_may_be_lost(kind, seen) and number not in inside[kind])
         ]
         for kind in KINDS
     }
@@ -148,6 +172,25 @@ def _may_be_ours(kind: str, seen: Mapping[str, Any]) -> bool:
     return kind != "prog" or str(seen.get("name", "")).startswith(_OURS)
 
 
-def nothing_left(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> bool:
-    """Whether all that is new is gone; the kernel frees with some delay."""
-    return not any(left_over(machine, before).values())
+def _may_be_lost(kind: str, seen: Mapping[str, Any]) -> bool:
+    """A program array that neither a process holds nor a program uses: where bpftool looks at one while its last
+    descriptor closes, the kernel may clear it twice, schedules that once, and loses a reference: kernel/bpf/arraymap.c,
+    prog_array_map_clear().
+    """
+    return kind == "map" and seen["type"] == "prog_array"
+
+
+def wait_until_nothing_is_left(machine: Machine, before: Mapping[str, Mapping[int, object]]) -> None:
+    """All that is new goes; the kernel frees with some delay. What comes meanwhile is not ours, for ours has ended."""
+    left = left_over(machine, before)
+
+    def is_gone() -> bool:
+        now = left_over(machine, before)
+        for kind in KINDS:
+            left[kind] = [seen for seen in now[kind] if seen["id"] in {each["id"] for each in left[kind]}]
+        return not any(left.values())
+
+    try:
+        wait_until(is_gone, within_s=_FREED_WITHIN_S)
+    except AssertionError:
+        raise AssertionError(f"still in the kernel: {left}") from None

@@ -30,7 +30,7 @@ def running(machine: Machine) -> Iterator[Machine]:
     yield machine
     machine.run("systemctl", "stop", UNIT)
     service.undo_drop_ins(machine)
-    wait_until(lambda: service.nothing_left(machine, before), within_s=15, what=f"{service.left_over(machine, before)}")
+    service.wait_until_nothing_is_left(machine, before)
 
 
 def _dies_and_returns(machine: Machine) -> None:
@@ -56,13 +56,13 @@ def _is_well(machine: Machine, stored: int) -> None:
 
 _PIECES = {
     "a map of the list": ("gen.*.addresses4",),
-    "the networks and their counts": ("gen.*.networks4", "gen.*.cells"),
-    "the program in force": ("gen.*.xdrop_verdict.*",),
-    "a program of the daemon's own": ("gen.*.xdrop_mark",),
+    "the networks and the ranges": ("gen.*.networks4", "gen.*.ranges"),
+    "the program in force": ("gen.*.xdrop_verdict",),
     "the list as a whole": ("gen.*",),
     "the settings": ("shared.settings",),
     "all that interfaces share": ("shared.*",),
     "the names of sources": ("sources",),
+    "the proof": ("proof",),
     "the copy of the log of blocks": ("blocks.*",),
 }
 
@@ -70,7 +70,7 @@ _PIECES = {
 @pytest.mark.parametrize("pieces", _PIECES.values(), ids=list(_PIECES))
 def test_pieces_that_are_missing_or_something_else(running: Machine, pieces: tuple[str, ...]) -> None:
     machine = running
-    stored = service.stored(machine)
+    stored = service.settled(machine)
     with wire.Silence(machine, VILLAIN):
         for how in ("lose", "ruin", "double"):
             _succeeds_with(machine, how, *pieces)
@@ -82,7 +82,7 @@ def test_pieces_that_are_missing_or_something_else(running: Machine, pieces: tup
 @pytest.mark.parametrize(
     "two",
     [
-        ("gen.*.addresses4", "gen.*.cells"),
+        ("gen.*.addresses4", "gen.*.ranges"),
         ("gen.*.networks4", "gen.*.networks6"),
         ("shared.settings", "shared.samples"),
     ],
@@ -90,7 +90,7 @@ def test_pieces_that_are_missing_or_something_else(running: Machine, pieces: tup
 )
 def test_maps_of_another_type_or_size(running: Machine, two: tuple[str, str]) -> None:
     machine = running
-    stored = service.stored(machine)
+    stored = service.settled(machine)
     with wire.Silence(machine, VILLAIN):
         _succeeds_with(machine, "swap", *two)
         _is_well(machine, stored)
@@ -101,14 +101,14 @@ def test_maps_of_another_type_or_size(running: Machine, two: tuple[str, str]) ->
 def test_an_attachment_that_is_incomplete_is_made_anew(running: Machine, piece: str, how: str) -> None:
     """Without its link nothing is attached, without the others nothing can be looked after: the one gap there is."""
     machine = running
-    stored = service.stored(machine)
+    stored = service.settled(machine)
     _succeeds_with(machine, how, piece)
     _is_well(machine, stored)
 
 
 def test_an_interface_that_went_while_nobody_looked(running: Machine) -> None:
     machine = running
-    stored = service.stored(machine)
+    stored = service.settled(machine)
     service.drop_in(machine, "adoption", "RestartSec=2s")
     before = service.main_pid(machine)
     machine.run("kill", "-KILL", str(before))
@@ -127,7 +127,7 @@ def test_an_interface_that_went_while_nobody_looked(running: Machine) -> None:
 def test_an_unchanged_filter_is_taken_over_as_it_is(running: Machine) -> None:
     """The same objects in the kernel, no compiler, and the counts go on."""
     machine = running
-    stored, held = service.stored(machine), service.held(machine)
+    stored, held = service.settled(machine), service.held(machine)
     assert not wire.answers(machine, VILLAIN)
     seen = service.lookup(machine, VILLAIN)["packets"]
     assert seen > 0

@@ -21,7 +21,7 @@ from wire import NEIGHBOUR, VILLAIN
 
 from waiting import wait_until
 
-_MAPS = f"{MODULES}/kernel/generation.py"
+_MAPS = f"{MODULES}/kernel/abi.py"
 _QUIET = "log_drops: 0\n"
 
 # Larger than what a small list's maps hold, so that the change from one to the other needs other maps.
@@ -85,7 +85,7 @@ def running(machine: Machine, control: Outcome) -> Iterator[Machine]:
     machine.run("systemctl", "start", UNIT)
     yield machine
     machine.run("systemctl", "stop", UNIT)
-    wait_until(lambda: service.nothing_left(machine, before), within_s=15, what=f"{service.left_over(machine, before)}")
+    service.wait_until_nothing_is_left(machine, before)
 
 
 def _judge(
@@ -208,7 +208,7 @@ def test_upgrades_that_cannot_read_the_maps_in_force(running: Machine, control: 
     """As from a version with other structures: what is in force stays until a list of the new one's takes its place."""
     machine, rounds = running, 20 if full else 2
     original = machine.read(_MAPS)
-    other = original.replace("shapes.CELL_BYTES),", "shapes.CELL_BYTES + 8),")
+    other = original.replace("RANGE.itemsize),", "RANGE.itemsize + 8),")
     assert other != original
     counters = Counters(machine)
     try:

@@ -232,7 +232,7 @@ def test_no_headers_and_no_compiler_come_along(bare: Machine) -> None:
     said = machine.run("dpkg-query", "--show", "--showformat=${Package}\n").stdout.split()
     unwanted = r"linux-headers.*|linux-libc-dev|gcc|gcc-\d+|clang.*|g\+\+.*|tcc"
     assert [name for name in said if re.fullmatch(unwanted, name)] == []
-    wanted = ("python3-bpfcc", "python3-yaml", "python3-watchdog", "libbpf1")
+    wanted = ("python3-bpfcc", "python3-numpy", "python3-yaml", "python3-watchdog", "libbpf1")
     depends = machine.run("dpkg-query", "--show", "--showformat=${Depends}", "xdropd").stdout
     assert set(wanted) <= set(depends.split(", "))
     # What `systemctl enable --now xdropd-exporter` needs is there as well, where nobody says otherwise.

@@ -21,7 +21,6 @@ EXPOSURE_AT_MOST = 1.3
 _CHANGE_WITHIN_S = 2.0
 
 # The kernel frees a map some time after its last user is gone.
-_FREED_WITHIN_S = 5.0
 
 
 @pytest.fixture(scope="module", params=SUITES)
@@ -78,7 +77,7 @@ def test_the_story_of_a_service(stopped: Machine) -> None:
 
     machine.run("systemctl", "stop", UNIT)
     assert wire.answers(machine, VILLAIN)
-    wait_until(lambda: service.nothing_left(machine, before), within_s=_FREED_WITHIN_S, what="nothing of it is left")
+    service.wait_until_nothing_is_left(machine, before)
     assert machine.run("ls", "/run/xdropd", check=False).returncode != 0
 
 

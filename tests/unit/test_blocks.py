@@ -3,19 +3,29 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from xdropd.sources.blocks import Blocks
-from xdropd.sources.logcopy import LogCopy
+from xdropd.columns.listing import Row
 from xdropd.errors import XdropdError
 from xdropd.host.blocklog import BlockLog, Record, decoded
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
-from xdropd.rules.ruleset import at_once
+from xdropd.sources.blocks import Blocks
+from xdropd.sources.logcopy import LogCopy
+from xdropd.text.addresses import Span, parse_span
 
 NOW_S = 1_790_000_000.0
 VILLAIN, NEIGHBOUR, OTHER = "192.0.2.7", "203.0.113.0/24", "2001:db8::1"
+
+
+def rows_of(blocks: Blocks) -> dict[str, list[Row]]:
+    return {source: list(listing.rows()) for source, listing in blocks.by_source.items()}
+
+
+def entries_of(blocks: Blocks) -> set[str]:
+    return {str(Span(*row[:3])) for rows in rows_of(blocks).values() for row in rows}
 
 
 class Life:
@@ -44,12 +54,11 @@ class Life:
 
     def do(self, operation: str, *entries: str, until: float | None = None) -> None:
         records = [Record(operation, "xdropctl", entry, until, "", NOW_S) for entry in entries]
-        with self.blocks.logged(at_once(self.blocks.batch(records))) as take_effect:
-            for _ in take_effect():
-                pass
+        with self.blocks.logged(self.blocks.batch(records)):
+            pass
 
     def listed(self) -> set[str]:
-        return {str(span) for entries in self.blocks.by_source.values() for span in entries}
+        return entries_of(self.blocks)
 
     def damage(self, *lines: int) -> bytes:
         """Flip a bit in lines of the file; what it is then."""
@@ -81,11 +90,11 @@ def test_they_outlive_the_process(life: Life, after_a_boot: bool) -> None:
 def test_without_a_disk_they_outlive_it_in_the_store() -> None:
     copy = LogCopy(Systemd())
     before = Blocks(None, copy)
-    with before.logged(at_once(before.batch([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)]))):
+    with before.logged(before.batch([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)])):
         pass
     after = Blocks(None, copy)
     after.load(NOW_S)
-    assert [str(span) for span in after.by_source["xdropctl"]] == [VILLAIN]
+    assert entries_of(after) == {VILLAIN}
     assert after.troubles() == {}
 
 
@@ -176,35 +185,24 @@ def test_a_file_that_somebody_removes_or_cuts(life: Life, cut: int | None) -> No
 
 
 def _fails_with(
-    problem: BaseException,
-    blocks: Blocks,
-    batch: list[Record],
-    *,
-    has_taken_effect: bool = True,
-    first: Callable[[], None] = lambda: None,
+    problem: BaseException, blocks: Blocks, batch: list[Record], first: Callable[[], None] = lambda: None
 ) -> None:
-    with blocks.logged(at_once(blocks.batch(batch))) as take_effect:
-        if has_taken_effect:
-            before = {name: dict(known) for name, known in blocks.by_source.items()}
-            for _ in take_effect():
-                pass
-            assert blocks.by_source != before
+    with blocks.logged(blocks.batch(batch)):
         first()
         raise problem
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyboardInterrupt])
-@pytest.mark.parametrize("has_taken_effect", [True, False])
-def test_whatever_fails_takes_a_batch_back(life: Life, kind: type[BaseException], has_taken_effect: bool) -> None:
-    before, entries = life.file.read_bytes(), {name: dict(known) for name, known in life.blocks.by_source.items()}
+def test_whatever_fails_takes_a_batch_back(life: Life, kind: type[BaseException]) -> None:
+    before, rows = life.file.read_bytes(), rows_of(life.blocks)
     batch = [
         Record("block", "xdropctl", VILLAIN, NOW_S + 9, "again", NOW_S),
         Record("block", "somebody", VILLAIN, None, "new", NOW_S),
         Record("unblock", "xdropctl", OTHER, None, "", NOW_S),
     ]
     with pytest.raises(kind):
-        _fails_with(kind(), life.blocks, batch, has_taken_effect=has_taken_effect)
-    assert life.blocks.by_source == entries
+        _fails_with(kind(), life.blocks, batch)
+    assert rows_of(life.blocks) == rows
     assert life.file.read_bytes() == before
     life.do("block", "192.0.2.8")
     for after_a_boot in (False, True):
@@ -284,3 +282,99 @@ def test_a_process_that_ends_between_both_copies_leaves_the_same_entries(life: L
     assert life.begin().troubles() == {}
     assert life.listed() == {VILLAIN, NEIGHBOUR}
     assert not life.warnings
+
+
+# ---- what a change makes of what is listed ----
+
+
+def _history(rng: Random, count: int) -> list[list[Record]]:
+    """Batches, each with an entry of a source once at the most, as the daemon makes them."""
+    places = [
+        VILLAIN,
+        NEIGHBOUR,
+        OTHER,
+        "192.0.2.8",
+        "203.0.113.4-203.0.113.9",
+        "2001:db8::/64",
+        "2001:db8::1-2001:db8::5",
+    ]
+    batches = []
+    for _ in range(count):
+        asked = rng.sample([(source, place) for source in ("a", "b") for place in places], rng.randint(1, 5))
+        batches.append(
+            [
+                Record(
+                    rng.choice(("block", "block", "unblock")),
+                    source,
+                    place,
+                    rng.choice((None, NOW_S + rng.randrange(9))),
+                    rng.choice(("", "ssh", "Größe")),
+                    NOW_S,
+                )
+                for source, place in asked
+            ]
+        )
+    return batches
+
+
+def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
+    """While it runs, in the next life from the log, and once what is over is left out."""
+    for seed in range(20):
+        life = Life(tmp_path / str(seed))
+        blocks, expected = life.begin(), dict[tuple[str, Span], Row]()
+        for batch in _history(Random(seed), 12):
+            before, found = rows_of(blocks), blocks.batch(batch)
+            assert rows_of(blocks) == before, "a batch that is ready changes nothing"
+            with blocks.logged(found):
+                assert rows_of(blocks) == before, "nor does one that is logged and not in force yet"
+            for record in batch:
+                span = parse_span(record.entry)
+                if record.operation == "block":
+                    expected[record.source, span] = Row(*span, 0, record.reason, record.until)
+                else:
+                    expected.pop((record.source, span), None)
+            assert _by_place(blocks) == expected
+        now_s = NOW_S + 4
+        lasting = {place: row for place, row in expected.items() if row.until is None or row.until > now_s}
+        blocks.by_source = blocks.without_ended(now_s)
+        assert _by_place(blocks) == lasting
+        assert blocks.by_source.keys() == {source for source, _ in lasting}, "who lists nothing is not there"
+        assert _by_place(life.begin(after_a_boot=True)) == {
+            place: row for place, row in expected.items() if row.until is None or row.until > NOW_S
+        }
+
+
+def _by_place(blocks: Blocks) -> dict[tuple[str, Span], Row]:
+    return {(source, Span(*row[:3])): row for source, rows in rows_of(blocks).items() for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "expected"),
+    [
+        (None, 9.0, 9.0),  # not listed yet
+        (None, None, None),
+        (5.0, 9.0, 9.0),
+        (9.0, 5.0, 9.0),
+        (9.0, None, None),
+        ("for good", 5.0, None),
+    ],
+)
+def test_repeated_the_later_end_wins(
+    life: Life, before: float | str | None, asked: float | None, expected: float | None
+) -> None:
+    if before is not None:
+        life.do("block", "192.0.2.8", until=None if before == "for good" else NOW_S + float(before))
+    span = parse_span("192.0.2.8")
+    until = None if asked is None else NOW_S + asked
+    (record,) = life.blocks.later("xdropctl", [span, span], until, "", NOW_S)
+    assert record.until == (None if expected is None else NOW_S + expected)
+
+
+def test_a_reason_stays_until_another_is_given(life: Life) -> None:
+    spans = [parse_span(entry) for entry in (VILLAIN, NEIGHBOUR)]
+    for reason, expected in (("ssh", "ssh"), ("", "ssh"), ("http", "http")):
+        records = life.blocks.later("xdropctl", spans, None, reason, NOW_S)
+        with life.blocks.logged(life.blocks.batch(records)):
+            pass
+        assert {row.reason for row in rows_of(life.blocks)["xdropctl"] if row.version == 4} == {expected}
+    assert {record.reason for record in life.blocks.later("another", spans, None, "", NOW_S)} == {""}

@@ -7,6 +7,7 @@ import pytest
 
 from mutations import BLOCKLISTS, LISTS, SETTINGS, mutated
 from xdropd.errors import RefusedFile
+from xdropd.sources import trust
 from xdropd.text import blocklist, listfiles, settings
 
 SECONDS_AT_MOST = 5  # for one text of a few kilobytes, on a busy machine
@@ -38,7 +39,7 @@ def read_leniently(data):
     assert found.listing.count <= found.lines - found.unparsed  # what is there twice is one entry
     if found.warnings:
         check(found.warnings, data)
-    objection = listfiles.objection(found, 100)
+    objection = trust.objection(found.tally, 100)
     assert objection is None or objection.isprintable()
     return objection is None
 

@@ -1,4 +1,4 @@
-"""Imports climb a ladder, and each foreign world has one door.
+"""Imports climb a ladder, from part to part and within each part, and each foreign world has one door.
 
 Read from the syntax trees, so that an import inside a function or under a condition counts as well.
 """
@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "src" / "xdropd"
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 
 # The first part of a module's name below xdropd, and its rung. A part imports itself and what is on lower rungs, so
-# kernel and host stand side by side and do not know of each other, as sources and filter do. The package itself imports nothing of its own.
+# kernel and host stand side by side and do not know of each other, as sources and filter do. The package itself
+# imports nothing of its own.
 LADDER = (
     ("__init__",),
     ("errors",),
@@ -27,6 +28,46 @@ LADDER = (
     ("commands",),
 )
 RUNGS = {part: rung for rung, parts in enumerate(LADDER) for part in parts}
+
+# The same within the parts in which much comes together: who stands here imports nothing of its part but what stands on
+# lower steps. In the others it is enough that there is no circle.
+STEPS = {
+    "kernel": (
+        ("__init__", "libbpf", "retry", "tables/__init__"),
+        ("abi", "compile_child", "hooks/xdp"),
+        ("compiler", "hooks/__init__", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
+        ("generation",),
+        ("attachment",),
+    ),
+    "filter": (
+        ("__init__", "firstversion", "interfaces", "numbers", "program", "saved"),
+        ("store",),
+        ("counting", "proof"),
+        ("lists",),
+        ("filter",),
+        ("attaching", "samples"),
+    ),
+    "daemon": (
+        ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
+        ("following", "handover", "keeping", "results"),
+        ("announcing", "blocking", "settling", "wanted"),
+        ("expiry", "ownhost", "reconciling", "trust"),
+        ("health",),
+        ("parts",),
+        ("reloads",),
+        ("startup",),
+        ("loop",),
+    ),
+    "control": (
+        ("__init__", "moments", "pauses", "sentences", "waiting"),
+        ("fields", "rows"),
+        ("answers", "operations"),
+        ("requests",),
+    ),
+}
+PLACES = {
+    f"{part}/{file}.py": place for part, steps in STEPS.items() for place, files in enumerate(steps) for file in files
+}
 
 # The C library is a leaf that knows nothing of us; the compile child gives up its powers with it.
 SIDEWAYS = {("kernel/compile_child.py", "xdropd.host.libc")}
@@ -54,11 +95,21 @@ def _imported(file: str, text: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
 
 
+def _file_of(name: str) -> str | None:
+    """The file that an import has read first of all, if it is one of ours: `xdropd.a.b` may be a name in a.py."""
+    parts = name.split(".")[1:] if name.split(".")[0] == "xdropd" else []
+    stems = ("/".join(parts[:end]) for end in (len(parts), len(parts) - 1) if end)
+    return next((file for stem in stems for file in (f"{stem}.py", f"{stem}/__init__.py") if file in FILES), None)
+
+
 def _violations(file: str, text: str) -> list[str]:
-    """Each import of a file that the ladder or a door forbids, as a sentence."""
+    """Each import of a file that the ladder, the steps of its part or a door forbids, as a sentence."""
     here = Path(file).with_suffix("").parts[0]
     found = []
     for line, name in _imported(file, text):
+        other = _file_of(name)
+        if other in PLACES and other.startswith(f"{here}/") and PLACES[other] >= PLACES.get(file, -1):
+            found.append(f"{file}:{line}: {other} stands on no lower step of {here}")
         world, *rest = name.split(".")
         if world == "xdropd" and rest and rest[0] in RUNGS:
             climbs = RUNGS[rest[0]] < RUNGS[here] or rest[0] == here
@@ -67,6 +118,20 @@ def _violations(file: str, text: str) -> list[str]:
         if world in DOORS and not file.startswith(DOORS[world]):
             found.append(f"{file}:{line}: {world} is imported in {' and '.join(DOORS[world])} only")
     return found
+
+
+def _circle(texts: dict[str, str]) -> list[str]:
+    """Files, by name with their texts, of which each imports the next and the last one the first; none: []."""
+    imports = {
+        file: {_file_of(name) for _, name in _imported(file, text)} & texts.keys() for file, text in texts.items()
+    }
+    while leaves := [file for file, others in imports.items() if not others & imports.keys()]:
+        for file in leaves:
+            del imports[file]
+    path: list[str] = []
+    while imports and (file := min(imports if not path else imports[path[-1]] & imports.keys())) not in path:
+        path.append(file)
+    return path[path.index(file) :] if path else []
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -83,6 +148,28 @@ def test_each_part_has_a_rung(file: str) -> None:
     assert Path(file).with_suffix("").parts[0] in RUNGS
 
 
+def test_each_file_of_a_part_with_steps_stands_on_one() -> None:
+    assert sorted(PLACES) == [file for file in FILES if file.split("/")[0] in STEPS]
+    assert len(PLACES) == sum(len(files) for steps in STEPS.values() for files in steps), "on one, and not on two"
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    assert _circle({file: (PACKAGE / file).read_text(encoding="utf-8") for file in FILES}) == []
+
+
+def test_a_circle_is_found() -> None:
+    texts = {
+        "host/files.py": "from xdropd.host import log",
+        "host/log.py": "def f():\n    from ..host.watch import Watcher",
+        "host/watch.py": "import xdropd.host.files\nfrom xdropd.host import libc",
+        "host/libc.py": "import ctypes",
+        "host/netlink.py": "from xdropd.host.watch import Watcher",
+    }
+    assert _circle(texts) == ["host/files.py", "host/log.py", "host/watch.py"]
+    del texts["host/libc.py"], texts["host/log.py"]
+    assert _circle(texts) == []
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
@@ -95,6 +182,13 @@ def test_each_part_has_a_rung(file: str) -> None:
         ("host/socket.py", "from ..kernel import libbpf"),
         ("filter/filter.py", "from xdropd.sources.blocks import Blocks"),
         ("daemon/loop.py", "from xdropd.control.requests import Requests"),
+        ("daemon/reactor.py", "from xdropd.daemon.reloads import Reloads"),
+        ("daemon/reloads.py", "from xdropd.daemon import startup"),
+        ("daemon/blocking.py", "from .settling import rest"),
+        ("filter/lists.py", "from .filter import Filter"),
+        ("control/rows.py", "def f():\n    import xdropd.control.fields"),
+        ("kernel/tables/records.py", "from xdropd.kernel.generation import Generation"),
+        ("kernel/abi.py", "from .tables import ranges"),
         ("columns/listing.py", "from xdropd.text.addresses import Span"),
         ("__init__.py", "from xdropd import errors"),
         ("errors.py", "if True:\n    import xdropd.text.addresses"),
@@ -116,7 +210,9 @@ def test_a_wrong_import_is_found(file: str, text: str) -> None:
         ("kernel/abi.py", "from xdropd.columns.prefixes import Column"),
         ("filter/lists.py", "from xdropd.rules.plan import Plan"),
         ("control/answers.py", "from xdropd.daemon.parts import Parts"),
-        ("filter/__init__.py", "from .filter import Filter\nfrom xdropd.rules import plan"),
+        ("filter/filter.py", "from .lists import Lists\nfrom xdropd.rules import plan"),
+        ("daemon/loop.py", "from xdropd.daemon.reloads import Reloads"),
+        ("kernel/generation.py", "from xdropd.kernel.tables.ranges import RangeTables"),
         ("commands/top.py", "from rich import table"),
     ],
 )

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdropd.text import listfiles, runs
+from xdropd.sources import trust
+from xdropd.text import formats, listfiles, runs
 from xdropd.text.addresses import Span
+from xdropd.text.formats.lines import _none_in_bulk
 
 
 def read(text):
@@ -53,7 +55,7 @@ def test_formats(name, newline, bom):
     found = read(bom + text.replace("\n", newline))
     assert written(found) == expected
     assert found.unparsed == (1 if name == "dshield" else 0)
-    assert listfiles.objection(found, None) is None
+    assert trust.objection(found.tally, None) is None
     assert written(read(text.rstrip("\n"))) == expected
 
 
@@ -95,8 +97,8 @@ def test_traps_do_not_become_blocks(name):
     found = read(TRAPS[name])
     assert found.unparsed == found.lines - (name == "html")
     assert len(spans(found)) == (name == "html")
-    assert listfiles.objection(found, None)
-    assert listfiles.objection(found, 5)
+    assert trust.objection(found.tally, None)
+    assert trust.objection(found.tally, 5)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +109,9 @@ def test_traps_do_not_become_blocks(name):
 def test_empty_files(text):
     found = read(text)
     assert (found.listing.count, found.lines, found.unparsed) == (0, 0, 0)
-    assert listfiles.objection(found, None) == "it has no entries"
-    assert listfiles.objection(found, 3) == "it has no entries any more, and had 3"
-    assert listfiles.objection(found, 0) is None
+    assert trust.objection(found.tally, None) == "it has no entries"
+    assert trust.objection(found.tally, 3) == "it has no entries any more, and had 3"
+    assert trust.objection(found.tally, 0) is None
 
 
 def numbered(good, bad=0):
@@ -118,19 +120,19 @@ def numbered(good, bad=0):
 
 @pytest.mark.threat_model
 def test_over_a_tenth_of_the_lines():
-    assert listfiles.objection(numbered(90, 10), 90) is None
-    assert listfiles.objection(numbered(89, 10), 89) == "10 of its 99 lines do not parse"
-    assert listfiles.objection(numbered(9, 1), None) is None
-    assert listfiles.objection(numbered(8, 1), None) == "1 of its 9 lines do not parse"
+    assert trust.objection(numbered(90, 10).tally, 90) is None
+    assert trust.objection(numbered(89, 10).tally, 89) == "10 of its 99 lines do not parse"
+    assert trust.objection(numbered(9, 1).tally, None) is None
+    assert trust.objection(numbered(8, 1).tally, None) == "1 of its 9 lines do not parse"
 
 
 @pytest.mark.threat_model
 def test_over_half_of_100_or_more():
-    assert listfiles.objection(numbered(50), 100) is None
-    assert listfiles.objection(numbered(49), 100) == "it has 49 entries, and had 100"
-    assert listfiles.objection(numbered(1), 99) is None
-    assert listfiles.objection(numbered(1), None) is None
-    assert listfiles.objection(numbered(1000), 100) is None
+    assert trust.objection(numbered(50).tally, 100) is None
+    assert trust.objection(numbered(49).tally, 100) == "it has 49 entries, and had 100"
+    assert trust.objection(numbered(1).tally, 99) is None
+    assert trust.objection(numbered(1).tally, None) is None
+    assert trust.objection(numbered(1000).tally, 100) is None
 
 
 def test_lines_warnings_and_the_reason():
@@ -252,7 +254,7 @@ def test_reading_in_bulk_changes_nothing(lines, chunk_bytes, newline, final_newl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
         in_bulk = everything(listfiles.read(data, "f"))
-        patch.setattr(listfiles, "_IN_BULK", {})
+        patch.setattr(listfiles, "format_of", lambda data: formats.format_of(data)._replace(in_bulk=_none_in_bulk))
         assert in_bulk == everything(listfiles.read(data, "f"))
 
 
@@ -327,7 +329,7 @@ def test_every_list_of_the_corpus(corpus):
     for file in files:
         name = file.relative_to(corpus / "lists").as_posix()
         found = listfiles.read(file.read_bytes(), name)
-        objection = listfiles.objection(found, None)
+        objection = trust.objection(found.tally, None)
         if name in NOTHING:
             assert found.listing.count == 0, name
             assert objection, name
@@ -342,7 +344,7 @@ def test_versions_of_one_list_follow_each_other(corpus):
         last = None
         for file in sorted((corpus / "lists" / series).glob("v*")):
             found = listfiles.read(file.read_bytes(), file.name)
-            assert listfiles.objection(found, last) is None
+            assert trust.objection(found.tally, last) is None
             last = found.listing.count
         assert last
 
@@ -350,5 +352,5 @@ def test_versions_of_one_list_follow_each_other(corpus):
 def test_the_corpus_cut_short_is_noticed_when_half_of_it_is_gone(corpus):
     data = (corpus / "lists" / "ipsum" / "level3.txt").read_bytes()
     whole = listfiles.read(data, "f").listing.count
-    assert listfiles.objection(listfiles.read(data[: len(data) // 3], "f"), whole)
-    assert listfiles.objection(listfiles.read(data[: len(data) * 2 // 3], "f"), whole) is None
+    assert trust.objection(listfiles.read(data[: len(data) // 3], "f").tally, whole)
+    assert trust.objection(listfiles.read(data[: len(data) * 2 // 3], "f").tally, whole) is None

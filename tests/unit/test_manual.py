@@ -16,9 +16,10 @@ import pytest
 
 from xdropd import errors
 from xdropd.commands import arguments, exits, exporter, xdropd
-from xdropd.daemon import requests
-from xdropd.sources.catalogue import Catalogue
+from xdropd.control import fields as request_fields
+from xdropd.control import operations
 from xdropd.host import control, log
+from xdropd.sources.catalogue import Catalogue
 from xdropd.text import addresses, blocklist, settings
 from xdropd.text.settings import Settings
 
@@ -274,17 +275,20 @@ def test_every_key_of_json() -> None:
     text = section("xdropctl.8", "JSON")
     assert [key for key in _keys_that_are_sent() if not re.search(rf"\b{key}\b", text)] == []
     protocol = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
-    sent = [*_keys_that_are_sent(), *_keys_that_are_sent("_metrics")]
+    sent = [*_keys_that_are_sent(), *_keys_that_are_sent("metrics")]
     assert [key for key in sent if f"`{key}`" not in protocol and key not in ("ipv4", "ipv6")] == []
 
 
 def _keys_that_are_sent(*methods: str) -> list[str]:
-    """Keys of the objects that requests.py answers with; of the metrics only where asked for."""
-    tree = ast.parse((SOURCE / "daemon" / "requests.py").read_text(encoding="utf-8"))
-    wanted = methods or ("_status", "_lookup", "_block", "_unblock", "_flush", "_reload", "_described", "_counts")
+    """Keys of the objects that the control socket answers with; of the metrics only where asked for."""
+    files = [SOURCE / "control" / name for name in ("answers.py", "operations.py", "rows.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    operations = ("_do_block", "_do_unblock", "_do_flush", "reload")
+    wanted = methods or ("status", "lookup", "described", "_counts", *operations)
+    assert set(wanted) <= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     return [
         key.value
-        for function in ast.walk(tree)
+        for function in nodes
         if isinstance(function, ast.FunctionDef) and function.name in wanted
         for node in ast.walk(function)
         if isinstance(node, ast.Dict)
@@ -321,18 +325,18 @@ def test_the_dashboard_is_what_its_generator_makes() -> None:
 
 def test_every_verb_of_the_protocol() -> None:
     protocol = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
-    tree = ast.parse((SOURCE / "daemon" / "requests.py").read_text(encoding="utf-8"))
+    tree = ast.parse((SOURCE / "control" / "requests.py").read_text(encoding="utf-8"))
     verbs = {
         key.value: value.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Dict)
         for key, value in zip(node.keys, node.values, strict=True)
-        if isinstance(key, ast.Constant) and isinstance(value, ast.Attribute) and value.attr == f"_{key.value}"
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Attribute) and value.attr == key.value
     }
     assert {match[1] for match in re.finditer(r"^\| `([a-z]+)` \|", protocol, re.MULTILINE)} == set(verbs)
     assert set(verbs) == {name for name in arguments.VERBS if name not in ("check", "exporter")} | {"metrics"}
-    assert f"at most {requests._CHARACTERS_AT_MOST} characters" in protocol
-    assert requests._CHARACTERS_AT_MOST == arguments._CHARACTERS_AT_MOST
+    assert f"at most {request_fields._CHARACTERS_AT_MOST} characters" in protocol
+    assert request_fields._CHARACTERS_AT_MOST == arguments._CHARACTERS_AT_MOST
 
 
 def test_the_bounds_of_the_protocol() -> None:
@@ -342,8 +346,8 @@ def test_the_bounds_of_the_protocol() -> None:
     assert f"There are {control._CONNECTIONS_AT_MOST} places" in told
     assert f"Requests over {control._LARGE_BYTES >> 10} KiB are taken one after the other" in told
     assert f"may have {control._RECEIVED_BYTES_AT_MOST >> 20} MiB together" in told
-    assert f"at most {requests._SOURCES_AT_MOST:,} sources of blocks" in told
-    assert f"Up to {requests._SOURCES_AT_MOST:,} names" in section("xdropctl.8", "DESCRIPTION")
+    assert f"at most {operations._SOURCES_AT_MOST:,} sources of blocks" in told
+    assert f"Up to {operations._SOURCES_AT_MOST:,} names" in section("xdropctl.8", "DESCRIPTION")
     assert (control._SILENCE_SECONDS, control._PATIENCE_SECONDS) == (10, 600)
     assert "after ten seconds of silence is hung up on; who does not read its answer, after ten minutes" in told
 

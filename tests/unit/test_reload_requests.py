@@ -8,40 +8,39 @@ from pathlib import Path
 
 import pytest
 
-from xdropd.daemon.loop import Daemon, Places
-from xdropd.daemon.requests import Requests
+from xdropd.control.requests import Requests
+from xdropd.daemon.loop import Loop
+from xdropd.daemon.parts import Parts, Places
 from xdropd.host.control import ControlServer, Reply
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    """A daemon that is about to take its turns, filtering nothing."""
-    places = Places(
-        str(tmp_path / "xdropd.yaml"), str(tmp_path / "blocklist.yaml"), tmp_path / "socket", None, ("nothing",)
-    )
-    made = Daemon(places, Systemd(), Log())
-    made.is_ready = True
+def parts(tmp_path: Path) -> Parts:
+    """Of a daemon that is about to take its turns, filtering nothing."""
+    places = Places(str(tmp_path / "xdropd.yaml"), str(tmp_path / "blocklist.yaml"), None, ("nothing",))
+    made = Parts(places, Systemd(), Log())
+    made.progress.note_ready()
     return made
 
 
-def test_each_is_told_its_own_result(daemon: Daemon) -> None:
-    requests = Requests(daemon)
-    server = ControlServer(daemon.places.socket, requests, daemon.telling.log.bug)
+def test_each_is_told_its_own_result(parts: Parts, tmp_path: Path) -> None:
+    loop, requests = Loop(parts), Requests(parts)
+    server = ControlServer(tmp_path / "socket", requests, parts.log.bug)
     asked: list[tuple[int, Iterator[Reply | None]]] = []
     try:
         for line in (2, 4):
-            Path(daemon.places.blocklist).write_text("block:\n" + "#\n" * (line - 2) + "  - nonsense\n")
+            (tmp_path / "blocklist.yaml").write_text("block:\n" + "#\n" * (line - 2) + "  - nonsense\n")
             answer = requests({"verb": "reload"})
             assert next(answer) is None
             asked.append((line, answer))
-            while daemon._wanted_reloads or daemon._job:
-                daemon._turn(server)
+            while parts.wanted or loop._job:
+                loop._turn(server)
         for line, answer in asked:
             reply = next(answer)
             assert reply is not None
             assert [problem["line"] for problem in reply["result"]["problems"]] == [line]
     finally:
-        daemon._watcher.close()
+        parts.following._watcher.close()
         server.close()

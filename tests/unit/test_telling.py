@@ -2,8 +2,8 @@
 
 import pytest
 
-from xdropd.host.telling import Telling
 from xdropd.host.log import WARNING, Log
+from xdropd.host.telling import Telling
 
 
 @pytest.fixture

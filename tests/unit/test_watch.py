@@ -173,12 +173,12 @@ def test_moved_in_from_another_folder(reading, file, tmp_path):
 
 
 def test_moved_away_and_written_anew(reading, file, tmp_path):
-    """The old one goes to another folder: nothing may wait for the other half of that move."""
+    """The old one goes to another folder. watchdog waits for the other half of that move, and a look does not."""
     (tmp_path / "backup").mkdir()
     reader = reading(file)
     file.rename(tmp_path / "backup" / "old")
     file.write_bytes(b"new")
-    reader.until(lambda: reader.contents[file] == b"new", 0.4, by_ear=True)
+    reader.sees(file, b"new")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Table:
         return int(rows[0]) if found[0] else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Listing:
     """All tables of one text, by version."""
 
@@ -198,9 +198,9 @@ class Listing:
 
     def some_rows(self, version: int, rows: Column, *, is_range: bool) -> Iterator[Row]:
         """The entries in some rows of a table."""
-        if len(rows):
-            table = self.ranges[version] if is_range else self.prefixes[version]
-            yield from self._rows(version, table.taken(rows), is_range=is_range)
+        table = self.ranges[version] if is_range else self.prefixes[version]
+        for at in range(0, len(rows), _ROWS_AT_ONCE):
+            yield from self._rows(version, table.taken(rows[at : at + _ROWS_AT_ONCE]), is_range=is_range)
 
     def _rows(self, version: int, table: Table, *, is_range: bool) -> Iterator[Row]:
         family = FAMILIES[version]

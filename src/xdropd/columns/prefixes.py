@@ -11,12 +11,16 @@ taken out alone, never within a column: `packed` and `bytes_of` are the ways out
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Column = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Column = NDArray[Any]
+else:
+    Column = np.ndarray  # numpy.typing takes a megabyte
 
 _LENGTH_BITS = 8
 

@@ -68,7 +68,8 @@ def _read(lines: Iterator[bytes]) -> Generator[dict[str, Any], None, dict[str, A
         if "progress" in reply:
             progress.show(str(reply["progress"]))
             continue
-        progress.clear()
+        if progress.is_shown:
+            progress.clear()
         if "row" in reply:
             yield reply["row"]
         elif "result" in reply:
@@ -201,16 +202,16 @@ class _Progress:
     """A line on the terminal about what is being waited for."""
 
     def __init__(self) -> None:
-        self._is_shown = False
+        self.is_shown = False
 
     def show(self, text: str) -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{text}\x1b[K")
             sys.stderr.flush()
-            self._is_shown = True
+            self.is_shown = True
 
     def clear(self) -> None:
-        if self._is_shown:
+        if self.is_shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-            self._is_shown = False
+            self.is_shown = False

@@ -34,19 +34,19 @@ def entries(rows: Iterable[Mapping[str, Any]], screen: Screen, now: datetime, *,
 
 def _entry(row: Mapping[str, Any], now: datetime, *, with_rate: bool) -> Row:
     """Strong where it was hit in the last minute."""
-    seen = tables.moment(row["last_seen"])
-    is_hot = seen is not None and (now - seen).total_seconds() < _JUST_NOW_SECONDS
+    last_seen, reason = row["last_seen"], row["reason"]
+    seen = tables.moment(last_seen) if last_seen else None
     cells = (
         row["entry"],
-        *([count(row["rate"])] if with_rate else []),
+        *((count(row["rate"]),) if with_rate else ()),
         count(row["packets"]),
         size(row["bytes"]),
-        ago(row["last_seen"], now),
+        ago(last_seen, now),
         until(row["until"], now),
         tables.place(row),
-        printable(row["reason"] or ""),
+        printable(reason) if reason else "",
     )
-    return Row(cells, "strong" if is_hot else "")
+    return Row(cells, "strong" if seen and (now - seen).total_seconds() < _JUST_NOW_SECONDS else "")
 
 
 def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[str]:

@@ -80,11 +80,12 @@ def table(columns: Sequence[Column], rows: Iterable[Row], screen: Screen) -> Ite
     if screen.width is not None:
         widths = _fitted(widths, columns, screen.width)
     plain = _GAP.join(f"{{{at}:{'>' if columns[at].is_number else '<'}{width}}}" for at, width in widths.items())
-    for row in chain([Row(titles, "head")], sample, waiting):
-        line = plain.format(*row.cells).rstrip()
+    filled = plain.format
+    for cells, style in chain([Row(titles, "head")], sample, waiting):
+        line = filled(*cells).rstrip()
         if screen.width is not None or not line.isascii():
-            line = _line(row.cells, columns, widths, screen)
-        yield screen.styled(line, row.style)
+            line = _line(cells, columns, widths, screen)
+        yield screen.styled(line, style) if style else line
 
 
 def _fitted(widths: Mapping[int, int], columns: Sequence[Column], available: int) -> dict[int, int]:

@@ -118,6 +118,7 @@ def serve(chosen: argparse.Namespace) -> int:
     from xdropd.daemon.loop import Loop
     from xdropd.daemon.parts import Parts, Places
     from xdropd.daemon.restart_backoff import RestartBackoff
+    from xdropd.host import libc
     from xdropd.host.control import ControlServer
     from xdropd.host.log import Log
     from xdropd.host.systemd import Systemd
@@ -128,6 +129,7 @@ def serve(chosen: argparse.Namespace) -> int:
         paths.absolute(given)  # what begins at a folder that is gone leads nowhere
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECTED_AFTER)
+    libc.use_one_arena()
     log = Log()
     runtime = Path(os.environ.get("RUNTIME_DIRECTORY", RUNTIME))
     socket = Path(chosen.socket) if chosen.socket else runtime / "control.sock"

@@ -15,7 +15,7 @@ from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import fields
 from xdropd.control.moments import moment
 from xdropd.control.pauses import with_pauses
-from xdropd.control.rows import AllStats, described, lines_of
+from xdropd.control.rows import AllStats, SharedStats, described, lines_of
 from xdropd.control.waiting import Waiting
 from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest
@@ -25,6 +25,7 @@ from xdropd.rules.winners import Source, State
 from xdropd.text.addresses import Span
 
 _TOP_AT_MOST = 1000
+_SOURCES_AT_ONCE = 100  # to look into so many takes a few milliseconds
 _TOP_KEYS = {"packets": "packets", "bytes": "bytes", "recent": "last_seen_ns"}
 _NO_ENTRY = dict.fromkeys(("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen"))
 
@@ -35,6 +36,7 @@ class Answers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._waiting = Waiting(parts.progress, parts.reactor)
+        self._stats = SharedStats()
 
     def status(self, _request: Mapping[str, Any]) -> Iterator[Line]:
         """What is in force, where, and what is wrong."""
@@ -53,7 +55,7 @@ class Answers:
                     {"name": parts.attaching.name_of(ifindex), "mode": kept.mode, "program_id": kept.root_id}
                     for ifindex, kept in sorted(parts.filter.attachments.items())
                 ],
-                "entries": _counts(parts.in_force.state),
+                "entries": _counts(parts.lists.state),
                 "packets": {verdict: sum(total[verdict].packets for total in totals) for verdict in VERDICTS},
                 "bytes": {verdict: sum(total[verdict].bytes for total in totals) for verdict in VERDICTS},
                 "reload": {
@@ -71,15 +73,16 @@ class Answers:
         only = fields.optional(request, "entry")
         span = None if only is None else fields.span(only)[0]
         yield from self._waiting.until_ready()
-        sources = [source for source in self._parts.in_force.known().sources if wanted in (None, source.name)]
+        sources = [source for source in self._parts.lists.known().sources if wanted in (None, source.name)]
         if span is not None:
             for source in sources:
                 if row := source.listing.row(*span):
                     yield {"row": self._described(source, row)}
         else:
-            known = yield from self._waiting.aside(self._parts.filter.lists.all_stats)
-            for source in sources:
-                yield from lines_of(source, known)
+            with self._stats.used():
+                self._stats.latest = yield from self._waiting.aside(self._parts.filter.counting.all_stats)
+                for source in sources:
+                    yield from lines_of(source, self._stats)
         yield {"result": {}}
 
     def lookup(self, request: Mapping[str, Any]) -> Iterator[Line]:
@@ -88,8 +91,11 @@ class Answers:
         if not span.is_address:
             raise BadRequest(f"{span} is not an address", "lookup takes a single address")
         yield from self._waiting.until_ready()
-        state = self._parts.in_force.known()
-        held = state.holder(span.version, span.first)
+        state = self._parts.lists.known()
+        if len(state.sources) > _SOURCES_AT_ONCE:
+            held = yield from self._waiting.aside(lambda: state.holder(span.version, span.first))
+        else:
+            held = state.holder(span.version, span.first)
         keeper = next(state.exempt.keepers(*span), None)
         yield {
             "result": {
@@ -116,9 +122,9 @@ class Answers:
         if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _TOP_AT_MOST:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
         yield from self._waiting.until_ready()
-        sources = {source.number: source for source in self._parts.in_force.known().sources}
-        lists = self._parts.filter.lists
-        busiest = yield from self._waiting.aside(lambda: _busiest(lists.all_stats(), _TOP_KEYS[by], number))
+        sources = {source.number: source for source in self._parts.lists.known().sources}
+        counting = self._parts.filter.counting
+        busiest = yield from self._waiting.aside(lambda: _busiest(counting.all_stats(), _TOP_KEYS[by], number))
         for source_number, span in busiest:
             source = sources.get(source_number)
             if source is not None and (row := source.listing.row(*span)):
@@ -128,14 +134,14 @@ class Answers:
     def metrics(self, _request: Mapping[str, Any]) -> Iterator[Line]:
         """Numbers for the exporter."""
         parts = self._parts
-        state = parts.in_force.state or State()
+        state = parts.lists.state or State()
         entries_of = {source.name: source.listing.count for source in state.sources}
-        for each in with_pauses(list(parts.filter.sources)):
+        for each in with_pauses(list(parts.filter.counting.sources)):
             if each is None:
                 yield MORE
             else:
                 name, number = each
-                packets = parts.filter.lists.volume(number).packets
+                packets = parts.filter.counting.volume(number).packets
                 yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
         results = parts.results
         yield {
@@ -150,7 +156,7 @@ class Answers:
                     }
                     for ifindex, kept in sorted(parts.filter.attachments.items())
                 ],
-                "entries": _counts(parts.in_force.state),
+                "entries": _counts(parts.lists.state),
                 "families": {
                     f"ipv{version}": sum(
                         len(source.listing.table(kind))
@@ -168,7 +174,7 @@ class Answers:
 
     def _described(self, source: Source, row: Row) -> dict[str, Any]:
         kind, key = _key_of(Span(*row[:3]))
-        return described(source, row, self._parts.filter.lists.stats(kind, source.number, key))
+        return described(source, row, self._parts.filter.counting.stats(kind, source.number, key))
 
 
 def _key_of(span: Span) -> tuple[Kind, Column]:
@@ -198,12 +204,10 @@ def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
 
 
 def _counts(state: State | None) -> dict[str, int]:
-    sources = state.sources if state else ()
-    single = {version: sum(source.addresses[version] for source in sources) for version in FAMILIES}
-    exempt = state.exempt.sources if state else ()
+    state = state or State()
     return {
-        "ipv4": single[4],
-        "ipv6": single[6],
-        "networks": sum(source.listing.count for source in sources) - sum(single.values()),
-        "allowed": sum(each.listing.count for each in exempt if each.kind == "allow"),
+        "ipv4": state.addresses[4],
+        "ipv6": state.addresses[6],
+        "networks": state.count - sum(state.addresses.values()),
+        "allowed": sum(each.listing.count for each in state.exempt.sources if each.kind == "allow"),
     }

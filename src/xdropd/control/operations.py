@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xdropd.columns.listing import Builder, Listing, Row, without
 from xdropd.control import fields, sentences
 from xdropd.control.moments import moment
@@ -19,6 +21,7 @@ from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest, Refused, Unavailable, XdropdError
 from xdropd.host.blocklog import Record
 from xdropd.host.control import Line, Reply
+from xdropd.rules.allow import Exempt
 from xdropd.rules.narrowed import sharing_rows
 from xdropd.text import names
 from xdropd.text.addresses import Span
@@ -45,19 +48,17 @@ class Operations:
     def _do_block(
         self, words: list[str], source_name: str, reason: str, seconds: float | None
     ) -> Generator[None, None, Reply]:
+        aside = self._parts.blocking.aside_for(len(words))
         spans, warnings = yield from fields.spans(words)
         self._check_room_for(source_name)
-        exempt = self._parts.in_force.known().exempt
-        asked = _listing_of(spans)
-        yield
-        touched = {Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)}
-        yield
+        exempt = self._parts.lists.known().exempt
+        touched, held = yield from aside(lambda: _touched(spans, exempt))
         refused: list[Span] = []
         narrowed: list[Span] = []
-        for span in with_pauses([span for span in spans if span in touched] if touched else ()):
+        for span in with_pauses(touched):
             if span is None:
                 yield
-            elif exempt.covers(*span):
+            elif span in held or exempt.covers(*span):
                 refused.append(span)
             else:
                 narrowed.append(span)
@@ -72,9 +73,7 @@ class Operations:
             warnings.append(f"{len(narrowed) - NAMED_AT_MOST} more are narrowed as well")
         now_s = time.time()
         until = None if seconds is None else now_s + seconds
-        yield
-        records = self._parts.blocks.later(source_name, spans, until, reason, now_s)
-        yield
+        records = yield from aside(lambda: self._parts.blocks.later(source_name, spans, until, reason, now_s))
         yield from self._carry_out(source_name, records, now_s)
         return {"result": {"blocked": len(records), "warnings": warnings}}
 
@@ -85,17 +84,18 @@ class Operations:
         yield from self._in_turn(self._do_unblock(words, source_name))
 
     def _do_unblock(self, words: list[str], source_name: str) -> Generator[None, None, Reply]:
+        aside = self._parts.blocking.aside_for(len(words))
         spans, remarks = yield from fields.spans(words)
-        state = self._parts.in_force.known()
-        asked = _listing_of(spans)
-        yield
+        state = self._parts.lists.known()
+        asked = yield from aside(lambda: _listing_of(spans))
         missing = without(asked, self._parts.blocks.by_source.get(source_name, Listing.empty()))
         if missing.count:
             named = [Span(*row[:3]) for row, _ in zip(missing.rows(), range(NAMED_AT_MOST), strict=False)]
             refused = [sentences.why_not_unblocked(state, span, source_name) for span in named]
             raise Refused(sentences.one_a_line(refused, missing.count))
         yield from self._take_back(source_name, spans)
-        remarks += sentences.remarks(self._parts.in_force.known(), asked)
+        after = self._parts.lists.known()
+        remarks += yield from aside(lambda: sentences.remarks(after, spans, asked))
         return {"result": {"unblocked": len(spans), "remarks": remarks}}
 
     def flush(self, request: Mapping[str, Any]) -> Iterator[Line]:
@@ -103,7 +103,7 @@ class Operations:
         yield from self._in_turn(self._do_flush(fields.source_name(request)))
 
     def _do_flush(self, source_name: str) -> Generator[None, None, Reply]:
-        self._parts.in_force.known()
+        self._parts.lists.known()
         spans: list[Span] = []
         for row in with_pauses(self._parts.blocks.by_source.get(source_name, Listing.empty()).rows()):
             if row is None:
@@ -201,6 +201,18 @@ class Operations:
                 "status": self._parts.announcing.status_line(),
             }
         }
+
+
+def _touched(spans: list[Span], exempt: Exempt) -> tuple[list[Span], set[Span]]:
+    """Those that share an address with anything exempt, in their order; and which of them one exempt prefix holds."""
+    asked = _listing_of(spans)
+    touched = {Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)}
+    held = {
+        Span(*row[:3])
+        for version, table in asked.prefixes.items()
+        for row in asked.some_rows(version, np.flatnonzero(exempt.holds(version, table.keys)), is_range=False)
+    }
+    return [span for span in spans if span in touched] if touched else [], held
 
 
 def _listing_of(spans: Iterable[Span]) -> Listing:

@@ -1,5 +1,6 @@
 """Entries as the protocol tells them: one for an answer, or many at a time, straight from the columns."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,17 +34,40 @@ def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
     }
 
 
-def lines_of(source: Source, known: AllStats) -> Iterator[bytes]:
+class SharedStats:
+    """What is known of all entries, by the latest reading: held once for all answers under way, however slow."""
+
+    def __init__(self) -> None:
+        self.latest: AllStats = {}
+        self._users = 0
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """While an answer is made of them; with the last one they go."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self.latest = {}
+
+
+def lines_of(source: Source, known: SharedStats) -> Iterator[bytes]:
     """Everything that a source lists, many lines at a time: the same as `described` says of each."""
     for kind in KINDS:
         table = source.listing.table(kind)
-        keys, stats = known.get((kind, source.number), (table.keys[:0], np.zeros(0, STATS)))
         for at in range(0, len(table), _ROWS_A_PIECE):
-            piece = table.taken(slice(at, at + _ROWS_A_PIECE))
-            rows, found = find(keys, piece.keys)
-            told = np.zeros(len(piece), STATS)
-            told[found] = stats[rows[found]]
-            yield "".join(_lines(source, kind, piece, told, found)).encode()
+            # Nothing here may hold what was known, while somebody takes his time to read.
+            yield _piece(source, kind, table.taken(slice(at, at + _ROWS_A_PIECE)), known.latest)
+
+
+def _piece(source: Source, kind: Kind, table: Table, known: AllStats) -> bytes:
+    keys, stats = known.get((kind, source.number), (table.keys[:0], np.zeros(0, STATS)))
+    rows, found = find(keys, table.keys)
+    told = np.zeros(len(table), STATS)
+    told[found] = stats[rows[found]]
+    return "".join(_lines(source, kind, table, told, found)).encode()
 
 
 def _lines(source: Source, kind: Kind, table: Table, stats: Column, is_known: Column) -> Iterator[str]:

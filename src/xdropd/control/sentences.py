@@ -1,5 +1,7 @@
 """Sentences for callers: who else lists an entry, and what keeps it out."""
 
+from itertools import islice
+
 from xdropd.columns.listing import Listing, common
 from xdropd.rules.allow import Exempt, Keeper
 from xdropd.rules.winners import State
@@ -9,20 +11,18 @@ NAMED_AT_MOST = 100  # a batch can be large, a message is for reading
 _KEEPERS_NAMED_AT_MOST = 10
 
 
-def remarks(state: State, asked: Listing) -> list[str]:
-    """Which of these stay blocked, and why. A wider holder is looked for only where it can be told."""
-    exactly: dict[Span, None] = {}
-    for source in state.sources:
-        for row in common(source.listing, asked):
-            exactly[Span(*row[:3])] = None
+def remarks(state: State, spans: list[Span], asked: Listing) -> list[str]:
+    """Which of these spans, which `asked` lists, stay blocked, and why. Of a few also who holds them from above."""
+    exactly = {Span(*row[:3]) for source in state.sources for row in common(source.listing, asked)}
     said = [
         f"{span} stays blocked, it is held by {', '.join(_holders(state, span))}"
-        for span, _ in zip(exactly, range(NAMED_AT_MOST), strict=False)
+        for span in islice((span for span in spans if span in exactly), NAMED_AT_MOST)
     ]
-    for row, _ in zip(asked.rows(), range(NAMED_AT_MOST), strict=False):
-        span = Span(*row[:3])
-        if span not in exactly and (wider := _wider_holder(state, span)):
-            said.append(f"{span} stays blocked, it is held by {wider}")
+    said += [
+        f"{span} stays blocked, it is held by {wider}"
+        for span in spans[:NAMED_AT_MOST]
+        if span not in exactly and (wider := _wider_holder(state, span))
+    ]
     more = len(exactly) - NAMED_AT_MOST
     return [*said, f"{more} more stay blocked as well"] if more > 0 else said
 

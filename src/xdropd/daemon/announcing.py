@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.progress import Progress
 from xdropd.errors import Problem, RefusedFile
 from xdropd.filter.attaching import Attaching
 from xdropd.filter.filter import Filter
+from xdropd.filter.lists import Lists
 from xdropd.host.log import WARNING
 from xdropd.host.systemd import Systemd
 from xdropd.host.telling import Fields, Telling
@@ -22,7 +22,7 @@ class Announcing:
 
     def __init__(
         self,
-        in_force: InForce,
+        lists: Lists,
         kernel: Filter,
         attaching: Attaching,
         settings: SettingsFile,
@@ -30,7 +30,7 @@ class Announcing:
         systemd: Systemd,
         progress: Progress,
     ) -> None:
-        self._in_force = in_force
+        self._lists = lists
         self._filter = kernel
         self._attaching = attaching
         self._settings = settings
@@ -46,7 +46,7 @@ class Announcing:
         ]
         doing = "monitoring" if self._settings.in_force.action == "monitor" else "enforcing"
         degraded = ", degraded" if self._telling.is_degraded else ""
-        entries = f"{self._in_force.count} entries" if self._in_force.state else "what was in force before"
+        entries = f"{self._lists.count} entries" if self._lists.state else "what was in force before"
         return f"{doing}{degraded}: {entries} on {', '.join(names) or 'no interface yet'}"
 
     def say_ready(self) -> None:
@@ -62,7 +62,7 @@ class Announcing:
         """A list is in force."""
         self._telling.log.info(
             "reload",
-            f"blocklist: {counted.added} added, {counted.removed} removed, {self._in_force.count} in force",
+            f"blocklist: {counted.added} added, {counted.removed} removed, {self._lists.count} in force",
             file=reading.name,
         )
         self.tell_lists(reading)

@@ -6,22 +6,23 @@ from collections.abc import Iterator
 
 from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.changes import Changes
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.reactor import Reactor
-from xdropd.filter.lists import directly
+from xdropd.filter.counting import Aside, directly
+from xdropd.filter.lists import Lists
 from xdropd.host.blocklog import Record
 from xdropd.host.telling import Telling
+from xdropd.sources import blocks
 from xdropd.sources.blocks import Blocks
 
-_RECORDS_AT_ONCE = 1000
+_ENTRIES_AT_ONCE = 1000
 
 
 class Blocking:
     """One daemon's."""
 
-    def __init__(self, blocks: Blocks, in_force: InForce, changes: Changes, reactor: Reactor, telling: Telling) -> None:
-        self._blocks = blocks
-        self._in_force = in_force
+    def __init__(self, listed: Blocks, lists: Lists, changes: Changes, reactor: Reactor, telling: Telling) -> None:
+        self._blocks = listed
+        self._lists = lists
         self._changes = changes
         self._reactor = reactor
         self._telling = telling
@@ -30,12 +31,19 @@ class Blocking:
     def change(self, records: list[Record], now_s: float) -> Iterator[None]:
         """Log a batch and put it in force, or do neither: one of the `changes`.
 
-        Raises XdropdError where the log cannot be written, else as InForce.change_to.
+        Raises XdropdError where the log cannot be written, else as Lists.change_to.
         """
-        aside = directly if len(records) <= _RECORDS_AT_ONCE else self._reactor.aside
+        aside = self.aside_for(len(records))
         batch = yield from aside(lambda: self._blocks.batch(records))
         with self._blocks.logged(batch):
-            yield from self._in_force.change_to(self._in_force.desired.with_blocks(batch.after), now_s, aside)
+            yield from self._lists.change_to(
+                self._lists.desired.having("callers", blocks.written(batch.after)), now_s, aside
+            )
+
+    def aside_for(self, count: int) -> Aside:
+        """How what is done with so many entries is done: a few at once, for to hand them over takes longer."""
+        weight = count + len(self._blocks.by_source)  # each source is looked at
+        return directly if weight <= _ENTRIES_AT_ONCE else self._reactor.aside
 
     def load(self) -> None:
         """Read the log, and tell what is wrong with it."""
@@ -55,9 +63,9 @@ class Blocking:
     def take_anew(self) -> Iterator[None]:
         """Put in force what callers have blocked by the log."""
         self.load()
-        if self._in_force.state is not None:
-            desired = self._in_force.desired.with_blocks(self._blocks.by_source)
-            yield from self._in_force.change_to(desired, time.time())
+        if self._lists.state is not None:
+            desired = self._lists.desired.having("callers", blocks.written(self._blocks.by_source))
+            yield from self._lists.change_to(desired, time.time())
 
     def look_after(self, now: float) -> None:
         """What is due: a log that could not be used, or one that is too long."""

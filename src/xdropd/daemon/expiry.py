@@ -7,8 +7,9 @@ from itertools import islice
 from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.failures import FAILURES
-from xdropd.daemon.inforce import InForce
+from xdropd.filter.lists import Lists
 from xdropd.host.log import Log
+from xdropd.sources import blocks
 from xdropd.sources.blocks import Blocks
 from xdropd.text.addresses import Span
 
@@ -21,16 +22,16 @@ class Expiry:
 
     def __init__(
         self,
-        blocks: Blocks,
+        listed: Blocks,
         blocking: Blocking,
-        in_force: InForce,
+        lists: Lists,
         changes: Changes,
         reload: Callable[[], object],
         log: Log,
     ) -> None:
-        self._blocks = blocks
+        self._blocks = listed
         self._blocking = blocking
-        self._in_force = in_force
+        self._lists = lists
         self._changes = changes
         self._reload = reload
         self._log = log
@@ -40,7 +41,7 @@ class Expiry:
     @property
     def due_s(self) -> float:
         """In how many seconds the next entry ends."""
-        return self._in_force.next_end_s - time.time()
+        return self._lists.next_end_s - time.time()
 
     def look_at_clock(self) -> None:
         """Have done what the time of day brings."""
@@ -51,25 +52,25 @@ class Expiry:
             self._log.notice("clock", "the clock was set back, entries are looked at again")
             self._changes.ask(self._blocking.take_anew())  # what has ended by one clock may not have by another
             self._reload()
-        elif self._in_force.state is not None and now_s >= self._in_force.next_end_s and not self._is_ending:
+        elif self._lists.state is not None and now_s >= self._lists.next_end_s and not self._is_ending:
             self._is_ending = True
             self._changes.ask(self._end_what_is_over())
 
     def _end_what_is_over(self) -> Iterator[None]:
         self._is_ending = False
         now_s = time.time()
-        assert self._in_force.state
+        assert self._lists.state
         over = [
             (source, row)
-            for source in self._in_force.state.sources
+            for source in self._lists.state.sources
             for row in islice(source.listing.ended(now_s), _TOLD_AT_MOST)
         ]
         try:
             after = self._blocks.without_ended(now_s)
-            yield from self._in_force.change_to(self._in_force.desired.with_blocks(after), now_s)
+            yield from self._lists.change_to(self._lists.desired.having("callers", blocks.written(after)), now_s)
             self._blocks.by_source = after
         except FAILURES:
-            self._in_force.next_end_s = now_s + _RETRY_SECONDS  # not at every turn
+            self._lists.next_end_s = now_s + _RETRY_SECONDS  # not at every turn
             raise
         for source, row in over[:_TOLD_AT_MOST]:
             span = str(Span(*row[:3]))

@@ -42,8 +42,8 @@ class Following:
         return self._watcher.is_alive()
 
     def due_s(self, tick_s: float) -> float:
-        """In how many seconds the next look is due."""
-        return tick_s if self._is_looking else self._look_at - time.monotonic()
+        """In how many seconds the next look is due. None is before the start is over, however long that takes."""
+        return tick_s if self._is_looking or not self._look_at else self._look_at - time.monotonic()
 
     def renew(self) -> None:
         """Tell the watcher what matters now, and what was read of it. Called where file systems may hang."""

@@ -157,7 +157,7 @@ class Loop:
             parts.following.look(now)
             if not self._is_busy and not parts.changes.is_under_way:
                 self._do_what_is_due(now)
-            parts.samples.log(parts.filter, parts.settings.in_force, parts.in_force.state)
+            parts.samples.log(parts.filter, parts.settings.in_force, parts.lists.state)
         parts.health.feed_watchdog(now)
 
     def _do_what_is_due(self, now: float) -> None:
@@ -166,9 +166,10 @@ class Loop:
         parts.host.follow(now)
         parts.settling.settle(now)
         parts.keeping.look_after(now)
+        parts.handover.look_after(now)
         parts.blocking.look_after(now)
         if parts.trust.is_due(now):
-            if parts.in_force.is_doubtful:
+            if parts.lists.is_doubtful:
                 parts.wanted.ask_for_any()
             parts.host.sync_interfaces()
         parts.reconciling.look_after(now)

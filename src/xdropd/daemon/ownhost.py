@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from xdropd.columns.listing import Listing
 from xdropd.daemon.changes import Changes
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.settling import Settling
 from xdropd.filter.attaching import Attaching
+from xdropd.filter.lists import Lists
 from xdropd.host.netlink import Netlink
 from xdropd.host.telling import Telling
 from xdropd.rules.desired import guard_of
@@ -24,7 +24,7 @@ class OwnHost:
         netlink: Netlink,
         attaching: Attaching,
         settings: SettingsFile,
-        in_force: InForce,
+        lists: Lists,
         changes: Changes,
         settling: Settling,
         telling: Telling,
@@ -33,7 +33,7 @@ class OwnHost:
         self._netlink = netlink
         self._attaching = attaching
         self._settings = settings
-        self._in_force = in_force
+        self._lists = lists
         self._changes = changes
         self._settling = settling
         self._telling = telling
@@ -70,8 +70,8 @@ class OwnHost:
     def renew_guard(self) -> Iterator[None]:
         """The guard changed, or whether there is one; the lists did not."""
         guard = self.guard()
-        if self._in_force.state is not None and guard is not self._in_force.desired.guard:
-            yield from self._in_force.change_to(replace(self._in_force.desired, guard=guard), time.time())
+        if self._lists.state is not None and guard is not self._lists.desired.guard:
+            yield from self._lists.change_to(replace(self._lists.desired, guard=guard), time.time())
             self._settling.ask()
 
     # ---- changes ----
@@ -90,6 +90,6 @@ class OwnHost:
         begun = time.monotonic()
         self._has_changed = False
         self.sync_interfaces()
-        if self._in_force.state is not None and self.guard() is not self._in_force.desired.guard:
+        if self._lists.state is not None and self.guard() is not self._lists.desired.guard:
             self._changes.ask(self.renew_guard())
         self._follow_at = time.monotonic() + 10 * (time.monotonic() - begun)

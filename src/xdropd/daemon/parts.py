@@ -8,8 +8,8 @@ from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.expiry import Expiry
 from xdropd.daemon.following import Following
+from xdropd.daemon.handover import Handover
 from xdropd.daemon.health import Health
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.keeping import Keeping
 from xdropd.daemon.ownhost import OwnHost
 from xdropd.daemon.progress import Progress
@@ -67,23 +67,24 @@ class Parts:
         self.blocks = blocks = Blocks(block_log, self.log_copy)
         # The filter.
         self.program = Program(self.state_folder)
-        self.filter = kernel = Filter(systemd, log, self.program.stamp, self.program.blueprint, reactor.aside)
+        self.filter = kernel = Filter(systemd, log, self.program, reactor.aside, progress.say)
         self.netlink = Netlink()
         self.attaching = Attaching(kernel, self.netlink, telling)
         self.samples = SampleLog(log, self.attaching.name_of)
         # What is in force, and what becomes of it.
-        self.in_force = in_force = InForce(kernel, self.program, reactor, telling, progress)
-        self.announcing = Announcing(in_force, kernel, self.attaching, settings, telling, systemd, progress)
-        self.trust = Trust(telling, results, self.announcing)
+        self.lists = lists = kernel.lists
+        self.handover = Handover(kernel, catalogue, lists, reactor)
+        self.announcing = Announcing(lists, kernel, self.attaching, settings, telling, systemd, progress)
+        self.trust = Trust(lists, telling, results, self.announcing)
         self.keeping = Keeping(catalogue, settings, reactor, telling)
         self.following = Following(catalogue, settings, reactor, telling, wanted.ask_for_any)
-        self.settling = Settling(in_force, self.keeping, self.following, reactor, telling)
+        self.settling = Settling(lists, self.keeping, self.following, reactor, telling)
         self.host = OwnHost(
-            places.interfaces, self.netlink, self.attaching, settings, in_force, changes, self.settling, telling
+            places.interfaces, self.netlink, self.attaching, settings, lists, changes, self.settling, telling
         )
-        self.blocking = Blocking(blocks, in_force, changes, reactor, telling)
-        self.expiry = Expiry(blocks, self.blocking, in_force, changes, wanted.ask_for_any, log)
-        self.reconciling = Reconciling(in_force, kernel, settings, reactor, self.announcing)
+        self.blocking = Blocking(blocks, lists, changes, reactor, telling)
+        self.expiry = Expiry(blocks, self.blocking, lists, changes, wanted.ask_for_any, log)
+        self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
 
     def ask_for_reload(self, accept: str | None = None) -> ReloadRequest:

@@ -23,6 +23,10 @@ class Progress:
         """For how long it has been ready; 0 before that."""
         return max(0.0, time.monotonic() - self._ready_at)
 
+    def say(self, text: str) -> None:
+        """Something is being done, which the service manager is told now and then; "" when it is over."""
+        self.text = text
+
     def show(self, text: str) -> None:
         """Something begins."""
         self.text = text

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 
 from xdropd.daemon.announcing import Announcing
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.reactor import Reactor
 from xdropd.daemon.settling import rest
 from xdropd.filter.filter import Filter
+from xdropd.filter.lists import Lists
 from xdropd.sources.settingsfile import SettingsFile
 
 _EVERY_SECONDS = 600.0
@@ -17,10 +17,10 @@ class Reconciling:
     """One daemon's. `is_wanted` while one is to be begun."""
 
     def __init__(
-        self, in_force: InForce, kernel: Filter, settings: SettingsFile, reactor: Reactor, announcing: Announcing
+        self, lists: Lists, kernel: Filter, settings: SettingsFile, reactor: Reactor, announcing: Announcing
     ) -> None:
         self.is_wanted = False
-        self._in_force = in_force
+        self._lists = lists
         self._filter = kernel
         self._settings = settings
         self._reactor = reactor
@@ -40,12 +40,12 @@ class Reconciling:
     def reconcile(self) -> Iterator[None]:
         """Compare, mend and tell; and forget sources that left the list long ago."""
         self.is_wanted = False
-        state = self._in_force.state
+        state = self._lists.state
         if state is None:
             return
         self._filter.agree()
-        differing = int(self._in_force.choose(self._settings.in_force))
+        differing = int(self._filter.choose(self._settings.in_force))
         differing += yield from self._filter.lists.repair(state, time.time(), self._reactor.aside)
         self._announcing.tell_repaired(differing)
-        yield from self._filter.forget_sources(self._in_force.source_names, time.time())
+        yield from self._filter.forget_sources(self._lists.source_names, time.time())
         rest()

@@ -14,6 +14,7 @@ from xdropd.daemon.results import ReloadResult
 from xdropd.daemon.wanted import ReloadRequest
 from xdropd.errors import Problem, RefusedFile
 from xdropd.rules.desired import Desired
+from xdropd.sources import blocks
 from xdropd.sources.catalogue import Reading
 
 
@@ -29,14 +30,14 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
     refusals += refused
     now_s = time.time()
     yield
-    if parts.in_force.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
+    if parts.filter.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
         parts.announcing.tell_repaired(1)
     if reading is not None:
-        counted = yield from parts.in_force.change_to(desired(parts, reading), now_s)
+        counted = yield from parts.lists.change_to(desired(parts, reading), now_s)
         parts.telling.trouble("takeover")
         parts.trust.regain()
         parts.announcing.report(reading, counted)
-        parts.filter.sources.note_listed(parts.in_force.source_names, time.time())
+        parts.filter.counting.sources.note_listed(parts.lists.source_names, time.time())
     else:
         yield from _keep_in_force(parts, now_s)
     parts.host.sync_interfaces()
@@ -78,7 +79,7 @@ def _read_lists(parts: Parts, accept: str | None) -> Generator[None, None, tuple
 
 def fit_to_be_used(parts: Parts, reading: Reading) -> Reading | None:
     """None where lists could not be found and the kernel alone knows what is in force, them included."""
-    if not reading.is_partial or parts.in_force.state is not None or not parts.filter.attachments:
+    if not reading.is_partial or parts.lists.state is not None or not parts.filter.attachments:
         return reading
     parts.announcing.tell_lists(reading)
     parts.telling.trouble("blocklist", "not all lists can be found, what was in force before is in force")
@@ -87,7 +88,8 @@ def fit_to_be_used(parts: Parts, reading: Reading) -> Reading | None:
 
 def desired(parts: Parts, reading: Reading) -> Desired:
     """What the files say, with what callers have blocked, under the guard that is chosen."""
-    return replace(reading.desired().with_blocks(parts.blocks.by_source), guard=parts.host.guard())
+    desired = reading.desired().having("callers", blocks.written(parts.blocks.by_source))
+    return replace(desired, guard=parts.host.guard())
 
 
 def conclude(parts: Parts, refusals: list[Problem]) -> Generator[None, None, ReloadResult]:
@@ -101,11 +103,11 @@ def conclude(parts: Parts, refusals: list[Problem]) -> Generator[None, None, Rel
 
 def _keep_in_force(parts: Parts, now_s: float) -> Iterator[None]:
     """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
-    if parts.in_force.state is None:
-        yield from parts.in_force.renew()
-    elif parts.in_force.is_doubtful:
-        desired = replace(parts.in_force.desired, guard=parts.host.guard())
-        yield from parts.in_force.change_to(desired, now_s)
+    if parts.lists.state is None:
+        yield from parts.lists.renew()
+    elif parts.lists.is_doubtful:
+        desired = replace(parts.lists.desired, guard=parts.host.guard())
+        yield from parts.lists.change_to(desired, now_s)
     else:
         yield from parts.host.renew_guard()
     parts.trust.regain()

@@ -4,9 +4,9 @@ import gc
 import time
 
 from xdropd.daemon.following import Following
-from xdropd.daemon.inforce import InForce
 from xdropd.daemon.keeping import Keeping
 from xdropd.daemon.reactor import Reactor
+from xdropd.filter.lists import Lists
 from xdropd.host import libc
 from xdropd.host.fileworker import Work
 from xdropd.host.log import WARNING
@@ -24,10 +24,10 @@ class Settling:
     """One daemon's. `narrowed` has a sentence on each entry that the guard narrows, as far as they are told."""
 
     def __init__(
-        self, in_force: InForce, keeping: Keeping, following: Following, reactor: Reactor, telling: Telling
+        self, lists: Lists, keeping: Keeping, following: Following, reactor: Reactor, telling: Telling
     ) -> None:
         self.narrowed: list[str] = []
-        self._in_force = in_force
+        self._lists = lists
         self._keeping = keeping
         self._following = following
         self._reactor = reactor
@@ -49,7 +49,7 @@ class Settling:
             return
         self._due_at = float("inf")
         self._keeping.keep()
-        state = self._in_force.state
+        state = self._lists.state
         if state is not None:
             self._reactor.later(lambda: _narrowed(state), self._tell_narrowed)
         self._following.tell()

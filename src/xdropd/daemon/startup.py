@@ -5,10 +5,10 @@ import time
 from collections.abc import Generator, Iterator
 
 from xdropd.daemon.failures import FAILURES, Failure, noting
-from xdropd.daemon.inforce import NO_LIST_YET
 from xdropd.daemon.parts import Parts
 from xdropd.daemon.reloads import conclude, desired, fit_to_be_used
 from xdropd.errors import AlreadyRunning, NotAttachable, Problem, RefusedFile
+from xdropd.filter.lists import NO_LIST_YET
 from xdropd.host.statefolder import StateFolder
 from xdropd.rules.plan import Counted
 from xdropd.sources.catalogue import Reading
@@ -20,21 +20,22 @@ def start(parts: Parts) -> Iterator[None]:
 
     There, what is in force is looked after, whatever becomes of what should be.
     """
-    in_force, telling = parts.in_force, parts.telling
+    lists, telling = parts.lists, parts.telling
     if parts.state_folder is not None:
         _hold(parts.state_folder)
     inherited = parts.systemd.inherited()
     parts.log_copy.adopt(inherited)
     is_adopted = parts.filter.adopt(inherited)
+    parts.handover.take_over()
     if is_adopted:
         parts.log.notice("adopt", "took over the running filter")
     with contextlib.suppress(*FAILURES if is_adopted else ()):  # it fails again below, where it is told
-        in_force.prepare_program()
+        lists.prepare_program()
     parts.progress.show("reading the lists")
     refusals = yield from _read_settings(parts, is_adopted=is_adopted)
     parts.blocking.load()
     reading: Reading | None = None
-    counted = Counted()
+    counted: Counted | None = None
     failed: list[Failure] = []
     with noting(failed if is_adopted else None):
         parts.filter.agree()
@@ -42,23 +43,23 @@ def start(parts: Parts) -> Iterator[None]:
         refusals += refused
         yield
         if reading is not None:
-            counted = yield from in_force.change_to(desired(parts, reading), time.time())
+            counted = yield from lists.change_to(desired(parts, reading), time.time())
         else:
-            yield from in_force.renew()
+            yield from lists.renew()
     with noting(failed if is_adopted else None):
-        in_force.choose(parts.settings.in_force)
+        parts.filter.choose(parts.settings.in_force)
         failures = parts.host.attach_interfaces()
         if failures and not is_adopted and not parts.filter.attachments and len(failures) == 1:
             raise NotAttachable(*failures.values())
         parts.host.tell_interfaces(failures)
-    if in_force.state is None:
+    if lists.state is None:
         telling.trouble("takeover", NO_LIST_YET)
     parts.progress.note_ready()
     parts.reconciling.begin()
     parts.announcing.say_ready()
-    if reading is not None and in_force.state is not None:
+    if reading is not None and counted is not None:
         parts.announcing.report(reading, counted)
-        parts.filter.sources.note_listed(in_force.source_names, time.time())
+        parts.filter.counting.sources.note_listed(lists.source_names, time.time())
     yield from conclude(parts, refusals)
     if failed:
         parts.trust.lose(failed[0])

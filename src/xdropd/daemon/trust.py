@@ -6,6 +6,7 @@ from xdropd.daemon.announcing import Announcing
 from xdropd.daemon.failures import Failure, reason_of
 from xdropd.daemon.results import Results
 from xdropd.errors import KernelError, NotKept
+from xdropd.filter.lists import Lists
 from xdropd.host.telling import Telling
 
 _RETRY_SECONDS = 5.0
@@ -15,9 +16,10 @@ _RETRY_SECONDS_AT_MOST = 60.0
 class Trust:
     """One daemon's. While there is none, what the kernel holds is compared with the list before the next change."""
 
-    def __init__(self, telling: Telling, results: Results, announcing: Announcing) -> None:
+    def __init__(self, lists: Lists, telling: Telling, results: Results, announcing: Announcing) -> None:
         self.seconds = _RETRY_SECONDS
         """How long the next try is put off."""
+        self._lists = lists
         self._telling = telling
         self._results = results
         self._announcing = announcing
@@ -29,6 +31,7 @@ class Trust:
         if isinstance(failure, NotKept):
             who = "a change has to wait"
         self._telling.trouble("kernel", f"{who}, it will be tried again: {reason_of(failure)}", "kernel")
+        self._lists.is_doubtful = True
         self._results.last = self._results.of_failure(failure)
         if self._retry_at <= time.monotonic():  # else it is due already, and further refusals do not put it off
             self._retry_at = time.monotonic() + self.seconds
@@ -37,6 +40,7 @@ class Trust:
     def regain(self) -> None:
         """The list is in force."""
         self.seconds = _RETRY_SECONDS
+        self._lists.is_doubtful = False
         self._telling.trouble("kernel")
 
     def hurry(self) -> None:

@@ -11,7 +11,8 @@ from xdropd.filter.filter import Filter
 from xdropd.host.log import WARNING
 from xdropd.host.netlink import Interface, Netlink
 from xdropd.host.telling import Telling
-from xdropd.kernel.attachment import GENERIC, Attachment
+from xdropd.kernel.attachment import Attachment
+from xdropd.kernel.hooks import HOOKS
 
 
 class Attaching:
@@ -48,7 +49,7 @@ class Attaching:
             if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept):
                 self._let_go(ifindex)
             elif ifindex not in self._stuck and (
-                mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode == GENERIC)
+                mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode != next(iter(HOOKS)))
             ):
                 changing[ifindex] = kept.mode
         # The kernel takes no program on a port whose master has one, but the other way round it does.

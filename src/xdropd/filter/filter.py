@@ -15,9 +15,10 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from xdropd.errors import KernelError, NotAttachable
+from xdropd.filter.counting import Aside, Counting
 from xdropd.filter.firstversion import FirstVersionsGeneration, parked_counts
-from xdropd.filter.lists import Aside, Lists, directly
-from xdropd.filter.numbers import SourceNumbers
+from xdropd.filter.lists import Lists, Programs
+from xdropd.filter.proof import Proof, Proven
 from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
@@ -26,26 +27,29 @@ from xdropd.kernel.abi import Volume
 from xdropd.kernel.attachment import INTERFACE_MAPS, Attachment
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import VERDICT_PROGRAM, Generation, is_map, is_program
+from xdropd.kernel.hooks import HOOKS
 from xdropd.kernel.tables.volumes import InterfaceSlots
+from xdropd.text.settings import Settings
 
 
 class Filter:
-    """See the module. `blueprint` is called when maps or programs must be made, which may never be."""
+    """See the module. The `program` is asked when maps or programs must be made, which may never be."""
 
-    def __init__(
-        self, systemd: Systemd, log: Log, stamp: str, blueprint: Callable[[], Blueprint], aside: Aside = directly
-    ) -> None:
+    def __init__(self, systemd: Systemd, log: Log, program: Programs, aside: Aside, say: Callable[[str], None]) -> None:
         self._log = log
-        self._blueprint = blueprint
+        self._program = program
         self._store = Store(systemd)
-        self.lists = Lists(self._store, stamp, blueprint, self._put_in_force, aside)
+        self.proof = Proof(self._store)
+        self.proven: Proven | None = None
+        """Of the filter that was taken over; None where all has to be compared."""
+        self.counting = Counting(self._store, aside)
+        self.lists = Lists(self._store, self.counting, self.proof, program, self._put_in_force, aside, say)
         self.attachments: dict[int, Attachment] = {}
-        self.sources = SourceNumbers()
 
     @property
     def generation(self) -> Generation | None:
         """What packets meet; None where there is nothing that this version understands."""
-        return self.lists.generation
+        return self.counting.generation
 
     @property
     def is_current(self) -> bool:
@@ -70,26 +74,27 @@ class Filter:
         self._adopt_sources(found)
         self._adopt_interfaces(found)
         self._adopt_generations(found)
+        self.proven = self.proof.found(found.proof, self.generation if self.attachments else None)
         return bool(self.attachments)
 
     def _adopt_sources(self, found: Found) -> None:
         """Numbers of sources and saved counters, which mean nothing without them."""
-        self.sources = self._store.adopt_sources(found.sources)
+        self.counting.sources = self._store.adopt_sources(found.sources)
         if not found.sources:
             self._store.drop({f"saved.{number}": descriptor for number, descriptor in found.saved.items()})
             self._store.drop({f"parked.{number}": descriptor for number, descriptor in found.parked.items()})
             return
-        self.lists.saved = self._store.adopt_saved(found.saved)
+        self.counting.saved = self._store.adopt_saved(found.saved)
         for number, descriptor in sorted(found.parked.items(), reverse=True):
             if number == max(found.parked) and not found.saved:
                 for kind, source, key, stats in parked_counts(descriptor):
-                    self.lists.saved.add(kind, source, key, stats)
+                    self.counting.saved.add(kind, source, key, stats)
             self._store.drop({f"parked.{number}": descriptor})
 
     def _adopt_interfaces(self, found: Found) -> None:
         for ifindex, parts in found.interfaces.items():
             useless = set(parts)
-            for mode in attachment.MODE_FLAGS:
+            for mode in HOOKS:
                 names = {*INTERFACE_MAPS, f"link.{mode}"}
                 if ifindex in self.attachments or not names <= parts.keys():
                     continue
@@ -107,21 +112,21 @@ class Filter:
     def _adopt_generations(self, found: Found) -> None:
         in_force = {kept.in_force for kept in self.attachments.values()}
         for (number, stamp, part_count), parts in sorted(found.generations.items(), reverse=True):
-            if found.sources and number > self.lists.saved.merged:
+            if found.sources and number > self.counting.saved.merged:
                 if self._is_sound(parts, part_count):
                     generation = Generation(number, stamp, _maps_of(parts), parts[VERDICT_PROGRAM])
-                    if self.lists.generation is not None:
-                        self.lists.retired.append(generation)
+                    if self.counting.generation is not None:
+                        self.counting.retired.append(generation)
                         continue
                     if not in_force or generation.program_id in in_force:
-                        self.lists.generation = generation
+                        self.counting.generation = generation
                         continue
                 elif FirstVersionsGeneration.is_one(parts):
-                    self.lists.retired.append(FirstVersionsGeneration(number, stamp, part_count, parts))
+                    self.counting.retired.append(FirstVersionsGeneration(number, stamp, part_count, parts))
                     continue
             self._store.drop({f"gen.{number}.{stamp}.{part_count}.{name}": at for name, at in parts.items()})
         numbers = [number for number, _, _ in found.generations]
-        self.lists.number_after(max([self.lists.saved.merged, *numbers]))
+        self.lists.number_after(max([self.counting.saved.merged, *numbers]))
 
     def _is_sound(self, parts: Named, part_count: int) -> bool:
         """Whether everything is there, and such as this version's structures describe."""
@@ -139,7 +144,7 @@ class Filter:
         """What an interface would be given. Raises NotAttachable, KernelError or CompileError where nothing is."""
         if self.generation is None or not self.is_current:
             raise NotAttachable("there is no list of this version's making in force yet")
-        return self.generation, self._blueprint()
+        return self.generation, self._program.blueprint()
 
     def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object]) -> str:
         """Filter an interface. The generation in force is behind the root program before the first packet meets it.
@@ -176,8 +181,10 @@ class Filter:
 
     def totals(self, ifindex: int) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
-        slots = self._store.shared_maps.keys() >= abi.SHARED_MAPS and self._slots
-        return slots.seen(ifindex) if slots else abi.volumes_seen(b"")
+        before = self.attachments[ifindex].seen_by_first_version
+        if not self._store.shared_maps.keys() >= abi.SHARED_MAPS:
+            return before
+        return {verdict: volume.plus(before[verdict]) for verdict, volume in self._slots.seen(ifindex).items()}
 
     @property
     def _slots(self) -> InterfaceSlots:
@@ -239,24 +246,29 @@ class Filter:
         Nothing in the maps mentions their numbers then. What is saved, or yet to be saved, may: so that goes first.
         Another source that gets such a number begins at nothing.
         """
-        self.sources.note_listed(listed, now_s)
-        over = self.sources.over(now_s)
-        if over and self.generation is not None and self.is_current and not self.lists.retired:
-            self.lists.forget_sources(over.values())
+        self.counting.sources.note_listed(listed, now_s)
+        over = self.counting.sources.over(now_s)
+        if over and self.generation is not None and self.is_current and not self.counting.retired:
+            self.counting.forget_sources(over.values())
             for name in over:
-                self.sources.forget(name)
+                self.counting.sources.forget(name)
                 yield
-        if self.sources.wants_renewal:
-            self.sources = self._store.renewed_sources(self.sources)
+        if self.counting.sources.wants_renewal:
+            self.counting.sources = self._store.renewed_sources(self.counting.sources)
 
     # ---- settings and samples ----
 
-    def choose(self, *, log_interval_ns: int, monitor: bool, pass_malformed: bool) -> bool:
+    def choose(self, chosen: Settings) -> bool:
         """Put settings in force; whether that made a difference. What cannot be read keeps those that it has."""
         if self.generation is None:
             return False
         settings = self._store.shared_maps["settings"]
-        value = abi.settings(log_interval_ns, monitor=monitor, pass_malformed=pass_malformed)
+        per_minute = chosen.log_drops_per_minute
+        value = abi.settings(
+            log_interval_ns=60_000_000_000 // per_minute if per_minute else 0,
+            monitor=chosen.action == "monitor",
+            pass_malformed=chosen.malformed == "pass",
+        )
         if libbpf.lookup(settings, abi.number(0), len(value)) == value:
             return False
         libbpf.update(settings, abi.number(0), value)

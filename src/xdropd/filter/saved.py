@@ -104,7 +104,7 @@ class SavedCounters:
         """What a source's entries dropped under maps that are gone now."""
         if volume.packets:
             before = self.volume(source)
-            self._volumes[source] = Volume(before.packets + volume.packets, before.bytes + volume.bytes)
+            self._volumes[source] = before.plus(volume)
             self.is_stored = False
 
     def keep_listed(self, listings: dict[int, Listing]) -> None:

@@ -1,9 +1,9 @@
 """What systemd's file descriptor store keeps of the filter: the only file that knows the names in there.
 
-sources.NUMBER, saved.NUMBER, shared.MAP, if.INDEX.in_force, if.INDEX.tallies, if.INDEX.link.MODE, and of a generation
-gen.NUMBER.STAMP.PARTS.PART (PARTS: how many it has); and blocks.NUMBER, which is logcopy.py's. `tallies` is for a
-downgrade: the first version knows an interface by it, and numbers of sources by `sources`, without a number. Of what is
-numbered the highest counts. What does not fit is let go, by name, so nothing piles up.
+sources.NUMBER, saved.NUMBER, proof, shared.MAP, if.INDEX.in_force, if.INDEX.tallies, if.INDEX.link.MODE, and of a
+generation gen.NUMBER.STAMP.PARTS.PART (PARTS: how many it has); and blocks.NUMBER, which is logcopy.py's. `tallies` is
+for a downgrade: the first version knows an interface by it, and numbers of sources by `sources`, without a number. Of
+what is numbered the highest counts. What does not fit is let go, by name, so nothing piles up.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Found:
     sources: dict[int, int] = field(default_factory=dict)
     saved: dict[int, int] = field(default_factory=dict)
     parked: dict[int, int] = field(default_factory=dict)
+    proof: int | None = None
     useless: Named = field(default_factory=dict)
 
     @classmethod
@@ -87,6 +88,8 @@ class Found:
                 self.saved[int(number)] = descriptor
             case ["parked", number] if number.isdigit():
                 self.parked[int(number)] = descriptor
+            case ["proof"] if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self.proof = descriptor
             case _:
                 self.useless[name] = descriptor
 
@@ -162,6 +165,10 @@ class Store:
         except NotKept:
             saved.is_stored = False
             raise
+
+    def keep_proof(self, descriptor: int) -> None:
+        """What proof.py writes there. Nothing depends on it, so nothing waits for it."""
+        self._systemd.store({"proof": descriptor})
 
     def adopt_saved(self, files: Mapping[int, int]) -> SavedCounters:
         """The newest that can be read."""

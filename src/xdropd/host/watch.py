@@ -1,8 +1,9 @@
 """Which of the followed files have changed and may be read now.
 
 Lives here: hearing of changes (inotify, through watchdog) and seeing them (stat). Events are hints that save waiting;
-`stat` is the authority and finds within a second what no event told: bind mounts, network file systems, folders that
-were renamed away, an inotify that is exhausted or has gone deaf. Whether a writer is done is judged in `followed.py`.
+`stat` is the authority and finds within a second what no event told, or told late: bind mounts, network file systems,
+folders that were renamed away, an inotify that is exhausted or has gone deaf, events that watchdog keeps back to pair
+the two ends of a move. Whether a writer is done is judged in `followed.py`.
 A file system may hang: then a FileWorker looks, and whatever it touches may be where a look ends, to be begun anew.
 What a look has learned by then is kept for the next one.
 Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0 alike).
@@ -16,7 +17,6 @@ Not here: what is in the files. The only file that imports watchdog (2.2 and 6.0
 import contextlib
 import os
 import threading
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -36,8 +36,6 @@ from watchdog.events import (
 )
 from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
-from watchdog.observers.inotify_buffer import InotifyBuffer
-from watchdog.observers.inotify_c import Inotify
 
 from xdropd.host.files import Signature, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
@@ -48,12 +46,10 @@ _LOOK_S = 0.5
 _WRITING_LOOK_S = 0.1  # how often to look while a writer is at work, for its single writes do not wake anybody
 
 _DOUBT_S = 10.0  # a watch that said nothing about a change is taken anew, but not more often than this
-_RETRY_S = 60.0  # after inotify was exhausted
+# After inotify was exhausted, the first time and at most: with each failure watchdog (up to 6.0) loses descriptors.
+_RETRY_S = 60.0
+_RETRY_S_AT_MOST = 86_400.0
 _MOVES_AT_MOST = 1000  # then a watch is taken anew, for watchdog remembers every move that it ever heard of
-
-# watchdog keeps a "moved from" back for half a second to pair it with a "moved to", everything behind it waits as
-# well, and it measures that by the wall clock. The pairs are of no use here.
-InotifyBuffer.delay = 0.0
 
 _EXHAUSTED = {
     ENOSPC: "inotify watches are used up: changes are noticed within a second; raise fs.inotify.max_user_watches",
@@ -134,7 +130,7 @@ class Watcher:
         self._wanted: dict[str, _Wanted] = {}
         self._is_rewired = False  # what is wanted of which folder has to be worked out again
         self._problem = ""
-        self._retry_s = float("-inf")
+        self._retry_s, self._pause_s = float("-inf"), _RETRY_S
         self._next_look_s = 0.0
         # Of the look under way, or of one that was given up:
         self._is_upset = False
@@ -349,14 +345,14 @@ class Watcher:
         try:
             ear.watch = touch(folder, self._observer.schedule, ear, folder)
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
-            _close_what_watchdog_lost(error)
             if _identity(folder) == identity:
                 number = error.errno if isinstance(error, OSError) else None
                 otherwise = f"inotify does not watch {folder} ({error}): changes are noticed within a second"
                 self._problem = _EXHAUSTED.get(number or 0, otherwise)
-                self._retry_s = now_s + _RETRY_S
+                self._retry_s, self._pause_s = now_s + self._pause_s, min(2 * self._pause_s, _RETRY_S_AT_MOST)
         else:
             self._ears[folder] = ear
+            self._pause_s = _RETRY_S
         self._is_arming = False
 
 
@@ -365,16 +361,6 @@ def _followed(path: str) -> FollowedFile:
         return FollowedFile(path, trail_of(path))
     except NoAnswer:
         return FollowedFile(path)  # the first look that gets an answer finds its way
-
-
-def _close_what_watchdog_lost(error: BaseException) -> None:
-    """When inotify_add_watch(2) fails, watchdog (up to 6.0) drops an object that holds open descriptors."""
-    selves = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
-    lost = next((found for found in selves if isinstance(found, Inotify)), None)
-    for name in ("_inotify_fd", "_kill_r", "_kill_w"):
-        descriptor = getattr(lost, name, None)
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ Each name and order here is that of the C file; nothing else in Python knows the
 """
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ RANGE = np.dtype([("stats", STATS), ("first", "S16"), ("last", "S16"), ("version
 SEEN = np.dtype(
     [("volumes", VOLUME, len(VERDICTS)), ("tick", "u8"), ("now_ns", "u8"), ("ifindex", "u4"), ("unused", "u4")]
 )
+TALLIES = np.dtype([("volumes", VOLUME, len(VERDICTS)), ("unused", "u8", 2)])  # the first version's
 SETTINGS = np.dtype([("log_interval_ns", "u8"), ("monitor", "u4"), ("pass_malformed", "u4")])
 SAMPLE = np.dtype(
     [("source", "u1", 16), ("version", "u4"), ("ifindex", "u4"), ("length_bytes", "u4"), ("unused", "u4")]
@@ -89,6 +90,10 @@ class Volume(NamedTuple):
     packets: int
     bytes: int
 
+    def plus(self, other: "Volume") -> "Volume":
+        """Both together."""
+        return Volume(self.packets + other.packets, self.bytes + other.bytes)
+
 
 class Sample(NamedTuple):
     """One dropped packet."""
@@ -117,9 +122,9 @@ def read_sample(data: bytes) -> Sample:
     return Sample(version, source, int(found["ifindex"]), int(found["length_bytes"]))
 
 
-def volumes_seen(data: bytes) -> dict[str, Volume]:
-    """struct seen of each CPU, added up, by verdict."""
-    volumes = np.frombuffer(data, SEEN)["volumes"]
+def volumes_seen(data: bytes, layout: np.dtype[Any] = SEEN) -> dict[str, Volume]:
+    """struct seen of each CPU, or what begins as it does, added up, by verdict."""
+    volumes = np.frombuffer(data, layout)["volumes"]
     return {
         name: Volume(int(volumes["packets"][:, at].sum()), int(volumes["bytes"][:, at].sum()))
         for at, name in enumerate(VERDICTS)

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.kernel import abi, libbpf
+from xdropd.kernel.abi import Volume
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import ROOT_PROGRAM, create, is_map, load
+from xdropd.kernel.generation import create, is_map, load
+from xdropd.kernel.hooks import HOOKS
 from xdropd.kernel.libbpf import MapShape
 from xdropd.kernel.retry import retried
 
-NATIVE = "native"
-GENERIC = "generic"
-MODE_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV_MODE, GENERIC: libbpf.XDP_FLAGS_SKB_MODE}
-
-# Nothing counts in it: the first version takes over an interface only together with such a map, after a downgrade.
-_TALLIES = MapShape("tallies", libbpf.MAP_PERCPU_ARRAY, abi.NUMBER_BYTES, 64, 1, 0)
+# The first version's program counts in it, ours does not. What it has counted stays true; and after a downgrade that
+# version takes over an interface only together with such a map.
+_TALLIES = MapShape("tallies", libbpf.MAP_PERCPU_ARRAY, abi.NUMBER_BYTES, abi.TALLIES.itemsize, 1, 0)
 INTERFACE_MAPS = frozenset({abi.INTERFACE_MAP, _TALLIES.name})
 
 _TAKEN = (errno.EBUSY, errno.EEXIST)
@@ -46,20 +45,30 @@ class Attachment:
     @property
     def root_id(self) -> int:
         """The id of the root program that the link holds."""
-        return libbpf.link_target(self.link)[0]
+        return HOOKS[self.mode].target(self.link)[0]
 
     @property
     def is_sound(self) -> bool:
         """Whether these descriptors, wherever they come from, are what their names say, and packets meet a program."""
         try:
-            return is_map(self.maps[abi.INTERFACE_MAP], abi.INTERFACE_MAP) and bool(self.is_attached and self.in_force)
+            tallies = libbpf.map_shape(self.maps[_TALLIES.name])
+            are_tallies = (tallies.type, tallies.value_bytes) == (_TALLIES.type, _TALLIES.value_bytes)
+            is_whole = is_map(self.maps[abi.INTERFACE_MAP], abi.INTERFACE_MAP) and are_tallies
+            return is_whole and bool(self.is_attached and self.in_force)
         except KernelError:
             return False
 
     @property
     def is_attached(self) -> bool:
         """Whether the interface is still there; a link outlives its interface, attached to nothing."""
-        return libbpf.link_target(self.link)[1] == self.ifindex
+        return HOOKS[self.mode].target(self.link)[1] == self.ifindex
+
+    @property
+    def seen_by_first_version(self) -> dict[str, Volume]:
+        """Frames and bytes by verdict that the first version's program has counted on this interface."""
+        size = abi.TALLIES.itemsize * libbpf.possible_cpus()
+        found = retried(libbpf.lookup, self.maps[_TALLIES.name], abi.number(0), size)
+        return abi.volumes_seen(found or b"", abi.TALLIES)
 
     def put_in_force(self, program: int) -> None:
         """Let packets meet this program from now on: one atomic step."""
@@ -73,42 +82,46 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The root program and maps of an interface before it is attached, so that the program in force is there first."""
+    """The root programs and maps of an interface before it is attached, so that the program in force is there first."""
 
-    root: int
+    roots: dict[str, int]
+    """By name: what the ways to attach have in common is loaded once."""
     maps: dict[str, int]
 
     def close(self) -> None:
         """Give up on it."""
-        for descriptor in (self.root, *self.maps.values()):
+        for descriptor in (*self.roots.values(), *self.maps.values()):
             os.close(descriptor)
 
 
 def prepare(blueprint: Blueprint) -> Prepared:
     """Make what one interface needs. Raises KernelError."""
+    roots: dict[str, int] = {}
     maps: dict[str, int] = {}
     try:
         maps[abi.INTERFACE_MAP] = retried(create, blueprint, abi.INTERFACE_MAP)
         maps[_TALLIES.name] = retried(libbpf.create_map, _TALLIES)
-        return Prepared(retried(load, blueprint, ROOT_PROGRAM, maps), maps)
+        for program in {hook.root_program for hook in HOOKS.values()}:
+            roots[program] = retried(load, blueprint, program, maps)
     except KernelError:
-        for descriptor in maps.values():
+        for descriptor in (*roots.values(), *maps.values()):
             os.close(descriptor)
         raise
+    return Prepared(roots, maps)
 
 
 def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str, object]) -> tuple[Attachment, str]:
-    """Attach a prepared root program in the wanted mode: "native", "generic", or "auto": native where the driver can.
+    """Attach a prepared root program in the wanted mode, or with "auto" in the first one that the kernel takes.
 
     Returns the attachment and, where "auto" had to fall back, the kernel's reason. `occupant` describes who holds the
     place if it is taken, for the error. Raises NotAttachable; the prepared parts are closed then.
     """
-    modes = [NATIVE, GENERIC] if wanted == "auto" else [wanted]
+    modes = list(HOOKS) if wanted == "auto" else [wanted]
     reason = ""
     try:
         for mode in modes:
             try:
-                link = libbpf.attach_xdp(prepared.root, ifindex, MODE_FLAGS[mode])
+                link = HOOKS[mode].attach(prepared.roots[HOOKS[mode].root_program], ifindex)
             except KernelError as refusal:
                 if refusal.errno in _TAKEN:
                     raise NotAttachable(_who_is_there(occupant, refusal.errno)) from refusal
@@ -118,7 +131,8 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str,
                     raise NotAttachable(f"the kernel refuses {mode} mode: {os.strerror(refusal.errno)}") from refusal
                 reason = os.strerror(refusal.errno)
             else:
-                os.close(prepared.root)
+                for root in prepared.roots.values():
+                    os.close(root)
                 return Attachment(ifindex, mode, link, prepared.maps), reason
     except NotAttachable:
         prepared.close()

@@ -33,7 +33,6 @@ from xdropd.rules.plan import Changes
 from xdropd.rules.winners import EXEMPT, Records
 
 VERDICT_PROGRAM = "xdrop_verdict"
-ROOT_PROGRAM = "xdrop_root"
 
 _TABLES = ("addresses", "networks")
 _NOBODYS = np.uint32(0xFFFFFFFF)  # a number that no source has
@@ -185,6 +184,19 @@ class Generation:
     def used(self) -> int:
         """How many records there are."""
         return sum(table.used for table in self.records.values())
+
+    def bookkeeping(self) -> dict[str, Any]:
+        """What is known of the maps without reading them, for whoever adopts them as they are: fit for JSON."""
+        used = {name: table.used for name, table in self.records.items()}
+        return {"used": used, "ranges": self.ranges.used, "removed": self.removed_since_built}
+
+    def take_over_bookkeeping(self, told: dict[str, Any]) -> None:
+        """The inverse. Numbers of ranges are read, where there are any. Raises KeyError."""
+        for name, table in self.records.items():
+            table.used = told["used"][name]
+        self.removed_since_built = told["removed"]
+        if told["ranges"]:
+            self.ranges.learn()
 
     # ---- changing ----
 

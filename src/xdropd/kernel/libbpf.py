@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from xdropd.errors import KernelError, NotPermitted, ProgramRefused
@@ -244,6 +245,7 @@ class ProgramShape:
     tag: str
 
 
+@cache
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key (highest possible CPU number + 1)."""
     ranges = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()

@@ -6,8 +6,8 @@ ends. Makes values and changes none; knows neither the kernel nor the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.rules.allow import Exempt, Exempting
@@ -27,22 +27,27 @@ class Written:
     is_file: bool = True
 
 
+ORIGINS = ("files", "callers")
+"""Where sources come from, each a file in sources/; in the order that decides between equals."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that a state is made of: `sources` in their order, and what is exempt."""
+    """Everything that a state is made of: what sources list, by origin and in their order, and what is exempt."""
 
-    sources: tuple[Written, ...] = ()
+    by_origin: Mapping[str, tuple[Written, ...]] = field(default_factory=dict)
     allow: tuple[Written, ...] = ()
     guard: Listing | None = None
 
-    def with_blocks(self, by_source: Mapping[str, Listing]) -> Desired:
-        """The same files with what callers have blocked."""
-        known = {each.name: each for each in self.sources if not each.is_file}
-        blocks = (
-            known[name] if name in known and known[name].listing is listing else Written(name, listing, is_file=False)
-            for name, listing in by_source.items()
-        )
-        return replace(self, sources=(*(each for each in self.sources if each.is_file), *blocks))
+    def having(self, origin: str, sources: Iterable[Written]) -> Desired:
+        """The same with what one origin has now."""
+        return replace(self, by_origin={**self.by_origin, origin: tuple(sources)})
+
+    @property
+    def sources(self) -> Iterator[Written]:
+        """All of them in their order."""
+        for origin in ORIGINS:
+            yield from self.by_origin.get(origin, ())
 
     def state(self, now_s: float, number_of: Callable[[str], int], before: State | None) -> State:
         """What is in force of it. Of `before`, what is still the same is used again."""

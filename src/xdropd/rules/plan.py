@@ -12,12 +12,13 @@ new one is there already; the old listed ones go before the old exempt ones, so 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from xdropd.columns.listing import Listing
+from xdropd.columns.listing import Kind, Listing
 from xdropd.columns.nesting import within
 from xdropd.columns.prefixes import FAMILIES, Column, match, union, without
 from xdropd.rules.winners import Pieces, Records, State
@@ -91,8 +92,10 @@ def _widened(version: int, changed: Column, before: State, after: State) -> Colu
         return changed
     exempt = union(without(old, new), without(new, old))
     wide = union(changed[family.lengths(changed) < family.width], exempt)
+    if not len(wide):
+        return changed
     found = [changed, exempt]
-    for state in (before, after):
+    for state in (before, after) if len(wide) else ():
         inside = [(state.exempt.prefixes[version], wide)]
         for source in state.sources:
             inside += ((source.pieces[version].distinct, wide), (source.listing.prefixes[version].keys, exempt))
@@ -149,6 +152,18 @@ class Plan:
     def removed(self) -> int:
         """How many of them take a record out."""
         return sum(len(change.removed.keys) for change in self.changes.values())
+
+    def leaving(self) -> Iterator[tuple[Kind, int, Column]]:
+        """Entries that stay listed and whose records go: (kind, source, ascending keys)."""
+        listings = {source.number: source.listing for source in self.after.sources}
+        for version, change in self.changes.items():
+            kind = Kind(version, is_range=False)
+            for records in (change.removed, change.replaced):
+                for number in (each for each in np.unique(records.sources).tolist() if each in listings):
+                    keys = records.keys[records.sources == number]
+                    keys = keys[match(keys, listings[number].table(kind).keys)[0]]
+                    if len(keys):
+                        yield kind, number, keys
 
 
 def plan(before: State, after: State) -> Plan:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ EXEMPT = 0
 
 _EXEMPT_RANK = -1
 _NOBODY = np.iinfo(np.int64).max
+_SMALL = 64  # rows of a column that are compared sooner than it is searched
 _ALL_AT_ONCE = 8  # looking for the ancestors of so many prefixes costs as much as sorting all networks in between
 
 
@@ -110,10 +112,15 @@ class State:
         self.sources = tuple(sources)
         self.exempt = exempt or Exempt()
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Entries of all sources."""
         return sum(source.listing.count for source in self.sources)
+
+    @cached_property
+    def addresses(self) -> dict[int, int]:
+        """How many of them are one address, by version."""
+        return {version: sum(source.addresses[version] for source in self.sources) for version in FAMILIES}
 
     @property
     def next_end_s(self) -> float:
@@ -137,6 +144,8 @@ class State:
     def records(self, version: int, touched: Column | None = None) -> Records:
         """The record of every prefix that has one, or of those among `touched`, which ascend."""
         family = FAMILIES[version]
+        if touched is not None and not len(touched):
+            return Records(touched, np.zeros(0, np.uint32), np.zeros(0, family.range_type))
         keys, sources = self._owned(version, touched)
         exempt = self.exempt.holds(version, keys)
         if exempt.any():
@@ -155,7 +164,7 @@ class State:
         """Addresses and networks that are listed as such: (ascending keys, number of the first source of each)."""
         tables = [(source.number, source.listing.prefixes[version].keys) for source in self.sources]
         if touched is not None:
-            tables = [(number, keys[match(keys, touched)[0]]) for number, keys in tables]
+            tables = [(number, keys[match(keys, touched)[0]]) for number, keys in _reached(tables, touched)]
         tables = [(number, keys) for number, keys in tables if len(keys)]
         if not tables:
             return FAMILIES[version].empty_keys(), np.zeros(0, np.uint32)
@@ -173,9 +182,11 @@ class State:
     def _contested(self, version: int, touched: Column | None) -> Records | None:
         """Pieces of ranges and exempt prefixes with what each leads to, without those that make no difference."""
         exempt = self.exempt.prefixes[version]
-        at_stake = [exempt, *(source.pieces[version].distinct for source in self.sources)]
+        pieces = (source.pieces[version].distinct for source in self.sources)
+        at_stake = [exempt, *(keys for keys in pieces if len(keys))]
         if touched is not None:
-            at_stake = [keys[match(keys, touched)[0]] for keys in at_stake]
+            at_stake = [keys[match(keys, touched)[0]] for keys in at_stake if len(keys)]
+            at_stake.append(touched[:0])
         stakes = union(*at_stake)
         if not len(stakes):
             return None
@@ -277,6 +288,20 @@ class _Contest:
             sources[listed] = np.concatenate(self._sources)[contestants]
             ranges[listed] = np.concatenate(self._ranges)[contestants]
         return Records(self._nodes[rows], sources, ranges)
+
+
+def _reached(tables: list[tuple[int, Column]], touched: Column) -> list[tuple[int, Column]]:
+    """Those of many columns, each with its number, that may have any of these keys.
+
+    There can be thousands of callers who list an entry or two: their columns are looked at together.
+    """
+    small = [at for at, (_, keys) in enumerate(tables) if 0 < len(keys) <= _SMALL]
+    reached = np.array([len(keys) > _SMALL for _, keys in tables], bool)
+    if small:
+        owners = np.repeat(small, [len(tables[at][1]) for at in small])
+        _, found = find(touched, np.concatenate([tables[at][1] for at in small]))
+        reached[owners[found]] = True
+    return [tables[at] for at in np.flatnonzero(reached).tolist()]
 
 
 def _match_repeated(distinct: Column, repeated: Column) -> tuple[Column, Column]:

@@ -19,6 +19,7 @@ from xdropd.columns.listing import Builder, Listing, Row
 from xdropd.errors import XdropdError
 from xdropd.host import blocklog
 from xdropd.host.blocklog import BlockLog, Record
+from xdropd.rules.desired import Written
 from xdropd.sources.logcopy import LogCopy
 from xdropd.text.addresses import Span, parse_span
 
@@ -26,6 +27,11 @@ _LOG_BYTES_AT_LEAST = 1 << 20  # what a shorter log could save is not worth its 
 _RECORDS_AT_ONCE = 2000
 
 BySource = dict[str, Listing]
+
+
+def written(by_source: BySource) -> Iterator[Written]:
+    """What callers want, as a part of what is desired."""
+    return (Written(name, listing, is_file=False) for name, listing in by_source.items())
 
 
 class Batch(NamedTuple):

@@ -13,15 +13,18 @@ import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from xdropd.columns.listing import Listing
 from xdropd.errors import Problem, RefusedFile
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.rules.desired import Desired, Written
+from xdropd.sources import trust
 from xdropd.text import blocklist, listfiles, names
 from xdropd.text.blocklist import Blocklist, Include
 from xdropd.text.listfiles import ListFile
@@ -44,6 +47,26 @@ class _Look:
     def is_current(self, path: str) -> bool:
         """Whether the file need not be read to know that it is still the same."""
         return self.signature.is_settled and signature_of(path) == self.signature
+
+    def settled(self, path: str) -> "_Look":
+        """The same, with a signature that proves something, if that can be had now."""
+        if self.signature.is_settled:
+            return self
+        try:
+            data, signature = read_file(Path(path))
+        except OSError:
+            return self
+        return _Look.at(data, signature) if self.is_same(data, signature) else self
+
+    def as_told(self) -> list[Any]:
+        """Fit for JSON."""
+        return [*astuple(self.signature), self.digest.hex() if self.digest else None]
+
+    @classmethod
+    def of(cls, told: list[Any]) -> "_Look":
+        """The inverse."""
+        *signature, digest = told
+        return cls(Signature(*signature), None if digest is None else bytes.fromhex(digest))
 
     def is_same(self, data: bytes, signature: Signature) -> bool:
         """Whether a new reading found the same."""
@@ -78,7 +101,8 @@ class Reading:
     def desired(self) -> Desired:
         """What the files want, whatever others want beside them."""
         lists = (Written(path, content.listing, reason) for path, content, reason in self.lists)
-        return Desired((Written(self.name, self.blocklist.block), *lists), (Written(self.name, self.blocklist.allow),))
+        desired = Desired(allow=(Written(self.name, self.blocklist.allow),))
+        return desired.having("files", (Written(self.name, self.blocklist.block), *lists))
 
 
 @dataclass(slots=True)
@@ -144,6 +168,37 @@ class Catalogue:
             if not known.is_saved and known.data is not None:
                 self.state.save(f"{_GOOD_LISTS}/{name_for(path)}", known.data)
                 known.data, known.is_saved = None, True
+
+    # ---- for the process after this one ----
+
+    def told(self, number_of: Callable[[Listing], int]) -> dict[str, Any]:
+        """What has been read, fit for JSON, but for what is not kept in the state folder yet. Touches files."""
+        lists = {}
+        for path, known in self._lists.items():
+            if known.look is not None and known.data is None:
+                known.look, content = known.look.settled(path), known.content
+                warnings = [astuple(warning) for warning in content.warnings]
+                counts = [number_of(content.listing), content.lines, content.unparsed, warnings, content.reason]
+                lists[path] = [known.look.as_told(), counts, known.is_saved, known.trouble, known.was_good]
+        found: dict[str, Any] = {"lists": lists, "matched": self._matched}
+        if self._blocklist is not None and self._unsaved is None:
+            look, document = self._blocklist
+            self._blocklist = look.settled(self.absolute), document
+            listings = [number_of(document.block), number_of(document.allow)]
+            found["blocklist"] = [self.absolute, self._blocklist[0].as_told(), listings, document.includes]
+        return found
+
+    def recall(self, told: dict[str, Any], listings: Sequence[Listing]) -> None:
+        """The inverse, in another process: what is still the same is not read again."""
+        for path, (look, content, is_saved, trouble, was_good) in told["lists"].items():
+            number, lines, unparsed, warnings, reason = content
+            file = ListFile(listings[number], lines, unparsed, tuple(Problem(*each) for each in warnings), reason)
+            self._lists[path] = _Known(file, None, _Look.of(look), is_saved, trouble, was_good)
+        self._matched = {pattern: None if found is None else tuple(found) for pattern, found in told["matched"].items()}
+        path, look, (block, allow), includes = told.get("blocklist") or ("", None, (0, 0), ())
+        if path == self.absolute:
+            document = Blocklist(listings[block], listings[allow], tuple(Include(*each) for each in includes))
+            self._blocklist = _Look.of(look), document
 
     def _read_blocklist(self) -> Blocklist:
         try:
@@ -223,7 +278,7 @@ class Catalogue:
         content = listfiles.read(data, names.shown(path))
         if known is None:
             known = self._last_good(path)
-        objection = listfiles.objection(content, known.content.listing.count if known and known.was_good else None)
+        objection = trust.objection(content.tally, known.content.listing.count if known and known.was_good else None)
         if objection and accept != path:
             return self._keep(path, known, look, objection)
         self._lists[path] = _Known(content, data if self.state else None, look, is_saved=False)

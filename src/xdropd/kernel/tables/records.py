@@ -61,7 +61,10 @@ class RecordTable:
 
     def get(self, key: Column) -> Column | None:
         """The value of one prefix, as a column of one."""
-        found = libbpf.lookup(self.descriptor, self._pack(key), self.value_type.itemsize)
+        packed, size = self._pack(key), self.value_type.itemsize
+        found = libbpf.lookup(self.descriptor, packed, size)
+        if found is None:  # a refusal may look like that (ENOENT), and would cost an entry its counts
+            found = libbpf.lookup(self.descriptor, packed, size)
         return None if found is None else np.frombuffer(found, self.value_type)
 
     def read(self) -> Iterator[tuple[Column, Column]]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from xdropd.daemon import sources
+from xdropd.filter import numbers as module
 from xdropd.filter.numbers import SourceNumbers
 
 NOW_S = 1_800_000_000.0
@@ -91,7 +91,7 @@ def test_a_file_that_says_little_is_written_anew() -> None:
         numbers.number_of(name)
     numbers.note_listed({"a"}, NOW_S)
     assert not numbers.wants_renewal
-    for _ in range(sources._LINES_AT_LEAST):
+    for _ in range(module._LINES_AT_LEAST):
         numbers.note_listed((), NOW_S)
         numbers.number_of("a")
     assert numbers.wants_renewal

@@ -1,0 +1,92 @@
+"""Entries as they are told: many at a time say what each says by itself."""
+
+import json
+from datetime import datetime
+from random import Random
+
+import numpy as np
+import pytest
+from columns import bases, listing, spans
+
+from xdropd.columns.listing import KINDS, Kind, Listing, Row, prefix_length
+from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.control import rows
+from xdropd.control.rows import AllStats, SharedStats, described, lines_of
+from xdropd.kernel.abi import STATS, Stats
+from xdropd.rules.winners import Source
+
+NUMBER = 7
+REASONS = ("", "", "ssh", 'a "quote" and a \\', "Größe \udcff", "{brace}")
+NAMES = ("/etc/xdrop/blocklist.yaml", "fail2ban", '/lists/"odd"\\x2f{}.txt')
+
+
+def some_listing(version: int, rng: Random, count: int) -> Listing:
+    found = []
+    for line in range(1, count + 1):
+        ((first, last),) = spans(version, rng, 1, rng.choice(bases(version)))
+        until = rng.choice((None, None, 0.0, 1_800_000_000.0, 1_800_000_000.75))
+        found.append(Row(version, first, last, rng.choice((0, line)), rng.choice(REASONS), until))
+    return listing(*found).in_force(-1)
+
+
+def key_of(row: Row) -> tuple[Kind, Column]:
+    family, length = FAMILIES[row.version], prefix_length(*row[:3])
+    if length is None:
+        return Kind(row.version, is_range=True), family.range_key(row.first, row.last)
+    return Kind(row.version, is_range=False), family.key(row.first, length)
+
+
+def some_stats(rng: Random, listed: Listing) -> tuple[dict[Row, Stats], AllStats]:
+    """Of most entries, some of which were never hit; and of one that is not listed any more."""
+    of_row: dict[Row, Stats] = {}
+    columns = {}
+    for kind in KINDS:
+        parts = [(key_of(gone)[1], None) for gone in [Row(kind.version, 77, 77 + 5 * kind.is_range)]]
+        for row in listed.rows():
+            if key_of(row)[0] == kind and rng.random() < 0.8:
+                seen_ns = rng.choice((0, rng.randrange(1, 1 << 40)))
+                of_row[row] = Stats(rng.randrange(1 << 40), rng.getrandbits(64), seen_ns, rng.randrange(1, 1 << 31))
+                parts.append((key_of(row)[1], of_row[row]))
+        keys = np.concatenate([key for key, _ in parts])
+        told = np.array([(*(stats or Stats(1, 1, 1, 1)), NUMBER) for _, stats in parts], STATS)
+        order = np.argsort(keys, kind="stable")
+        columns[kind, NUMBER] = keys[order], told[order]
+        columns[kind, NUMBER + 1] = keys[:1], told[:1]
+    return of_row, columns
+
+
+def seen_s(told: dict[str, object]) -> float | None:
+    """Reckoned back from now, so two tellings may differ by a second."""
+    last_seen = told.pop("last_seen")
+    return None if last_seen is None else datetime.fromisoformat(str(last_seen)).timestamp()
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = Random(version)
+    monkeypatch.setattr(rows, "_ROWS_A_PIECE", 5)
+    for turn in range(60):
+        listed = some_listing(version, rng, rng.choice((0, 1, 5, 30)))
+        source = Source(rng.choice(NAMES), NUMBER, listed, reason=rng.choice(("", "theirs")))
+        of_row, known = some_stats(rng, listed)
+        shared = SharedStats()
+        shared.latest = known if turn % 4 else {}
+        pieces = list(lines_of(source, shared))
+        assert all(piece.endswith(b"\n") and piece.count(b"\n") <= 5 for piece in pieces)
+        lines = [json.loads(line)["row"] for line in b"".join(pieces).splitlines()]
+        expected = [described(source, row, of_row.get(row) if turn % 4 else None) for row in listed.rows()]
+        assert [list(line) for line in lines] == [list(each) for each in expected], "keys, in one order"
+        for line, each in zip(lines, expected, strict=True):
+            one, other = seen_s(line), seen_s(each)
+            assert line == each
+            assert one == other or (one and other and abs(one - other) <= 1)
+
+
+def test_what_was_known_goes_with_the_last_who_uses_it() -> None:
+    shared = SharedStats()
+    with shared.used():
+        shared.latest = known = some_stats(Random(0), Listing.empty())[1]
+        with shared.used():
+            pass
+        assert shared.latest is known
+    assert shared.latest == {}

@@ -313,6 +313,18 @@ def test_what_people_type(text, sentences):
     assert problems(text) == sentences
 
 
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        (b"# a\xff\n# \0\n", "40002:4: the byte 0xff here"),
+        (b"# \0\n\xff", "40002:3: there is a control character (0x00)"),
+    ],
+)
+def test_what_yaml_cannot_hold_has_its_place_far_down_in_a_file_too(end, sentence):
+    above = "block:" + "\n  - 192.0.2.1 # \u00fc" * 20_000 + "\u2028#" * 20_000 + "\n"  # LS breaks lines as well
+    assert problems(above.encode() + end)[-1].startswith(sentence)
+
+
 def test_every_problem_is_reported_and_sorted():
     text = "allow:\n  - x\nblock:\n" + "  - 1.2.3\n" * 1000 + "until: never\ninclude: [http://x]\n"
     found = problems(text)

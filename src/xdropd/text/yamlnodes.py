@@ -84,41 +84,46 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
     data = data.removeprefix(_BOM)
     if b"\r" in data:
         data = b"".join(chunk.replace(b"\r\n", b"\n") for _, chunk in runs.chunks(data))
-    if all(map(_is_plain, runs.chunks(data))):
-        return data, None
-    try:
-        text = data.decode()
-        undecodable = len(text)
-    except UnicodeDecodeError as error:
-        text = data.decode(errors="replace")
-        undecodable = len(data[: error.start].decode())
-    forbidden = _FORBIDDEN.search(text)
-    place = min(undecodable, forbidden.start() if forbidden else len(text))
-    if place == len(text):
-        return data, None
-    line, column = _place(text, place)
-    if place == undecodable:
-        value = data[len(text[:place].encode())]
-        message = f"the byte 0x{value:02x} here is not UTF-8, save the file as UTF-8"
-    else:
-        message = f"there is a control character (0x{ord(text[place]):02x}) here, remove it"
-    return _FORBIDDEN.sub("\ufffd", text).encode(), Problem(file, line, column, message)
+    kept: list[bytes] = []
+    unreadable = None
+    for _, chunk in runs.chunks(data):  # each step is short: other threads have a turn between them
+        if _is_plain(chunk):
+            kept.append(chunk)
+            continue
+        if unreadable is None:
+            breaks = sum(len(_LINE_BREAK.findall(before.decode())) for before in kept)
+            unreadable = _first_unreadable(chunk, file, breaks)
+        kept.append(_FORBIDDEN.sub("\ufffd", chunk.decode(errors="replace")).encode())
+    return (data, None) if unreadable is None else (b"".join(kept), unreadable)
 
 
-def _is_plain(chunk: tuple[int, bytes]) -> bool:
-    """Whether YAML can hold every byte or character of a chunk of whole lines."""
-    data = chunk[1]
-    if data.isascii():
-        return not data.translate(None, _ALLOWED_ASCII)
+def _is_plain(lines: bytes) -> bool:
+    """Whether YAML can hold every byte or character of whole lines."""
+    if lines.isascii():
+        return not lines.translate(None, _ALLOWED_ASCII)
     try:
-        return not _FORBIDDEN.search(data.decode())
+        return not _FORBIDDEN.search(lines.decode())
     except UnicodeDecodeError:
         return False
 
 
-def _place(text: str, index: int) -> tuple[int, int]:
-    breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
-    return len(breaks) + 1, index - (breaks[-1] if breaks else 0) + 1
+def _first_unreadable(lines: bytes, file: str, lines_before: int) -> Problem:
+    """The first place that YAML cannot hold in whole lines that have one."""
+    try:
+        text = lines.decode()
+        undecodable = len(text)
+    except UnicodeDecodeError as error:
+        text = lines.decode(errors="replace")
+        undecodable = len(lines[: error.start].decode())
+    forbidden = _FORBIDDEN.search(text)
+    place = min(undecodable, forbidden.start() if forbidden else len(text))
+    breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, place)]
+    if place == undecodable:
+        value = lines[len(text[:place].encode())]
+        message = f"the byte 0x{value:02x} here is not UTF-8, save the file as UTF-8"
+    else:
+        message = f"there is a control character (0x{ord(text[place]):02x}) here, remove it"
+    return Problem(file, lines_before + len(breaks) + 1, place - (breaks[-1] if breaks else 0) + 1, message)
 
 
 def place(event: Event) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -77,6 +78,22 @@ def test_results_and_failures_come_in_order(worker: FileWorker, woken: threading
     assert seen == list(range(100))
     with pytest.raises(ZeroDivisionError):
         failing.result()
+
+
+def test_work_that_had_no_memory_keeps_none_of_it(worker: FileWorker, woken: threading.Semaphore) -> None:
+    """What it had read until then is gone before anybody is told, though the failure itself is kept."""
+    read: list[ref[Hung]] = []
+
+    def read_all() -> None:
+        piece = Hung()
+        read.append(ref(piece))
+        raise MemoryError
+
+    work = worker.submit(read_all)
+    assert woken.acquire(timeout=_SOON_S)
+    assert read[0]() is None
+    with pytest.raises(MemoryError):
+        work.result()
 
 
 def test_a_call_that_does_not_return_is_given_up(worker: FileWorker, hung: Hung) -> None:

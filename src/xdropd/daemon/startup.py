@@ -56,13 +56,15 @@ def start(parts: Parts) -> Iterator[None]:
         telling.trouble("takeover", NO_LIST_YET)
     parts.progress.note_ready()
     parts.reconciling.begin()
+    if failed:
+        parts.trust.lose(failed[0])  # before anybody is told that it is ready
     parts.announcing.say_ready()
     if reading is not None and counted is not None:
         parts.announcing.report(reading, counted)
         parts.filter.counting.sources.note_listed(lists.source_names, time.time())
     yield from conclude(parts, refusals)
     if failed:
-        parts.trust.lose(failed[0])
+        parts.results.last = parts.results.of_failure(failed[0])
     parts.log.notice("ready", parts.announcing.status_line())
 
 

@@ -12,14 +12,10 @@ from pathlib import Path
 from bench import many_interfaces, peers
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Effort, Figure, Report, Spread
+from bench.growth_picture import GROUP, INTERFACES, START, SWAP
 from bench.kinds import KINDS, Kind
 
-GROUP = "growth"
-START = "start"
-RESIDENT = "resident"
-INTERFACES = "start by interfaces"
-SWAP = "swap by interfaces"
-
+_RESIDENT = "resident"
 _SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 _COUNTS = (1, 10, 100, 1_000)
 _READ_AT_MOST_BYTES = 256 << 20
@@ -51,7 +47,7 @@ def _entries(report: Report, kind: Kind, size: int) -> None:
         taken = daemon.start()
         time.sleep(_SETTLED_S)
         resident_mb = daemon.memory().now_bytes / 1e6
-    for what, unit, value in ((START, "s", taken), (RESIDENT, "MB", resident_mb)):
+    for what, unit, value in ((START, "s", taken), (_RESIDENT, "MB", resident_mb)):
         report.add(Figure(GROUP, f"{kind.name}: {what}", size, unit, {XDROPD: Spread.of([value])}))
 
 

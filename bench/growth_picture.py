@@ -6,10 +6,14 @@ Both axes are logarithmic, and a decade is as long on one as on the other: what 
 import math
 from collections.abc import Iterable, Iterator
 
-from bench import growth
 from bench.figures import Figure, Report
 from bench.kinds import KINDS
 from bench.picture import text
+
+GROUP = "growth"
+START = "start"
+INTERFACES = "start by interfaces"
+SWAP = "swap by interfaces"
 
 _DECADE = 84
 _LEFT, _TOP, _BOTTOM = 64, 84, 84 + 4 * _DECADE
@@ -18,13 +22,13 @@ _PANEL, _BESIDE = 3 * _DECADE + 48, 200
 _COLOURS = ("#d1242f", "#0969da", "#8250df", "#1a7f37", "#9a6700", "#bc4c00")
 _GREY = "#59636e"
 _APART = 15  # between the names of two curves
-_INTERFACES = ((growth.INTERFACES, "start"), (growth.SWAP, "a list that outgrows its maps"))
+_INTERFACES = ((INTERFACES, "start"), (SWAP, "a list that outgrows its maps"))
 
 
 def draw(report: Report) -> str:
     """The picture as SVG."""
-    found = [figure for figure in report.figures if figure.group == growth.GROUP]
-    by_kind = {kind.name: _points(found, f"{kind.name}: {growth.START}") for kind in KINDS}
+    found = [figure for figure in report.figures if figure.group == GROUP]
+    by_kind = {kind.name: _points(found, f"{kind.name}: {START}") for kind in KINDS}
     by_count = {name: _points(found, what) for what, name in _INTERFACES}
     second = _LEFT + _PANEL + _BESIDE + 40
     width = second + _PANEL + _BESIDE

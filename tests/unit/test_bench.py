@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import growth, growth_picture, picture, telling
+from bench import growth_picture, picture, telling
 from bench.contest import PLAIN, TRIE
 from bench.cost import SIZES, UNLISTED
 from bench.figures import XDROPD, Demand, Figure, Report, Spread, in_turns
@@ -89,9 +89,11 @@ def test_the_picture_shows_every_size() -> None:
 
 
 def test_the_picture_of_growth_has_a_point_for_each_start() -> None:
-    rows = [(f"{kind.name}: {growth.START}", size) for kind in KINDS for size in (10_000, 1_000_000)]
-    rows += [(what, count) for what in (growth.INTERFACES, growth.SWAP) for count in (1, 10, 100)]
-    made = report(*(Figure(growth.GROUP, what, size, "s", {XDROPD: Spread.of([size / 1e5])}) for what, size in rows))
+    rows = [(f"{kind.name}: {growth_picture.START}", size) for kind in KINDS for size in (10_000, 1_000_000)]
+    rows += [(what, count) for what in (growth_picture.INTERFACES, growth_picture.SWAP) for count in (1, 10, 100)]
+    made = report(
+        *(Figure(growth_picture.GROUP, what, size, "s", {XDROPD: Spread.of([size / 1e5])}) for what, size in rows)
+    )
     root = ElementTree.fromstring(growth_picture.draw(made))
     assert len(root.findall("{*}circle")) == len(rows)
     names = [text.text or "" for text in root.findall("{*}text")]

@@ -11,6 +11,8 @@ from bench import (
     cost,
     drop_rate,
     edit,
+    growth,
+    growth_picture,
     hot_packet,
     in_force,
     load,
@@ -38,6 +40,7 @@ _GROUPS: dict[str, Callable[[Report, Effort], None]] = {
     "real-lists": real.measure,
     "in-force": in_force.measure,
     "interfaces": many_interfaces.measure,
+    "growth": growth.measure,
 }
 
 
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 def _write_down(report: Report, where: telling.Machine) -> None:
     """Into the tree."""
     (telling.REPOSITORY / telling.PICTURE).write_text(picture.draw(report), encoding="utf-8")
+    (telling.REPOSITORY / telling.GROWTH_PICTURE).write_text(growth_picture.draw(report), encoding="utf-8")
     (telling.REPOSITORY / telling.PAGE).write_text(telling.page(report, where), encoding="utf-8")
     readme = telling.REPOSITORY / "README.md"
     readme.write_text(telling.readme(readme.read_text(encoding="utf-8"), report, where), encoding="utf-8")

@@ -11,7 +11,7 @@ _PAUSE_S = 0.005
 
 
 class Waiting:
-    """`with Waiting(daemon) as waiting:`, then `waiting.longest_s`. No daemon is waited for that does not listen yet.
+    """`with Waiting(daemon) as waiting:`, then `waiting.longest_s`. While no daemon listens, nothing is waited for.
 
     Raises on the way out what the daemon answered if it was no status.
     """

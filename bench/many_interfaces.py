@@ -66,6 +66,6 @@ def _verdict_programs(daemon: Daemon) -> int:
     found = set()
     for told in Path("/proc", str(daemon.process_id), "fdinfo").iterdir():
         fields = dict(re.findall(r"^(memlock|prog_id):\s*(\d+)$", told.read_text(encoding="ascii"), re.MULTILINE))
-        if "prog_id" in fields and int(fields["memlock"]) > _STUB_BYTES_AT_MOST:
+        if {"memlock", "prog_id"} <= fields.keys() and int(fields["memlock"]) > _STUB_BYTES_AT_MOST:
             found.add(fields["prog_id"])
     return len(found)

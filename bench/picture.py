@@ -52,25 +52,26 @@ class _Scale:
         return [step for step in _STEPS_NS if self._low <= math.log(step) <= self._high]
 
 
-def _text(x: float, y: float, text: str, **style: str) -> str:
+def text(x: float, y: float, words: str, **style: str) -> str:
+    """Words at a place."""
     attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in style.items())
-    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(words)}</text>'
 
 
 def _frame(scale: _Scale) -> list[str]:
     parts = [
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#ffffff"/>',
-        _text(_LEFT - 40, 28, "What a packet from an unlisted source costs", font_size="16", font_weight="600"),
-        _text(_LEFT - 40, 48, "nanoseconds above a program that only passes, random sources", fill="#59636e"),
-        _text((_LEFT + _RIGHT) / 2, _HEIGHT - 10, "addresses listed", fill="#59636e", text_anchor="middle"),
+        text(_LEFT - 40, 28, "What a packet from an unlisted source costs", font_size="16", font_weight="600"),
+        text(_LEFT - 40, 48, "nanoseconds above a program that only passes, random sources", fill="#59636e"),
+        text((_LEFT + _RIGHT) / 2, _HEIGHT - 10, "addresses listed", fill="#59636e", text_anchor="middle"),
     ]
     for step in scale.steps():
         y = scale.y(step)
         parts.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_RIGHT}" y2="{y:.1f}" stroke="#d1d9e0"/>')
-        parts.append(_text(_LEFT - 8, y + 4, f"{step:,}", fill="#59636e", text_anchor="end"))
+        parts.append(text(_LEFT - 8, y + 4, f"{step:,}", fill="#59636e", text_anchor="end"))
     for size in scale.sizes:
         name = _NAMES.get(size, f"{size:,}")
-        parts.append(_text(scale.x(size), _BOTTOM + 22, name, fill="#59636e", text_anchor="middle"))
+        parts.append(text(scale.x(size), _BOTTOM + 22, name, fill="#59636e", text_anchor="middle"))
     return parts
 
 
@@ -86,8 +87,8 @@ def _curve(scale: _Scale, name: str, figures: dict[int, Figure]) -> list[str]:
     for x, y, cost_ns in places:
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
         beside = y + 18 if name == XDROPD else y - 9
-        parts.append(_text(x, beside, f"{cost_ns:.0f}", fill=colour, text_anchor="middle", font_size="12"))
+        parts.append(text(x, beside, f"{cost_ns:.0f}", fill=colour, text_anchor="middle", font_size="12"))
     x, y, _ = places[-1]
     weight = "600" if name == XDROPD else "400"
-    parts.append(_text(_RIGHT + 8, y + 4, name, fill=colour, font_weight=weight))
+    parts.append(text(_RIGHT + 8, y + 4, name, fill=colour, font_weight=weight))
     return parts

@@ -13,6 +13,7 @@ from bench.figures import XDROPD, Demand, Figure, Report, Spread
 
 REPOSITORY = Path(__file__).parents[1]
 PICTURE = "docs/cost.svg"
+GROWTH_PICTURE = "docs/growth.svg"
 PAGE = "docs/figures.md"
 
 _MARKS = "<!-- figures -->", "<!-- end of figures -->"
@@ -136,7 +137,8 @@ def page(report: Report, where: Machine) -> str:
     head = (
         "# Figures\n\nMade by `sudo scripts/bench --readme`; what each row is and how it was taken is told in `bench/`."
     )
-    return f"{head}\n\nMeasured on {_told(where)}.\n\n{table(report.figures)}\n"
+    growth = f"![How long a start takes, as lists and hosts grow]({Path(GROWTH_PICTURE).name})"
+    return f"{head}\n\nMeasured on {_told(where)}.\n\n{growth}\n\n{table(report.figures)}\n"
 
 
 def readme(text: str, report: Report, where: Machine) -> str:

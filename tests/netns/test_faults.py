@@ -221,7 +221,9 @@ def test_entries_that_end_do_not_fit_into_memory(net: Net, tmp_path: Path) -> No
         f"  - address: 10.{number >> 16}.{number >> 8 & 255}.{number & 255}\n    until: {end}\n"
         for number in range(_MANY_END)
     )
-    with Daemon(net, tmp_path, OLD_LIST + many) as daemon, never_passes(net, BOTH):
+    # What is free within the heap would do: so arrays are to have pages of their own (mallopt(3)).
+    pages = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    with Daemon(net, tmp_path, OLD_LIST + many, environment=pages) as daemon, never_passes(net, BOTH):
         _let_have(daemon, 1 << 16)
         wait_until(lambda: "hold the lists in memory: Cannot allocate memory" in daemon.log, within_s=20)
         _let_have(daemon, None)

@@ -4,10 +4,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import picture, telling
+from bench import growth_picture, picture, telling
 from bench.contest import PLAIN, TRIE
 from bench.cost import SIZES, UNLISTED
 from bench.figures import XDROPD, Demand, Figure, Report, Spread, in_turns
+from bench.kinds import KINDS, Kind
+from xdropd.text.addresses import parse_span
 
 MACHINE = {"processor": "A processor, 2 CPUs", "kernel": "6.1"}
 
@@ -84,3 +86,23 @@ def test_the_picture_shows_every_size() -> None:
     root = ElementTree.fromstring(picture.draw(made))
     assert len(root.findall("{*}circle")) == 3 * len(SIZES)
     assert {"empty", "1,000,000", XDROPD, PLAIN, TRIE} <= {text.text for text in root.findall("{*}text")}
+
+
+def test_the_picture_of_growth_has_a_point_for_each_start() -> None:
+    rows = [(f"{kind.name}: {growth_picture.START}", size) for kind in KINDS for size in (10_000, 1_000_000)]
+    rows += [(what, count) for what in (growth_picture.INTERFACES, growth_picture.SWAP) for count in (1, 10, 100)]
+    made = report(
+        *(Figure(growth_picture.GROUP, what, size, "s", {XDROPD: Spread.of([size / 1e5])}) for what, size in rows)
+    )
+    root = ElementTree.fromstring(growth_picture.draw(made))
+    assert len(root.findall("{*}circle")) == len(rows)
+    names = [text.text or "" for text in root.findall("{*}text")]
+    assert all(any(name.startswith(f"{kind.name}, ") for name in names) for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_list_of_a_kind_has_so_many_different_entries_and_is_the_same_again(kind: Kind) -> None:
+    entries = kind.entries(3_000)
+    assert len(set(entries)) == 3_000
+    assert entries == kind.entries(3_000)
+    assert {parse_span(entry).version for entry in entries} == {kind.version}

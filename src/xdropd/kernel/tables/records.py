@@ -28,7 +28,10 @@ class RecordTable:
         self._key_bytes = (abi.PREFIX_BYTES if self.has_networks else abi.KEY_BYTES)[version]
 
     def fill(self, keys: Column, values: Column) -> Iterator[int]:
-        """Put many records into a map that no packet meets yet, on two CPUs. Yields how many each time."""
+        """Put many records into a map that no packet meets yet, on two CPUs. Yields how many each time.
+
+        Raises KernelError or MemoryError.
+        """
         packed = self._pack(keys)
 
         def put(at: int) -> int:
@@ -38,7 +41,11 @@ class RecordTable:
             return upto - at
 
         with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
-            for done in pool.map(put, range(0, len(keys), KEYS_A_BATCH)):
+            try:
+                filling = pool.map(put, range(0, len(keys), KEYS_A_BATCH))
+            except RuntimeError as problem:  # there is no room for a thread's stack
+                raise MemoryError from problem
+            for done in filling:
                 self.used += done
                 yield done
 

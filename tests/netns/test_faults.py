@@ -216,7 +216,7 @@ def test_a_list_that_does_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
 
 def test_entries_that_end_do_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
     """Nobody asked for anything, and still it is told, and tried again until it is done."""
-    end = datetime.fromtimestamp(time.time() + 8, UTC).isoformat(timespec="seconds")
+    end = datetime.fromtimestamp(time.time() + 12, UTC).isoformat(timespec="seconds")
     many = "".join(
         f"  - address: 10.{number >> 16}.{number >> 8 & 255}.{number & 255}\n    until: {end}\n"
         for number in range(_MANY_END)

@@ -48,9 +48,10 @@ def running(machine: Machine) -> Iterator[Machine]:
 
 
 def _state(machine: Machine, pid: int) -> str:
-    """As in /proc/PID/stat: T for stopped; "" if it is gone."""
+    """As in /proc/PID/stat: T for stopped; "" if it is gone, whether anybody has noticed yet or not."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{machine.pid_outside(pid)}/stat").read_text().rpartition(") ")[2][:1]
+        state = Path(f"/proc/{machine.pid_outside(pid)}/stat").read_text().rpartition(") ")[2][:1]
+        return state if state not in "XZ" else ""
     return ""
 
 

@@ -17,6 +17,7 @@ _Column = NDArray[Any]
 
 _FIRST4, _END4 = 0x0100_0000, 0xE000_0000  # 1.0.0.0 to 223.255.255.255
 _LOOPBACK = 0x7F
+_CABLE = 198 << 8 | 51  # 198.51.0.0/16: the bench's own hosts must not be listed by chance
 _IPV6_UNICAST = 0x2 << 60  # the upper half of 2000::
 _LENGTHS6 = {
     32: 100,
@@ -47,14 +48,13 @@ class Kind:
         return list(self.draw(np.random.default_rng(1), count))
 
     def block(self, entries: list[str]) -> str:
-        """The same as items of a blocklist."""
-        quote = '"' if self.version == 6 else ""  # 2001:db8:: would be a mapping to YAML
+        """The same as items of a blocklist, unquoted: no address here ends with a colon, which YAML would mind."""
         if not self.says_more:
-            return "".join(f"  - {quote}{entry}{quote}\n" for entry in entries)
+            return "".join(f"  - {entry}\n" for entry in entries)
         ends = np.random.default_rng(2).integers(_ENDS_WITHIN_S, size=len(entries)) + _FIRST_END_S
         moments = ends.astype("M8[s]").astype(str).tolist()
         return "".join(
-            f"  - address: {quote}{entry}{quote}\n    reason: sensor {at % _REASONS} saw ssh\n    until: {moment}Z\n"
+            f"  - address: {entry}\n    reason: sensor {at % _REASONS} saw ssh\n    until: {moment}Z\n"
             for at, (entry, moment) in enumerate(zip(entries, moments, strict=True))
         )
 
@@ -70,7 +70,8 @@ def _drawn(count: int, draw: Callable[[int], _Column], rng: np.random.Generator)
 
 def _unicast4(rng: np.random.Generator, count: int) -> _Column:
     firsts = rng.integers(_FIRST4, _END4, count, np.uint32)
-    return np.where(firsts >> 24 == _LOOPBACK, firsts ^ np.uint32(1 << 24), firsts)
+    firsts = np.where(firsts >> 24 == _LOOPBACK, firsts ^ np.uint32(1 << 24), firsts)
+    return np.where(firsts >> 16 == _CABLE, firsts ^ np.uint32(1 << 16), firsts)
 
 
 def _texts4(addresses: _Column) -> Iterator[str]:

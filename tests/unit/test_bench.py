@@ -105,4 +105,7 @@ def test_a_list_of_a_kind_has_so_many_different_entries_and_is_the_same_again(ki
     entries = kind.entries(3_000)
     assert len(set(entries)) == 3_000
     assert entries == kind.entries(3_000)
-    assert {parse_span(entry).version for entry in entries} == {kind.version}
+    spans = [parse_span(entry) for entry in entries]
+    assert {span.version for span in spans} == {kind.version}
+    cable = parse_span("198.51.100.0/24" if kind.version == 4 else "2001:db8:51::/64")
+    assert not any(span.first <= cable.last and cable.first <= span.last for span in spans)

@@ -26,6 +26,7 @@ from xdropd.rules.winners import Records, State
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
 
+_ROOM_AN_ENTRY = 64  # bytes, for the arithmetic
 _STALE_SHARE = 4  # a fresh generation once one record in so many was removed: hints are only ever set
 _SWAP_OVER = 1 << 16  # removing so many records one by one takes longer than starting without them
 _ONE_BY_ONE_AT_MOST = 1 << 10
@@ -116,6 +117,7 @@ class Lists:
         self._say("comparing the lists with those in force")
 
         def compare() -> tuple[State, Plan | None, Counted]:
+            bytearray(_ROOM_AN_ENTRY * desired.count)  # numpy does not always survive that there is none
             after = desired.state(now_s, self._counting.sources.number_of, before)
             if before is None or self.is_doubtful:
                 return after, None, touched(before or State(), after)[1]

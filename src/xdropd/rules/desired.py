@@ -49,6 +49,11 @@ class Desired:
         for origin in ORIGINS:
             yield from self.by_origin.get(origin, ())
 
+    @property
+    def count(self) -> int:
+        """Entries of all sources, whether or not they have ended."""
+        return sum(each.listing.count for each in self.sources)
+
     def state(self, now_s: float, number_of: Callable[[str], int], before: State | None) -> State:
         """What is in force of it. Of `before`, what is still the same is used again."""
         known = {source.number: source for source in before.sources} if before else {}

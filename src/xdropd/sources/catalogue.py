@@ -32,6 +32,8 @@ from xdropd.text.listfiles import ListFile
 _GOOD_BLOCKLIST = "last-good/blocklist.yaml"
 _GOOD_LISTS = "last-good/lists"
 
+_ROOM_A_BYTE = 4  # of text: columns, and those that they are sorted from
+
 
 @dataclass(frozen=True, slots=True)
 class _Look:
@@ -205,7 +207,7 @@ class Catalogue:
             if self._blocklist is not None and self._blocklist[0].is_current(self.absolute):
                 self._seen[Path(self.absolute)] = self._blocklist[0].signature
                 return self._blocklist[1]
-            data, signature = read_file(Path(self.absolute))
+            data, signature = _read_with_room(self.absolute)
         except OSError as problem:
             self._seen[Path(self.absolute)] = None
             raise RefusedFile([Problem(names.shown(self.path), 0, 0, _cannot_read(self.path, problem))]) from problem
@@ -266,7 +268,7 @@ class Catalogue:
             if known and known.look and known.look.is_current(path) and accept != path:
                 self._seen[Path(path)] = known.look.signature
                 return known
-            data, signature = read_file(Path(path))
+            data, signature = _read_with_room(path)
         except OSError as problem:
             self._seen[Path(path)] = None
             return self._keep(path, known, None, _cannot_read(path, problem))
@@ -311,6 +313,17 @@ def _undisturbed() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _read_with_room(path: str) -> tuple[bytes, Signature]:
+    """A file, if there is room for what its reading takes besides. Raises MemoryError, OSError.
+
+    numpy (2.2) does not always survive that there is none, so that is found out before: what is asked for and not
+    written to costs nothing.
+    """
+    data, signature = read_file(Path(path))
+    bytearray(_ROOM_A_BYTE * len(data))
+    return data, signature
 
 
 def _is_list(path: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foreground import Daemon
 
+from descriptors import fdinfos
 from mutations import BLOCKLISTS, LISTS, mutated
 from netns import Net
 
@@ -22,8 +23,8 @@ def in_the_kernel(daemon: Daemon) -> dict[tuple[str, str], set[str]]:
     """The keys of the maps that decide, by size of key and value: addresses and prefixes, as bpftool reads them."""
     assert daemon.process
     found = {}
-    for file in Path(f"/proc/{daemon.process.pid}/fdinfo").iterdir():
-        about = dict(re.findall(r"^(\w+):\s+(\d+)", file.read_text(), re.MULTILINE))
+    for told in fdinfos(daemon.process.pid):
+        about = dict(re.findall(r"^(\w+):\s+(\d+)", told, re.MULTILINE))
         if about.get("map_type") == "1":  # BPF_MAP_TYPE_HASH
             dump = json.loads(subprocess.check_output(["bpftool", "-j", "map", "dump", "id", about["map_id"]]))
             found[about["key_size"], about["value_size"]] = {"".join(entry["key"]) for entry in dump}

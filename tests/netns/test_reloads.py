@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foreground import Daemon
 
+from descriptors import held_open
 from netns import Net
 from waiting import wait_until
 
@@ -25,8 +26,7 @@ def memory_kb(daemon: Daemon) -> int:
 def descriptors(daemon: Daemon) -> list[str]:
     """What is open, BPF maps and programs included, by kind: numbers of sockets and of deleted files differ."""
     assert daemon.process
-    links = [str(link.readlink()) for link in Path(f"/proc/{daemon.process.pid}/fd").iterdir()]
-    return sorted(link.partition(":[")[0] for link in links)
+    return sorted(link.partition(":[")[0] for link in held_open(daemon.process.pid))
 
 
 def test_reloads_leave_memory_and_descriptors_where_they_were(tmp_path: Path, corpus: Path, full: bool) -> None:

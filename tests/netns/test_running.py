@@ -16,6 +16,7 @@ from foreground import Daemon
 from othertime import OtherTime
 from traffic import Traffic
 
+from descriptors import fdinfos
 from netns import Net
 from waiting import wait_until
 
@@ -352,7 +353,7 @@ def bpftool(*arguments: str) -> None:
 def maps_of(daemon: Daemon) -> dict[str, str]:
     """Ids of the daemon's maps by name (as the kernel has it, 15 characters)."""
     assert daemon.process
-    told = [file.read_text() for file in Path(f"/proc/{daemon.process.pid}/fdinfo").iterdir()]
+    told = fdinfos(daemon.process.pid)
     ids = {match[1] for text in told if (match := re.search(r"^map_id:\s+(\d+)", text, re.MULTILINE))}
     shown = [json.loads(subprocess.check_output(["bpftool", "-j", "map", "show", "id", number])) for number in ids]
     return {each["name"]: str(each["id"]) for each in shown}

@@ -8,6 +8,7 @@ from typing import Any
 
 from machine import Machine
 
+from descriptors import fdinfos
 from waiting import wait_until
 
 UNIT = "xdropd.service"
@@ -51,7 +52,8 @@ def undo_drop_ins(machine: Machine, name: str = "*") -> None:
 
 def held(machine: Machine) -> set[tuple[str, int]]:
     """Kind and id of every BPF object that the daemon holds, from its descriptors in /proc."""
-    said = machine.run("sh", "-c", f"cat /proc/{main_pid(machine)}/fdinfo/*").stdout
+    # A descriptor that is closed meanwhile makes cat fail, and is none that is held.
+    said = machine.run("sh", "-c", f"cat /proc/{main_pid(machine)}/fdinfo/*", check=False).stdout
     return {(kind, int(number)) for kind, number in re.findall(r"^(prog|map|link)_id:\s+(\d+)$", said, re.MULTILINE)}
 
 
@@ -117,7 +119,7 @@ def _held_elsewhere(machine: Machine) -> dict[str, set[int]]:
         try:
             if not process.name.isdigit() or (process / "ns" / "pid").readlink() == inside:
                 continue
-            said = [file.read_text() for file in (process / "fdinfo").iterdir()]
+            said = fdinfos(int(process.name))
         except OSError:  # it is gone
             continue
         for kind in KINDS:

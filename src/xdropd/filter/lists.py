@@ -18,6 +18,7 @@ from xdropd.errors import KernelError, Unavailable
 from xdropd.filter.counting import Aside, Counting, Entries, since_of
 from xdropd.filter.proof import Proof
 from xdropd.filter.store import Store
+from xdropd.host import libc
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import Generation, Sizes, counts_of
 from xdropd.rules.desired import Desired
@@ -117,7 +118,7 @@ class Lists:
         self._say("comparing the lists with those in force")
 
         def compare() -> tuple[State, Plan | None, Counted]:
-            bytearray(_ROOM_AN_ENTRY * desired.count)  # numpy does not always survive that there is none
+            libc.see_room_for(_ROOM_AN_ENTRY * desired.count)  # numpy (2.2) does not always survive that there is none
             after = desired.state(now_s, self._counting.sources.number_of, before)
             if before is None or self.is_doubtful:
                 return after, None, touched(before or State(), after)[1]

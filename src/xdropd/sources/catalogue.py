@@ -20,6 +20,7 @@ from typing import Any
 
 from xdropd.columns.listing import Listing
 from xdropd.errors import Problem, RefusedFile
+from xdropd.host import libc
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.statefolder import StateFolder, name_for
@@ -318,11 +319,10 @@ def _undisturbed() -> Iterator[None]:
 def _read_with_room(path: str) -> tuple[bytes, Signature]:
     """A file, if there is room for what its reading takes besides. Raises MemoryError, OSError.
 
-    numpy (2.2) does not always survive that there is none, so that is found out before: what is asked for and not
-    written to costs nothing.
+    numpy (2.2) does not always survive that there is none, so that is found out before.
     """
     data, signature = read_file(Path(path))
-    bytearray(_ROOM_A_BYTE * len(data))
+    libc.see_room_for(_ROOM_A_BYTE * len(data))
     return data, signature
 
 

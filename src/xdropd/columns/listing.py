@@ -139,6 +139,14 @@ class Listing:
             {version: _table(np.zeros(0, family.range_type)) for version, family in FAMILIES.items()},
         )
 
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Listing:
+        """A listing of these entries, in the order of their text."""
+        builder = Builder()
+        for row in rows:
+            builder.add(row)
+        return builder.listing()
+
     @property
     def tables(self) -> tuple[Table, ...]:
         """All four."""
@@ -360,10 +368,7 @@ def common(listing: Listing, other: Listing) -> Iterator[Row]:
 def combined(old: Listing, new: Listing) -> Listing:
     """All of both; where both have an entry, that of `new`."""
     if len(old.reasons) > 2 * old.count + _REASONS_AT_LEAST:  # most of them are of entries that are gone
-        builder = Builder()
-        for row in old.rows():
-            builder.add(row)
-        old = builder.listing()
+        old = Listing.of(old.rows())
     reasons = Reasons(
         old.reasons.packed + new.reasons.packed,
         np.concatenate((old.reasons.ends, new.reasons.ends[1:] + old.reasons.ends[-1])),

@@ -4,13 +4,13 @@ Each is one of the daemon's changes, so that what was checked is still so when i
 """
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xdropd.columns.listing import Builder, Listing, Row, without
+from xdropd.columns.listing import Listing, Row, without
 from xdropd.control import fields, sentences
 from xdropd.control.moments import moment
 from xdropd.control.pauses import with_pauses
@@ -87,7 +87,7 @@ class Operations:
         aside = self._parts.blocking.aside_for(len(words))
         spans, remarks = yield from fields.spans(words)
         state = self._parts.lists.known()
-        asked = yield from aside(lambda: _listing_of(spans))
+        asked = yield from aside(lambda: Listing.of(Row(*span) for span in spans))
         missing = without(asked, self._parts.blocks.by_source.get(source_name, Listing.empty()))
         if missing.count:
             named = [Span(*row[:3]) for row, _ in zip(missing.rows(), range(NAMED_AT_MOST), strict=False)]
@@ -205,7 +205,7 @@ class Operations:
 
 def _touched(spans: list[Span], exempt: Exempt) -> tuple[list[Span], set[Span]]:
     """Those that share an address with anything exempt, in their order; and which of them one exempt prefix holds."""
-    asked = _listing_of(spans)
+    asked = Listing.of(Row(*span) for span in spans)
     touched = {Span(*row[:3]) for row in sharing_rows(asked, exempt.prefixes)}
     held = {
         Span(*row[:3])
@@ -213,10 +213,3 @@ def _touched(spans: list[Span], exempt: Exempt) -> tuple[list[Span], set[Span]]:
         for row in asked.some_rows(version, np.flatnonzero(exempt.holds(version, table.keys)), is_range=False)
     }
     return [span for span in spans if span in touched] if touched else [], held
-
-
-def _listing_of(spans: Iterable[Span]) -> Listing:
-    builder = Builder()
-    for span in spans:
-        builder.add(Row(*span))
-    return builder.listing()

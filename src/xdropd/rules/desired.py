@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from xdropd.columns.listing import Builder, Listing, Row
+from xdropd.columns.listing import Listing, Row
 from xdropd.rules.allow import Exempt, Exempting
 from xdropd.rules.winners import Source, State
 from xdropd.text.addresses import Span, parse_span
@@ -82,11 +82,8 @@ def _are_alike(before: Iterable[Exempting], after: Iterable[Exempting]) -> bool:
 
 def guard_of(own: Iterable[Span], gateways: Iterable[Span]) -> Listing:
     """What is never blocked, whatever a list says; the reason of each entry says what it is."""
-    builder = Builder()
-    for what, spans in (("loopback", LOOPBACK), ("address of this host", sorted(own)), ("gateway", sorted(gateways))):
-        for span in spans:
-            builder.add(Row(*span, reason=what))
-    return builder.listing()
+    kinds = (("loopback", LOOPBACK), ("address of this host", sorted(own)), ("gateway", sorted(gateways)))
+    return Listing.of(Row(*span, reason=what) for what, spans in kinds for span in spans)
 
 
 def article(what: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xdropd.columns import listing as columns
-from xdropd.columns.listing import Builder, Listing, Row
+from xdropd.columns.listing import Listing, Row
 from xdropd.errors import XdropdError
 from xdropd.host import blocklog
 from xdropd.host.blocklog import BlockLog, Record
@@ -236,7 +236,7 @@ class Blocks:
         """Records for a `block` of spans, each once, where the later end wins over what is there."""
         distinct = dict.fromkeys(spans)
         known = self.by_source.get(source)
-        rows = columns.common(known, _of_spans(distinct)) if known else ()
+        rows = columns.common(known, Listing.of(Row(*span) for span in distinct)) if known else ()
         there = {Span(*row[:3]): row for row in rows}
         records = []
         for span in distinct:
@@ -293,17 +293,7 @@ def _by(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, li
 
 
 def _listing(records: Iterable[Record]) -> Listing:
-    builder = Builder()
-    for record in records:
-        builder.add(Row(*parse_span(record.entry), 0, record.reason, record.until))
-    return builder.listing()
-
-
-def _of_spans(spans: Iterable[Span]) -> Listing:
-    builder = Builder()
-    for span in spans:
-        builder.add(Row(*span))
-    return builder.listing()
+    return Listing.of(Row(*parse_span(record.entry), 0, record.reason, record.until) for record in records)
 
 
 def _lines(listed: BySource, now_s: float) -> Iterator[bytes]:

@@ -25,7 +25,6 @@ from xdropd.text import bulk, moments
 
 CHUNK_BYTES = 1 << 17  # some 8,000 lines: large enough to be quick, small enough to be no weight in memory
 
-_ITEMS_AT_LEAST = 8  # fewer are not worth the detour
 
 # No word of this form is anything but a plain text for YAML, unless a colon ends it.
 _WORD = rb"[0-9A-Fa-f:][0-9A-Fa-f.:/-]*"

@@ -51,8 +51,8 @@ STEPS = {
         ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
         ("following", "handover", "keeping", "results"),
         ("announcing", "blocking", "settling", "wanted"),
-        ("expiry", "ownhost", "reconciling", "trust"),
-        ("health",),
+        ("ownhost", "reconciling", "trust"),
+        ("expiry", "health"),
         ("parts",),
         ("reloads",),
         ("startup",),

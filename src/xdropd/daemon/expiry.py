@@ -7,6 +7,7 @@ from itertools import islice
 from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.failures import FAILURES
+from xdropd.daemon.trust import Trust
 from xdropd.filter.lists import Lists
 from xdropd.host.log import Log
 from xdropd.sources import blocks
@@ -14,7 +15,6 @@ from xdropd.sources.blocks import Blocks
 from xdropd.text.addresses import Span
 
 _TOLD_AT_MOST = 100
-_RETRY_SECONDS = 5.0
 
 
 class Expiry:
@@ -26,6 +26,7 @@ class Expiry:
         blocking: Blocking,
         lists: Lists,
         changes: Changes,
+        trust: Trust,
         reload: Callable[[], object],
         log: Log,
     ) -> None:
@@ -33,6 +34,7 @@ class Expiry:
         self._blocking = blocking
         self._lists = lists
         self._changes = changes
+        self._trust = trust
         self._reload = reload
         self._log = log
         self._clock_s = time.time()
@@ -70,7 +72,7 @@ class Expiry:
             yield from self._lists.change_to(self._lists.desired.having("callers", blocks.written(after)), now_s)
             self._blocks.by_source = after
         except FAILURES:
-            self._lists.next_end_s = now_s + _RETRY_SECONDS  # not at every turn
+            self._lists.next_end_s = now_s + self._trust.seconds  # not at every turn
             raise
         for source, row in over[:_TOLD_AT_MOST]:
             span = str(Span(*row[:3]))

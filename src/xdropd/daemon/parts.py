@@ -83,7 +83,7 @@ class Parts:
             places.interfaces, self.netlink, self.attaching, settings, lists, changes, self.settling, telling
         )
         self.blocking = Blocking(blocks, lists, changes, reactor, telling)
-        self.expiry = Expiry(blocks, self.blocking, lists, changes, wanted.ask_for_any, log)
+        self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, log)
         self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
 

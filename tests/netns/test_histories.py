@@ -15,7 +15,7 @@ from world import World, two_texts
 from conftest import REPOSITORY
 
 _SEED = os.environ.get("XDROPD_SEED", "1")
-_LIVES, _LIVES_FULL = 12, 600  # of a daemon
+_LIVES, _LIVES_FULL = 16, 600  # of a daemon
 _HISTORIES_A_LIFE = 12
 
 

@@ -4,6 +4,8 @@
 
 import random
 import time
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from xdropd.errors import RefusedFile
-from xdropd.text import blocklist, runs, yamlnodes
+from xdropd.text import blocklist, runs, unchanged, yamlnodes
 from xdropd.text.addresses import Span
 from xdropd.text.blocklist import Include
 
@@ -519,12 +521,92 @@ def test_the_shortcut_is_taken(item):
             lines.append("  # a comment")
     data = "\n".join([*lines, "include: []", ""]).encode()
     text, found = runs.find(data)
-    assert sum(len(run.lines) for run in found) > 19_800
+    assert sum(len(run.inner.lines) for run in found) > 19_800
     assert len(text.strip()) < 100_000  # most of it newlines
     assert text.count(b"\n") == data.count(b"\n")
     taken = outcome(lambda _: blocklist._Reader(text, "f", found).read(None), data)
     assert taken == outcome(by_events, data)
     assert len(taken[0]) == 20_000
+
+
+DISTURBING = ["allow:", "block:", "include: []", "  - >", "x: |", "  - 1.2.3"]
+
+
+@st.composite
+def edited(draw, lines):
+    """The same text with some lines taken out, moved, or put in: whole items, or what belongs to none."""
+    lines = list(lines)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(lines) - 1))
+        match draw(st.integers(0, 5)):
+            case 0:
+                del lines[at : at + draw(st.integers(1, 3))]
+            case 1:
+                lines[at:at] = draw(st.lists(st.sampled_from(HARMLESS), max_size=2))
+            case 2:
+                lines[at:at] = [draw(st.sampled_from(DISTURBING))]
+            case 3:
+                lines[at:at] = draw(st.lists(st.sampled_from([f"  - {word}" for word in ENTRIES]), min_size=1))
+            case 4:
+                lines = [line.replace(*draw(st.permutations(["block:", "allow:"]))) for line in lines]
+            case 5:
+                lines[at:at] = lines[at // 2 : at // 2 + draw(st.integers(1, 40))]
+        lines = lines or ["block: []"]
+    return lines
+
+
+@settings(max_examples=100)
+@given(st.data(), st.integers(200, 1500), st.integers(20, 200), st.booleans())
+def test_what_is_read_again_by_what_differs_is_read_as_a_whole(data, chunk_bytes, piece_bytes, are_annotated):
+    order = random.Random(data.draw(st.integers(0, 9)))
+    item = annotated if are_annotated else plain
+    lines = ["allow:", *chain.from_iterable(item(order, number) for number in range(40))]
+    lines += ["block:", *chain.from_iterable(item(order, number) for number in range(40, 200))]
+    before, kept = None, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(unchanged, "_PIECE_BYTES", piece_bytes)
+        for _ in range(4):
+            text = "\n".join([*lines, ""]).encode()
+            if before is not None:
+                kept += sum(map(len, unchanged.find(before.text, text, before.said.runs)))
+            read = outcome(lambda data, before=before: blocklist.read(data, "f", before), text)
+            assert read == outcome(by_events, text)
+            with suppress(RefusedFile):
+                before = blocklist.Before(text, blocklist.read(text, "f", before))
+            lines = data.draw(edited(lines))
+    event(f"{min(kept // 10, 3)}0 runs were known")
+
+
+@pytest.mark.parametrize("item", [plain, annotated])
+def test_of_an_edited_text_only_what_differs_is_read(item):
+    """Else the property above would compare whole readings."""
+    order = random.Random(8)
+    items = [item(order, number) for number in range(20_000)]
+    text = "\n".join(["block:", *chain(*items), ""]).encode()
+    before = blocklist.Before(text, blocklist.read(text, "f"))
+    del items[100]
+    items[10_000:10_000] = [["  - 192.0.2.77"], ["  # a comment"]]
+    items[10_100] = ["  - 198.51.100.0/24"]
+    later = "\n".join(["block:", *chain(*items), ""]).encode()
+    first, second = items[:99], items[11_000:]
+    for changed in (later, "\n".join(["block:", *chain(*first, *second), ""]).encode()):
+        known = unchanged.find(before.text, changed, before.said.runs)
+        assert sum(map(len, known)) > len(before.said.runs) // 3
+        rest, found = runs.find(changed, *known)
+        reader = blocklist._Reader(rest, "f", found, before.said)
+        assert outcome(reader.read, None) == outcome(by_events, changed)
+        before = blocklist.Before(changed, blocklist.read(changed, "f", before))
+        assert before.said.runs
+
+
+def test_a_text_with_an_entry_twice_is_read_as_a_whole_again():
+    """Else the second one would be missing when the first one goes."""
+    lines = [f"  - 192.0.2.{number}" for number in range(100)] + [f"  - 192.0.2.{number}" for number in range(100)]
+    text = "\n".join(["block:", *lines, ""]).encode()
+    before = blocklist.Before(text, blocklist.read(text, "f"))
+    assert before.said.runs == ()
+    assert blocklist.read("\n".join(["block:", *lines[50:], ""]).encode(), "f", before).block.count == 100
 
 
 RUNS = [

@@ -166,6 +166,28 @@ class Listing:
         """When the first entry ends."""
         return min(table.next_end_s for table in self.tables)
 
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no entry is there twice, with another end."""
+        return all(bool((table.keys[1:] != table.keys[:-1]).all()) for table in self.tables if table.untils is not None)
+
+    def from_lines(self, kept: Sequence[range], moved: Sequence[int]) -> Listing:
+        """The entries in these lines, which ascend, of each the number of its line so much higher."""
+        now = np.zeros(1 + max(int(table.lines.max(initial=0)) for table in self.tables), np.uint32)
+        for lines, shift in zip(kept, moved, strict=True):
+            now[lines.start : lines.stop] = np.arange(lines.start + shift, lines.stop + shift)
+
+        def of(table: Table) -> Table:
+            lines = now[table.lines]
+            is_kept = lines > 0
+            return replace(table if is_kept.all() else table.taken(is_kept), lines=lines[is_kept])
+
+        return replace(
+            self,
+            prefixes={version: of(table) for version, table in self.prefixes.items()},
+            ranges={version: of(table) for version, table in self.ranges.items()},
+        )
+
     def last_end_s(self, now_s: float) -> float:
         """When the last of those entries ended that are over; -NEVER where none is."""
         untils = [table.untils for table in self.tables if table.untils is not None]

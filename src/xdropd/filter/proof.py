@@ -25,7 +25,7 @@ from xdropd.kernel.generation import Generation
 from xdropd.rules.allow import Exempt, Exempting
 from xdropd.rules.winners import Source, State
 
-_FORMAT = 1
+_FORMAT = 2
 
 NumberOf = Callable[[Listing], int]
 """The number by which a listing is named in what is told."""

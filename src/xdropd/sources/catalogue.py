@@ -27,8 +27,10 @@ from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.rules.desired import Desired, Written
 from xdropd.sources import trust
 from xdropd.text import blocklist, listfiles, names
-from xdropd.text.blocklist import Blocklist, Include
+from xdropd.text.blocklist import Before, Blocklist, Include
 from xdropd.text.listfiles import ListFile
+from xdropd.text.runs import Place
+from xdropd.text.unchanged import Known
 
 _GOOD_BLOCKLIST = "last-good/blocklist.yaml"
 _GOOD_LISTS = "last-good/lists"
@@ -188,7 +190,13 @@ class Catalogue:
             look, document = self._blocklist
             self._blocklist = look.settled(self.absolute), document
             listings = [number_of(document.block), number_of(document.allow)]
-            found["blocklist"] = [self.absolute, self._blocklist[0].as_told(), listings, document.includes]
+            found["blocklist"] = [
+                self.absolute,
+                self._blocklist[0].as_told(),
+                listings,
+                document.includes,
+                document.runs,
+            ]
         return found
 
     def recall(self, told: dict[str, Any], listings: Sequence[Listing]) -> None:
@@ -198,9 +206,11 @@ class Catalogue:
             file = ListFile(listings[number], lines, unparsed, tuple(Problem(*each) for each in warnings), reason)
             self._lists[path] = _Known(file, None, _Look.of(look), is_saved, trouble, was_good)
         self._matched = {pattern: None if found is None else tuple(found) for pattern, found in told["matched"].items()}
-        path, look, (block, allow), includes = told.get("blocklist") or ("", None, (0, 0), ())
+        path, look, (block, allow), includes, runs = told.get("blocklist") or ("", None, (0, 0), (), ())
         if path == self.absolute:
-            document = Blocklist(listings[block], listings[allow], tuple(Include(*each) for each in includes))
+            known = tuple(Known(section, Place(*place)) for section, place in runs)
+            included = tuple(Include(*each) for each in includes)
+            document = Blocklist(listings[block], listings[allow], included, known)
             self._blocklist = _Look.of(look), document
 
     def _read_blocklist(self) -> Blocklist:
@@ -217,10 +227,17 @@ class Catalogue:
         if self._blocklist is not None and self._blocklist[0].is_same(data, signature):
             document = self._blocklist[1]
         else:
-            document = blocklist.read(data, names.shown(self.path))
+            document = blocklist.read(data, names.shown(self.path), self._before())
             self._unsaved = data
         self._blocklist = (look, document)
         return document
+
+    def _before(self) -> Before | None:
+        """The text of the blocklist that counts, where it can be had."""
+        if self._blocklist is None or not self._blocklist[1].runs:
+            return None
+        text = self._unsaved if self._unsaved is not None else _quietly_loaded(self.state, _GOOD_BLOCKLIST)
+        return None if text is None else Before(text, self._blocklist[1])
 
     def _reading(self, document: Blocklist, accept: str | None) -> Reading:
         wanted, troubles = self._included(document.includes)

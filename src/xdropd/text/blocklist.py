@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdropd.columns.listing import Builder, Listing, Row
+from xdropd.columns.listing import Builder, Listing, Row, combined
 from xdropd.errors import Problem
-from xdropd.text import moments, runs, wording, yamlnodes
+from xdropd.text import moments, runs, unchanged, wording, yamlnodes
 from xdropd.text.addresses import parse_span
-from xdropd.text.runs import Run
+from xdropd.text.runs import Run, Unchanged
+from xdropd.text.unchanged import Known
 from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
 
 _KEYS = ("block", "allow", "include")
@@ -43,24 +44,35 @@ class Blocklist:
     block: Listing
     allow: Listing
     includes: tuple[Include, ...]
+    runs: tuple[Known, ...] = ()
+    """By which a later version of the text is read; none where an entry stands twice, of which only one is here."""
+
+
+class Before(NamedTuple):
+    """An earlier version of a text, and what it said."""
+
+    text: bytes
+    said: Blocklist
 
 
 class _Misjudged(Exception):
     """What looked like a run of plain items is none for YAML."""
 
 
-def read(data: bytes, file: str) -> Blocklist:
-    """Read a whole blocklist. `file` is only the name for problems.
+def read(data: bytes, file: str, before: Before | None = None) -> Blocklist:
+    """Read a whole blocklist. `file` is only the name for problems. Of `before`, what is still the same is used again.
 
     Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
     """
-    data, unreadable = yamlnodes.decode(data, file)
-    if unreadable is None and not _has_other_line_breaks(data):
-        text, found = runs.find(data)
-        if found:
-            with suppress(_Misjudged):  # read again without the shortcut
-                return _Reader(text, file, found).read(None)
-    return _Reader(data, file, []).read(unreadable)
+    text, unreadable = yamlnodes.decode(data, file)
+    if unreadable is None and not _has_other_line_breaks(text):
+        for earlier in (before, None) if before is not None and text is data else (None,):
+            known = unchanged.find(earlier.text, text, earlier.said.runs) if earlier is not None else ((), ())
+            rest, found = runs.find(text, *known)
+            if found:
+                with suppress(_Misjudged):  # read again without the shortcut
+                    return _Reader(rest, file, found, earlier and earlier.said).read(None)
+    return _Reader(text, file, []).read(unreadable)
 
 
 def _has_other_line_breaks(data: bytes) -> bool:
@@ -70,15 +82,49 @@ def _has_other_line_breaks(data: bytes) -> bool:
     )
 
 
+class _Section:
+    """A list of entries. `before` is what it was, of which it may keep some."""
+
+    def __init__(self, name: str, before: Listing) -> None:
+        self.name = name
+        self.added = Builder()
+        self._before = before
+        self._kept: list[range] = []
+        self._moved: list[int] = []
+
+    def take(self, run: Run) -> None:
+        """The inner items of a run. Raises _Misjudged if they are another list's."""
+        if not isinstance(run.inner, Unchanged):
+            run.inner.into(self.added)
+        elif run.inner.section != self.name:
+            raise _Misjudged
+        else:
+            moved = run.inner.lines
+            self._kept.append(range(run.place.second_line - moved, run.place.last_line - moved))
+            self._moved.append(moved)
+
+    def listing(self) -> tuple[Listing, bool]:
+        """All of it, and whether each entry stands there once. Raises _Misjudged if that cannot be known."""
+        count, new = self.added.count, self.added.listing()
+        if not self._kept:
+            return new, new.is_distinct and new.count == count
+        kept = self._before.from_lines(self._kept, self._moved)
+        both = combined(kept, new)
+        if both.count < kept.count + count or not new.is_distinct:
+            raise _Misjudged
+        return both, True
+
+
 class _Reader:
     """One pass over one text. `found` are runs of which the text holds the first and the last item only."""
 
-    def __init__(self, text: bytes, file: str, found: list[Run]) -> None:
+    def __init__(self, text: bytes, file: str, found: list[Run], before: Blocklist | None = None) -> None:
         self._document = Document(text.decode(), file)
         self._runs = found[::-1]
-        self._block = Builder()
-        self._allow = Builder()
+        self._block = _Section("block", before.block if before else Listing.empty())
+        self._allow = _Section("allow", before.allow if before else Listing.empty())
         self._includes: list[Include] = []
+        self._known: list[Known] = []
 
     def read(self, unreadable: Problem | None) -> Blocklist:
         """The blocklist. Raises RefusedFile, or _Misjudged if the runs cannot be used."""
@@ -87,7 +133,9 @@ class _Reader:
         if self._runs:
             raise _Misjudged
         yamlnodes.refuse(self._document.problems, unreadable)
-        return Blocklist(self._block.listing(), self._allow.listing(), tuple(self._includes))
+        (block, is_distinct), (allow, are_distinct) = self._block.listing(), self._allow.listing()
+        known = self._known if is_distinct and are_distinct else ()
+        return Blocklist(block, allow, tuple(self._includes), tuple(known))
 
     def _root(self) -> None:
         start = self._document.root()
@@ -147,20 +195,20 @@ class _Reader:
         if what:
             self._document.problem(value.line, value.column, what)
 
-    def _list(self, target: Builder) -> None:
+    def _list(self, target: _Section) -> None:
         for event in self._document.items():
             self._one(event, target)
-            if self._runs and self._runs[-1].line == event.start_mark.line + 1:
+            if self._runs and self._runs[-1].place.line == event.start_mark.line + 1:
                 self._run(event, target)
 
-    def _one(self, event: yamlnodes.Event, target: Builder) -> None:
+    def _one(self, event: yamlnodes.Event, target: _Section) -> None:
         """An item."""
         if isinstance(event, yamlnodes.ScalarEvent):
             self._scalar(Scalar(*yamlnodes.place(event), event.value, True), target)
         else:
             self._item(self._document.node(event), target)
 
-    def _run(self, event: yamlnodes.Event, target: Builder) -> None:
+    def _run(self, event: yamlnodes.Event, target: _Section) -> None:
         """Take the run of which `event` was the first item, up to its last one, which is the list's next here.
 
         Raises _Misjudged if the events say otherwise.
@@ -168,23 +216,24 @@ class _Reader:
         run = self._runs.pop()
         last = self._document.take()
         if (
-            yamlnodes.place(event) != (run.line, run.column)
+            yamlnodes.place(event) != (run.place.line, run.place.column)
             or type(last) is not type(event)
-            or yamlnodes.place(last) != (run.last_line, run.column)
+            or yamlnodes.place(last) != (run.place.last_line, run.place.column)
         ):
             raise _Misjudged
-        run.into(target)
+        target.take(run)
+        self._known.append(Known(target.name, run.place))
         self._one(last, target)
 
-    def _scalar(self, scalar: Scalar, target: Builder, reason: str = "", until: float | None = None) -> None:
+    def _scalar(self, scalar: Scalar, target: _Section, reason: str = "", until: float | None = None) -> None:
         try:
             span = parse_span(scalar.text)
         except ValueError as error:
             self._document.problem(scalar.line, scalar.column, str(error))
         else:
-            target.add(Row(*span, scalar.line, reason, until))
+            target.added.add(Row(*span, scalar.line, reason, until))
 
-    def _item(self, node: Node, target: Builder) -> None:
+    def _item(self, node: Node, target: _Section) -> None:
         """An item that is more than a text."""
         scalar = _text(node)
         if scalar is not None:
@@ -196,7 +245,7 @@ class _Reader:
                 node.line, node.column, "this is a list within the list, write one dash and no brackets"
             )
 
-    def _entry(self, mapping: Mapping, target: Builder) -> None:
+    def _entry(self, mapping: Mapping, target: _Section) -> None:
         for key, value in mapping.pairs:
             if isinstance(key, Scalar) and key.text not in _ENTRY_KEYS and (entry := _entry_as_key(key.text)):
                 written = f'"{entry}"' if entry.endswith(":") else entry

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import repeat
+from operator import contains
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from xdropd.text import dotted
 _LENGTHS = {version: {str(bits): bits for bits in range(family.width + 1)} for version, family in FAMILIES.items()}
 _FAMILY_OF = {4: AF_INET, 6: AF_INET6}
 _Rows = dict[int, list[int]]
+_SAMPLE_BYTES = 1 << 12
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -56,6 +58,10 @@ def read_lines(text: bytes, words_of: Callable[[list[str]], Sequence[str]] = lis
 
     `words_of` finds one word in each of some lines, or "" where there is none.
     """
+    if text.count(b":", 0, _SAMPLE_BYTES) > text.count(b"\n", 0, _SAMPLE_BYTES):  # most of them are IPv6, then
+        texts = text.decode(errors="replace").split("\n")[:-1]
+        words = read(words_of(texts))
+        return words, [texts[at] for at in words.left]
     lines = dotted.read(text)
     dotted_ones = _Read(lines.rows, lines.keys)
     if not len(lines.others):
@@ -96,9 +102,9 @@ def _sorted_out(words: Sequence[str]) -> tuple[_Rows, _Rows, _Rows]:
     """The indices of words that look like addresses, like networks and like ranges, by version."""
     found: tuple[_Rows, _Rows, _Rows] = {4: [], 6: []}, {4: [], 6: []}, {4: [], 6: []}
     text = "\n".join(words)
-    slashes, dashes, colons = text.count("/"), text.count("-"), ":" in text
-    if slashes in (0, len(words)) and not dashes and not colons:
-        found[1 if slashes else 0][4].extend(range(len(words)))
+    slashes, with_colons = text.count("/"), sum(map(contains, words, repeat(":")))
+    if slashes in (0, len(words)) and with_colons in (0, len(words)) and "-" not in text:
+        found[1 if slashes else 0][6 if with_colons else 4].extend(range(len(words)))
         return found
     for at, word in enumerate(words):
         found[1 if "/" in word else 2 if "-" in word else 0][6 if ":" in word else 4].append(at)

@@ -14,7 +14,7 @@ indentation of two items of one list, between them, and is closed on its own lin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,15 +43,31 @@ _RUN = re.compile(
 _NEWLINE, _DASH = b"\n-"
 
 
-class Run(NamedTuple):
-    """Consecutive items of one list, all of which but the first and the last are read."""
+class Place(NamedTuple):
+    """Where a run stands: offsets in the text, and lines and a column counted from 1."""
 
+    start: int
+    second: int
+    """The second item's."""
+    last: int
+    """The last item's."""
+    end: int
     line: int
-    """Of the first one, counted from 1."""
+    second_line: int
     last_line: int
-    """Where the last one starts."""
     column: int
-    """Where the content of each of them starts, counted from 1."""
+    """Where the content of each item starts."""
+
+    def moved(self, octets: int, lines: int) -> Place:
+        """Where it stands if so much came, or went, before it."""
+        start, second, last, end = (at + octets for at in self[:4])
+        line, second_line, last_line = (at + lines for at in self[4:7])
+        return Place(start, second, last, end, line, second_line, last_line, self.column)
+
+
+class Items(NamedTuple):
+    """The inner items of a run: all but the first and the last one."""
+
     words: bulk.Words
     lines: Column
     reasons: tuple[list[str], Column] | None
@@ -59,7 +75,7 @@ class Run(NamedTuple):
     untils: Column | None
 
     def into(self, builder: Builder) -> None:
-        """Add the inner items."""
+        """Add them."""
         reasons = None
         if self.reasons is not None:
             texts, which = self.reasons
@@ -67,62 +83,76 @@ class Run(NamedTuple):
         self.words.into(builder, self.lines, reasons, self.untils)
 
 
-class _Found(NamedTuple):
-    """A run within a chunk, and where its inner items stand there."""
+class Unchanged(NamedTuple):
+    """Inner items that an earlier version of the text had as well."""
 
-    inner_start: int
-    inner_end: int
-    inner_lines: int
-    run: Run
-
-
-def chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole lines of about CHUNK_BYTES), together the whole text."""
-    start = 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + CHUNK_BYTES) + 1
-        if not end:
-            end = data.find(b"\n", start) + 1 or len(data)
-        yield start, data[start:end]
-        start = end
+    section: str
+    """The list in which they were."""
+    lines: int
+    """How much further down they stand now."""
 
 
-def find(data: bytes) -> tuple[bytes, list[Run]]:
+class Run(NamedTuple):
+    """Consecutive items of one list."""
+
+    place: Place
+    inner: Items | Unchanged
+
+
+def chunks(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines of about CHUNK_BYTES), together the text from a line's start to a line's end."""
+    end = len(data) if end is None else end
+    while start < end:
+        stop = data.rfind(b"\n", start, min(end, start + CHUNK_BYTES)) + 1
+        if not stop:
+            stop = data.find(b"\n", start, end) + 1 or end
+        yield start, data[start:stop]
+        start = stop
+
+
+def find(data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = ()) -> tuple[bytes, list[Run]]:
     """The text without the inner items of runs, and the runs.
 
     Of each inner line its newline stays, so that everything else keeps its place. A run need not be one for YAML: it
     may stand inside a literal or a quoted text. `data` holds plain newlines and no control characters.
+    `before` and `after` are runs that are known; what is between them is looked at.
     """
-    runs: list[Run] = []
+    start = before[-1].place.end if before else 0
+    end = after[0].place.start if after else len(data)
+    runs = [*before, *_scanned(data, start, end), *after]
     kept: list[bytes] = []
     kept_to = 0
-    line = 1
-    for start, chunk in chunks(data):
-        for found in _found(chunk, line):
-            runs.append(found.run)
-            kept.append(data[kept_to : start + found.inner_start])
-            kept.append(b"\n" * found.inner_lines)
-            kept_to = start + found.inner_end
-        line += chunk.count(b"\n")
+    for place, _ in runs:
+        kept += (data[kept_to : place.second], b"\n" * (place.last_line - place.second_line))
+        kept_to = place.last
     kept.append(data[kept_to:])
     return b"".join(kept), runs
 
 
-def _found(chunk: bytes, line: int) -> Iterator[_Found]:
-    """Each run in a chunk, of which `line` is the first line."""
-    counted = 0
-    for match in _RUN.finditer(chunk):
-        line += chunk.count(b"\n", counted, match.start())
-        counted = match.start()
-        indent = len(match[1])
-        second, last = _item_starts(match[0], indent)
-        inner = match[0][second:last]
-        first_line = line + match[0].count(b"\n", 0, second)
-        inner_lines = inner.count(b"\n")
-        read = (_entries if match["entries"] else _mappings)(inner, first_line, indent)
-        if read is not None:
-            run = Run(line, first_line + inner_lines, indent + 3, *read)
-            yield _Found(match.start() + second, match.start() + last, inner_lines, run)
+def _scanned(data: bytes, start: int, end: int) -> Iterator[Run]:
+    """Each run in a part of the text, no longer than a chunk."""
+    line = 1 + data.count(b"\n", 0, start)
+    counted = start
+    for offset, chunk in chunks(data, start, end):
+        for match in _RUN.finditer(data, offset, offset + len(chunk)):
+            line += data.count(b"\n", counted, match.start())
+            counted = match.start()
+            run = _run(match, line)
+            if run is not None:
+                yield run
+                line, counted = run.place.last_line, run.place.last
+
+
+def _run(match: re.Match[bytes], line: int) -> Run | None:
+    """What looks like a run and starts in this line, if each of its inner items is one."""
+    text, indent, start = match[0], len(match[1]), match.start()
+    second, last = _item_starts(text, indent)
+    inner = text[second:last]
+    second_line = line + text.count(b"\n", 0, second)
+    last_line = second_line + inner.count(b"\n")
+    items = (_entries if match["entries"] else _mappings)(inner, range(second_line, last_line), indent)
+    place = Place(start, start + second, start + last, match.end(), line, second_line, last_line, indent + 3)
+    return Run(place, items) if items is not None else None
 
 
 def _item_starts(text: bytes, indent: int) -> tuple[int, int]:
@@ -131,25 +161,22 @@ def _item_starts(text: bytes, indent: int) -> tuple[int, int]:
     return text.index(dash) + 1, text.rindex(dash) + 1
 
 
-_Read = tuple[bulk.Words, Column, tuple[list[str], Column] | None, Column | None]
-
-
-def _entries(text: bytes, line: int, indent: int) -> _Read | None:
+def _entries(text: bytes, lines: range, indent: int) -> Items | None:
     """Items that are an entry each; None if one is not, or is something else for YAML."""
     if b":\n" in text:
         return None
     dash = b" " * indent + b"- "
     words, left = bulk.read_lines(text[len(dash) :].replace(b"\n" + dash, b"\n"))
-    return None if left else (words, np.arange(line, line + text.count(b"\n"), dtype=np.uint32), None, None)
+    return None if left else Items(words, np.arange(lines.start, lines.stop, dtype=np.uint32), None, None)
 
 
-def _mappings(text: bytes, line: int, indent: int) -> _Read | None:
+def _mappings(text: bytes, lines: range, indent: int) -> Items | None:
     """Items that are mappings; None if one has no address, or a key twice, or something in it is wrong."""
     if b":\n" in text:
         return None
     pairs = _Pairs(text, indent)
     try:
-        lines, addresses = pairs.of(b"address")
+        rows, addresses = pairs.of(b"address")
         words, left = bulk.read_lines(b"\n".join(addresses) + b"\n")
         if len(addresses) < pairs.count or left:
             return None
@@ -157,7 +184,7 @@ def _mappings(text: bytes, line: int, indent: int) -> _Read | None:
         untils = _untils(pairs)
     except ValueError:
         return None
-    return words, (line + lines).astype(np.uint32), reasons, untils
+    return Items(words, (lines.start + rows).astype(np.uint32), reasons, untils)
 
 
 def _reasons(pairs: _Pairs) -> tuple[list[str], Column] | None:

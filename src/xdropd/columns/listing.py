@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from xdropd.columns.prefixes import FAMILIES, Column, find, match, runs
+from xdropd.columns.prefixes import FAMILIES, Column, find, match, order, runs
 
 NEVER = float("inf")
 _ROWS_AT_ONCE = 4096
@@ -318,13 +318,9 @@ class Builder:
 def sorted_table(table: Table) -> Table:
     """The same entries in the order of their keys, without those that could never count."""
     if not (len(table) < 2 or bool((table.keys[1:] > table.keys[:-1]).all())):
-        # Lines ascend within a text, but for what was read in another order: they decide between equal keys.
-        order = (
-            np.argsort(table.keys, kind="stable")
-            if bool((table.lines[1:] >= table.lines[:-1]).all())
-            else np.lexsort((table.lines, table.keys))
-        )
-        table = table.taken(order)
+        if not bool((table.lines[1:] >= table.lines[:-1]).all()):  # they decide between equal keys
+            table = table.taken(np.argsort(table.lines, kind="stable"))
+        table = table.taken(order(table.keys))
     if table.untils is None or bool((table.untils == NEVER).all()):
         table = replace(table, untils=None)
         distinct = _first_of_each(table.keys)
@@ -402,16 +398,16 @@ def combined(old: Listing, new: Listing) -> Listing:
             return mine
         kept = mine.taken(~_among(mine.keys, theirs.keys))
         keys = np.concatenate((kept.keys, theirs.keys))
-        order = np.argsort(keys, kind="stable")
+        rows = np.argsort(keys, kind="stable")
         untils = None
         if kept.untils is not None or theirs.untils is not None:
-            untils = np.concatenate((_untils(kept), _untils(theirs)))[order]
+            untils = np.concatenate((_untils(kept), _untils(theirs)))[rows]
         numbers = None
         if kept.reasons is not None or theirs.reasons is not None:
             shifted = _numbers(theirs)
             shifted = np.where(shifted > 0, shifted + np.uint32(shift), shifted)
-            numbers = np.concatenate((_numbers(kept), shifted))[order]
-        return Table(keys[order], np.concatenate((kept.lines, theirs.lines))[order], numbers, untils)
+            numbers = np.concatenate((_numbers(kept), shifted))[rows]
+        return Table(keys[rows], np.concatenate((kept.lines, theirs.lines))[rows], numbers, untils)
 
     return Listing(
         {version: both(old.prefixes[version], new.prefixes[version]) for version in FAMILIES},

@@ -23,6 +23,7 @@ else:
     Column = np.ndarray  # numpy.typing takes a megabyte
 
 _LENGTH_BITS = 8
+_FEW = 1 << 10
 
 
 class Family:
@@ -159,8 +160,10 @@ class Family:
             one |= is_one
             other |= ~is_other
         all_rows, all_keys = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        order = np.lexsort((all_rows, all_keys))
-        return all_rows[order], all_keys[order]
+        places = order(all_keys)
+        if bool((all_keys[places[1:]] == all_keys[places[:-1]]).any()):
+            places = np.lexsort((all_rows, all_keys))
+        return all_rows[places], all_keys[places]
 
     def _mask(self, number: int) -> Column:
         """The low bits of a number, to combine with `words`."""
@@ -319,8 +322,26 @@ def _octets(column: Column, size: int) -> Column:
 FAMILIES: dict[int, Family] = {4: _IPv4(), 6: _IPv6()}
 
 
+def order(keys: Column) -> Column:
+    """The rows in ascending order of their keys, equal ones in the order in which they are."""
+    if keys.dtype.kind != "S" or len(keys) < _FEW:
+        return np.argsort(keys, kind="stable")
+    # Numbers are sorted in half the time that texts take, and few keys begin with the same eight bytes.
+    starts = _octets(keys, keys.dtype.itemsize)[:, :8].copy().view(">u8").ravel().astype(np.uint64)
+    rows = np.argsort(starts, kind="stable")
+    starts = starts[rows]
+    is_tied = np.zeros(len(keys), bool)
+    is_tied[1:] = starts[1:] == starts[:-1]
+    is_tied[:-1] |= is_tied[1:]
+    tied = rows[is_tied]
+    rows[is_tied] = tied[np.argsort(keys[tied], kind="stable")]
+    return rows
+
+
 def find(sorted_keys: Column, keys: Column) -> tuple[Column, Column]:
     """Where keys stand in an ascending unique column: (rows, whether it is there); rows are in bounds if it is."""
+    if len(keys) == len(sorted_keys) and bool((keys == sorted_keys).all()):
+        return np.arange(len(keys)), np.ones(len(keys), bool)
     rows = np.searchsorted(sorted_keys, keys)
     if not len(sorted_keys):
         return rows, np.zeros(len(keys), bool)

@@ -246,7 +246,10 @@ class _Contest:
         if not len(ranges):
             return
         rows, own_rows = _match_repeated(self._nodes, pieces.keys)
-        ranges_here, at = np.unique(pieces.rows[own_rows], return_inverse=True)
+        is_here = np.zeros(len(ranges), bool)
+        is_here[pieces.rows[own_rows]] = True
+        ranges_here = np.flatnonzero(is_here)
+        at = (np.cumsum(is_here) - 1)[pieces.rows[own_rows]]
         firsts, lasts = family.ends_of_ranges(ranges.keys[ranges_here])
         sizes = family.behind(firsts, lasts)
         entered = self._enter(order, source.number, sizes, ranges.lines[ranges_here], ranges.keys[ranges_here])
@@ -274,8 +277,10 @@ class _Contest:
         rank_of[self._by_rank] = np.arange(self._count)
         rows = np.concatenate([rows for rows, _ in self._hits])
         ranks = rank_of[np.concatenate([contestants for _, contestants in self._hits])]
-        worst_first = np.argsort(-ranks, kind="stable")
-        found[rows[worst_first]] = ranks[worst_first]  # of several for one row, the last one stays
+        while len(rows):
+            found[rows] = ranks  # of several for one row, the last one stays; the better ones are written again
+            is_better = ranks < found[rows]
+            rows, ranks = rows[is_better], ranks[is_better]
         return found
 
     def records(self, rows: Column, winners: Column) -> Records:

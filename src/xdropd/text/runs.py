@@ -14,7 +14,9 @@ indentation of two items of one list, between them, and is closed on its own lin
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -65,21 +67,40 @@ class Place(NamedTuple):
         return Place(start, second, last, end, line, second_line, last_line, self.column)
 
 
+class Reasons:
+    """The reasons in all runs of a text, by number: many items have few reasons, and each is looked at once."""
+
+    def __init__(self) -> None:
+        self._numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
+        self._in: dict[Builder, Column] = {}
+
+    def numbers(self, texts: Sequence[bytes]) -> Column:
+        """Of reasons as they are written."""
+        return np.fromiter(map(self._numbers.__getitem__, texts), np.uint32, len(texts))
+
+    def within(self, builder: Builder) -> Column:
+        """What the builder calls each of them, once all are known."""
+        if builder not in self._in:
+            texts = (" ".join(text.decode().split()) for text in self._numbers)
+            self._in[builder] = np.fromiter(map(builder.reason, texts), np.uint32, len(self._numbers))
+        return self._in[builder]
+
+
 class Items(NamedTuple):
     """The inner items of a run: all but the first and the last one."""
 
     words: bulk.Words
     lines: Column
-    reasons: tuple[list[str], Column] | None
-    """Distinct ones, and which of them each item has."""
-    untils: Column | None
+    reasons: tuple[Reasons, Column] | None = None
+    """Which of them each item has."""
+    untils: Column | None = None
 
     def into(self, builder: Builder) -> None:
         """Add them."""
         reasons = None
         if self.reasons is not None:
-            texts, which = self.reasons
-            reasons = np.array([builder.reason(text) for text in texts], np.uint32)[which]
+            known, numbers = self.reasons
+            reasons = known.within(builder)[numbers]
         self.words.into(builder, self.lines, reasons, self.untils)
 
 
@@ -133,24 +154,26 @@ def _scanned(data: bytes, start: int, end: int) -> Iterator[Run]:
     """Each run in a part of the text, no longer than a chunk."""
     line = 1 + data.count(b"\n", 0, start)
     counted = start
+    reasons = Reasons()
     for offset, chunk in chunks(data, start, end):
         for match in _RUN.finditer(data, offset, offset + len(chunk)):
             line += data.count(b"\n", counted, match.start())
             counted = match.start()
-            run = _run(match, line)
+            run = _run(match, line, reasons)
             if run is not None:
                 yield run
                 line, counted = run.place.last_line, run.place.last
 
 
-def _run(match: re.Match[bytes], line: int) -> Run | None:
+def _run(match: re.Match[bytes], line: int, reasons: Reasons) -> Run | None:
     """What looks like a run and starts in this line, if each of its inner items is one."""
     text, indent, start = match[0], len(match[1]), match.start()
     second, last = _item_starts(text, indent)
     inner = text[second:last]
     second_line = line + text.count(b"\n", 0, second)
     last_line = second_line + inner.count(b"\n")
-    items = (_entries if match["entries"] else _mappings)(inner, range(second_line, last_line), indent)
+    lines = range(second_line, last_line)
+    items = _entries(inner, lines, indent) if match["entries"] else _mappings(inner, lines, indent, reasons)
     place = Place(start, start + second, start + last, match.end(), line, second_line, last_line, indent + 3)
     return Run(place, items) if items is not None else None
 
@@ -167,10 +190,10 @@ def _entries(text: bytes, lines: range, indent: int) -> Items | None:
         return None
     dash = b" " * indent + b"- "
     words, left = bulk.read_lines(text[len(dash) :].replace(b"\n" + dash, b"\n"))
-    return None if left else Items(words, np.arange(lines.start, lines.stop, dtype=np.uint32), None, None)
+    return None if left else Items(words, np.arange(lines.start, lines.stop, dtype=np.uint32))
 
 
-def _mappings(text: bytes, lines: range, indent: int) -> Items | None:
+def _mappings(text: bytes, lines: range, indent: int, reasons: Reasons) -> Items | None:
     """Items that are mappings; None if one has no address, or a key twice, or something in it is wrong."""
     if b":\n" in text:
         return None
@@ -180,21 +203,20 @@ def _mappings(text: bytes, lines: range, indent: int) -> Items | None:
         words, left = bulk.read_lines(b"\n".join(addresses) + b"\n")
         if len(addresses) < pairs.count or left:
             return None
-        reasons = _reasons(pairs)
+        which = _reasons(pairs, reasons)
         untils = _untils(pairs)
     except ValueError:
         return None
-    return Items(words, (lines.start + rows).astype(np.uint32), reasons, untils)
+    return Items(words, (lines.start + rows).astype(np.uint32), None if which is None else (reasons, which), untils)
 
 
-def _reasons(pairs: _Pairs) -> tuple[list[str], Column] | None:
+def _reasons(pairs: _Pairs, reasons: Reasons) -> Column | None:
     lines, texts = pairs.of(b"reason")
     if not texts:
         return None
-    numbers = {text: number for number, text in enumerate(dict.fromkeys([b"", *texts]))}
-    which = np.zeros(pairs.count, np.uint32)
-    which[pairs.item_of[lines]] = np.fromiter(map(numbers.__getitem__, texts), np.uint32, len(texts))
-    return [" ".join(text.decode().split()) for text in numbers], which
+    which = np.full(pairs.count, reasons.numbers([b""])[0])
+    which[pairs.item_of[lines]] = reasons.numbers(texts)
+    return which
 
 
 def _untils(pairs: _Pairs) -> Column | None:

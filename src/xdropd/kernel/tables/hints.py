@@ -39,13 +39,13 @@ class Hints:
         self._views: dict[str, Column] = {}
 
     def set_addresses(self, version: int, keys: Column) -> int:
-        """Lead to these addresses, given as prefixes of full length; how many words that changed."""
+        """Lead to these addresses, given as prefixes of full length; how many of them were not led to."""
         return sum(
             self._set("address_filter", _folded(version, keys[at : at + _CHUNK])) for at in range(0, len(keys), _CHUNK)
         )
 
     def set_prefixes(self, version: int, keys: Column) -> int:
-        """Lead to these prefixes; how many words that changed."""
+        """Lead to these prefixes; how many of them were not led to."""
         return sum(self._set_some_prefixes(version, keys[at : at + _CHUNK]) for at in range(0, len(keys), _CHUNK))
 
     def _set_some_prefixes(self, version: int, keys: Column) -> int:
@@ -152,12 +152,16 @@ def _folded6(addresses: Column) -> Column:
 
 
 def _or_at(words: Column, where: Column, bits: Column) -> int:
-    """Set bits in words, of which one may be named more than once; how many words that changed."""
-    order = np.argsort(where, kind="stable")
-    where, bits = where[order], bits[order]
-    starts = np.flatnonzero(np.concatenate(([True], where[1:] != where[:-1])))
-    places = where[starts]
-    before = words[places]
-    after = before | np.bitwise_or.reduceat(bits, starts)
-    words[places] = after
-    return int((before != after).sum())
+    """Set bits in words, of which one may be named more than once; of how many rows some bits were missing.
+
+    Of rows for the same word the last one is written. So the others are written again, until none is missing.
+    """
+    found = 0
+    while True:
+        there = words[where]
+        is_missing = (there & bits) != bits
+        if not is_missing.any():
+            return found
+        where, bits, there = where[is_missing], bits[is_missing], there[is_missing]
+        found = found or len(where)
+        words[where] = there | bits

@@ -123,6 +123,15 @@ class Table:
         return int(rows[0]) if found[0] else None
 
 
+_EMPTY = {
+    is_range: {
+        version: Table(np.zeros(0, Kind(version, is_range).key_type), np.zeros(0, np.uint32)) for version in FAMILIES
+    }
+    for is_range in (False, True)
+}
+"""Tables of nothing, by whether they are of ranges, and by version."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Listing:
     """All tables of one text, by version."""
@@ -134,10 +143,7 @@ class Listing:
     @classmethod
     def empty(cls) -> Self:
         """A listing of nothing."""
-        return cls(
-            {version: _table(family.empty_keys()) for version, family in FAMILIES.items()},
-            {version: _table(np.zeros(0, family.range_type)) for version, family in FAMILIES.items()},
-        )
+        return cls(_EMPTY[False], _EMPTY[True])
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Listing:
@@ -305,8 +311,7 @@ class Builder:
         if rows := self._rows.pop((version, is_range), []):
             parts.append(_packed(version, is_range, rows))
         if not parts:
-            family = FAMILIES[version]
-            return _table(np.zeros(0, family.range_type) if is_range else family.empty_keys())
+            return _EMPTY[is_range][version]
         keys = _joined([part[0] for part in parts])
         lines = _joined([part[1] for part in parts])
         reasons = _joined_or_none([(part[0], part[2]) for part in parts], 0, np.uint32)
@@ -336,10 +341,6 @@ def prefix_length(version: int, first: int, last: int) -> int | None:
     if differing & (differing + 1) or first & differing:
         return None
     return FAMILIES[version].width - differing.bit_length()
-
-
-def _table(keys: Column) -> Table:
-    return Table(keys, np.zeros(len(keys), np.uint32))
 
 
 def _first_of_each(keys: Column) -> Column:

@@ -114,6 +114,7 @@ def _state_folder(chosen: str | None) -> Path | None:
 
 def serve(chosen: argparse.Namespace) -> int:
     """Be the daemon until told to stop."""
+    sys.modules.setdefault("_hashlib", None)  # type: ignore[arg-type]  # OpenSSL, 3 MB: Python's own hashes do
     from xdropd.control.requests import Requests
     from xdropd.daemon.loop import Loop
     from xdropd.daemon.parts import Parts, Places
@@ -129,7 +130,7 @@ def serve(chosen: argparse.Namespace) -> int:
         paths.absolute(given)  # what begins at a folder that is gone leads nowhere
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECTED_AFTER)
-    libc.use_one_arena()
+    libc.keep_columns_apart()
     log = Log()
     runtime = Path(os.environ.get("RUNTIME_DIRECTORY", RUNTIME))
     socket = Path(chosen.socket) if chosen.socket else runtime / "control.sock"

@@ -15,7 +15,8 @@ CAP_SYS_ADMIN = 21
 CAP_BPF = 39
 _SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1
-_M_ARENA_MAX = -8  # malloc.h
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # malloc.h
+_COLUMN_BYTES = 1 << 20
 _NAP_SECONDS = 0.02
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2  # uapi/linux/falloc.h
 
@@ -34,13 +35,16 @@ def _check(result: int, call: str) -> None:
         raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
-def use_one_arena() -> None:
-    """mallopt(3): all threads allocate from one heap. Before any thread is there.
+def keep_columns_apart() -> None:
+    """mallopt(3): one heap for all threads, and mappings of their own for large columns. Before any thread is there.
 
     Of the heaps that others get, malloc_trim(3) gives nothing back that is free at their end (mtrim in glibc's
-    malloc.c): after a list of a million networks 48 MB stayed.
+    malloc.c): after a list of a million networks 48 MB stayed. And left alone, malloc raises the size from which
+    something is mapped to that of the largest column that was freed; among small objects columns leave holes, 10 MB
+    for a million addresses.
     """
     _libc.mallopt(_M_ARENA_MAX, 1)
+    _libc.mallopt(_M_MMAP_THRESHOLD, _COLUMN_BYTES)
 
 
 def see_room_for(size_bytes: int) -> None:

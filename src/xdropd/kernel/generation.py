@@ -236,17 +236,18 @@ class Generation:
         Raises KernelError where the kernel goes on refusing a step; everything that is listed both before and after
         is in force all the same, and the same changes can be carried out again.
         """
+        are_addresses = {version: _are_addresses(version, change.written) for version, change in changes.items()}
         for version, change in changes.items():
-            is_address = _are_addresses(version, change.written)
+            is_address = are_addresses[version]
             self._hints.set_addresses(version, change.written.keys[is_address])
             self._hints.set_prefixes(version, change.written.keys[~is_address])
             yield from self._add_ranges(version, change.written, np.full(len(change.written.keys), since_s, np.uint32))
         for exempt in (True, False):
             for version, change in changes.items():
-                chosen = ~_are_addresses(version, change.written) & ((change.written.sources == EXEMPT) == exempt)
+                chosen = ~are_addresses[version] & ((change.written.sources == EXEMPT) == exempt)
                 yield from self._write("networks", version, change, chosen, since_s)
         for version, change in changes.items():
-            yield from self._write("addresses", version, change, _are_addresses(version, change.written), since_s)
+            yield from self._write("addresses", version, change, are_addresses[version], since_s)
         for version, change in changes.items():
             gone = change.removed.taken(_are_addresses(version, change.removed))
             yield from self._remove("addresses", version, gone.keys)
@@ -272,8 +273,10 @@ class Generation:
         yield from self.records[f"{table}{version}"].put(records.keys, values, new)
 
     def _remove(self, table: str, version: int, keys: Column) -> Iterator[int]:
+        if not len(keys):
+            return
         self.removed_since_built += len(keys)
-        return self.records[f"{table}{version}"].remove(keys)
+        yield from self.records[f"{table}{version}"].remove(keys)
 
     def _networks(self, version: int, records: Records, since_s: Column) -> Column:
         """struct network; ranges must have their numbers."""

@@ -69,9 +69,10 @@ def touched(before: State, after: State) -> tuple[dict[int, Column], Counted]:
         old_listing, new_listing = old.listing if old else Listing.empty(), new.listing if new else Listing.empty()
         for version in FAMILIES:
             keys, others = old_listing.prefixes[version].keys, new_listing.prefixes[version].keys
-            gone, come = without(keys, others), without(others, keys)
-            changed[version] += (gone, come)
-            added, removed = added + len(come), removed + len(gone)
+            if len(keys) or len(others):
+                gone, come = without(keys, others), without(others, keys)
+                changed[version] += (gone, come)
+                added, removed = added + len(come), removed + len(gone)
             keys, others = old_listing.ranges[version].keys, new_listing.ranges[version].keys
             if len(keys) or len(others):
                 gone, come = without(keys, others), without(others, keys)
@@ -172,5 +173,6 @@ def plan(before: State, after: State) -> Plan:
     changes = {
         version: difference(before.records(version, keys), after.records(version, keys))
         for version, keys in where.items()
+        if len(keys)
     }
     return Plan(before, after, changes, counted)

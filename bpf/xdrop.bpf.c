@@ -175,7 +175,11 @@ BPF_QUEUE(samples, struct sample, 64);
 
 /* ---- Maps of one generation ---- */
 
-/* Listed addresses: the exact answer. Entries are added and removed in place. */
+/*
+ * Listed addresses: the exact answer. Entries are added and removed in place, and have their room from the start. With
+ * BPF_F_NO_PREALLOC, and twice the buckets for what that saves, a flood from a million of them is dropped a tenth
+ * faster; but then the kernel may refuse an entry while there is memory (ENOMEM), for it waits for none there.
+ */
 BPF_HASH(addresses4, __be64, struct stats, FITTED);
 BPF_HASH(addresses6, struct ipv6_address, struct stats, FITTED);
 

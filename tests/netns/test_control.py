@@ -459,7 +459,7 @@ def test_a_large_reload_shows_how_far_it_is(daemon: Daemon) -> None:
             while reload.is_alive():
                 seen.append(one(daemon.ctl("--json", "status"))["progress"])
             reload.join()
-        assert any(re.fullmatch(r"putting \d{6} changes in force: \d+ %", text) for text in seen), seen
+        assert any(re.fullmatch(r"putting \d{6} entries in force: \d+ %", text) for text in seen), seen
         assert one(daemon.ctl("--json", "status"))["progress"] == ""
     finally:
         file.write_text(before)

@@ -22,7 +22,7 @@ from xdropd.host import libc
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import Generation, Sizes, counts_of
 from xdropd.rules.desired import Desired
-from xdropd.rules.plan import Counted, Plan, difference, plan, touched
+from xdropd.rules.plan import Changed, Counted, Plan, changed, difference, plan
 from xdropd.rules.winners import Records, State
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
@@ -120,17 +120,19 @@ class Lists:
         def compare() -> tuple[State, Plan | None, Counted]:
             libc.see_room_for(_ROOM_AN_ENTRY * desired.count)  # numpy (2.2) does not always survive that there is none
             after = desired.state(now_s, self._counting.sources.number_of, before)
-            if before is None or self.is_doubtful:
-                return after, None, touched(before or State(), after)[1]
-            change = plan(before, after)
-            return after, change, change.counted
+            change = changed(before or State(), after)
+            if before is None or self.is_doubtful or self._is_most(change):
+                return after, None, change.counted
+            return after, plan(before, after, change), change.counted
 
         after, change, counted = yield from aside(compare)
-        if change is None:
-            yield from self.await_program()
-            work, what = self.begin(after, now_s, aside), f"{after.count} entries"
-        else:
+        if change is not None:
             work, what = self.change(change, now_s, aside), f"{change.count} changes"
+        else:
+            yield from self.await_program()
+            is_known = before is not None and not self.is_doubtful
+            work = self.replace(after, now_s, aside) if is_known else self.begin(after, now_s, aside)
+            what = f"{after.count} entries"
         for _ in work:
             self._say(f"putting {what} in force: {min(100, 100 * self._done // max(self._steps, 1))} %")
             yield
@@ -170,6 +172,13 @@ class Lists:
         if generation is not None and not self.is_current:
             records = yield from self._aside(lambda: {version: generation.read(version)[0] for version in FAMILIES})
             yield from self._swap(None, time.time(), records)
+
+    def replace(self, after: State, now_s: float, aside: Aside) -> Iterator[None]:
+        """Put a list in force that has little in common with the one before it. Raises as `change`."""
+        if self._counting.retired:
+            yield from self._counting.merge_retired(self.state)
+        yield from self._swap(after, now_s)
+        yield from aside(lambda: self._forget_unlisted(after))
 
     def change(self, change: Plan, now_s: float, aside: Aside) -> Iterator[None]:
         """Make one state of another, in place or by a swap.
@@ -217,6 +226,11 @@ class Lists:
             differing += strays + generation.mend_hints(version, wanted)
             changes[version] = difference(there, wanted)
         return Plan(state, state, changes, Counted()), differing
+
+    def _is_most(self, change: Changed) -> bool:
+        """Whether so much changes that it takes less to begin anew than to find out what stays."""
+        generation = self._counting.generation
+        return generation is None or change.count > max(_SWAP_OVER, generation.used - 1)
 
     def _is_in_place(self, generation: Generation, change: Plan) -> bool:
         used = generation.used

@@ -331,6 +331,8 @@ class Generation:
 
     def counted(self) -> Iterator[tuple[Kind, int, Column, Column]]:
         """All entries that were hit, as (kind, source, ascending keys, stats), each kind and source once."""
+        if not any(self.volumes.get(number).packets for number in range(1, self.volumes.room)):
+            return  # to look at two million records would take a second
         found: dict[tuple[Kind, int], list[tuple[Column, Column]]] = {}
         for kind in KINDS:
             for keys, stats in self.entries(kind):

@@ -12,7 +12,7 @@ new one is there already; the old listed ones go before the old exempt ones, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ import numpy as np
 from xdropd.columns.listing import Kind, Listing
 from xdropd.columns.nesting import within
 from xdropd.columns.prefixes import FAMILIES, Column, match, union, without
-from xdropd.rules.winners import Pieces, Records, State
+from xdropd.rules.winners import Records, Source, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,37 +56,52 @@ def difference(before: Records, after: Records) -> Changes:
     return Changes(after.taken(written), before.taken(removed), before.taken(replaced))
 
 
-def touched(before: State, after: State) -> tuple[dict[int, Column], Counted]:
-    """The prefixes whose record may differ between two states, ascending; and how many entries came and went."""
-    changed: dict[int, list[Column]] = {version: [family.empty_keys()] for version, family in FAMILIES.items()}
+@dataclass(frozen=True, slots=True, eq=False)
+class Changed:
+    """What differs between two states: prefixes of entries and pieces of ranges, ascending, by version."""
+
+    prefixes: Mapping[int, Column]
+    counted: Counted
+
+    @property
+    def count(self) -> int:
+        """How many there are, about as many as records will change."""
+        return sum(map(len, self.prefixes.values()))
+
+
+def changed(before: State, after: State) -> Changed:
+    """What came, went or has another place among equals."""
+    found: dict[int, list[Column]] = {version: [family.empty_keys()] for version, family in FAMILIES.items()}
     added = removed = 0
+    nobody = Source("", 0, Listing.empty())
     now, then = {source.number: source for source in after.sources}, {each.number: each for each in before.sources}
     moved = _moved([number for number in then if number in now], [number for number in now if number in then])
     for number in now.keys() | then.keys():
-        old, new = then.get(number), now.get(number)
+        old, new = then.get(number, nobody), now.get(number, nobody)
         if old is new and number not in moved:
             continue
-        old_listing, new_listing = old.listing if old else Listing.empty(), new.listing if new else Listing.empty()
         for version in FAMILIES:
-            keys, others = old_listing.prefixes[version].keys, new_listing.prefixes[version].keys
+            keys, others = old.listing.prefixes[version].keys, new.listing.prefixes[version].keys
             if len(keys) or len(others):
                 gone, come = without(keys, others), without(others, keys)
-                changed[version] += (gone, come)
+                found[version] += (gone, come)
                 added, removed = added + len(come), removed + len(gone)
-            keys, others = old_listing.ranges[version].keys, new_listing.ranges[version].keys
+            keys, others = old.listing.ranges[version].keys, new.listing.ranges[version].keys
             if len(keys) or len(others):
                 gone, come = without(keys, others), without(others, keys)
                 added, removed = added + len(come), removed + len(gone)
-                reordered = _reordered(old_listing, new_listing, version)
-                changed[version] += (Pieces.of(version, union(gone, come, reordered)).distinct,)
-            if number in moved and new:
-                changed[version] += (new.listing.prefixes[version].keys, new.pieces[version].distinct)
-    found = {version: _widened(version, union(*some), before, after) for version, some in changed.items()}
-    return found, Counted(added, removed)
+                reordered = _reordered(old.listing, new.listing, version)
+                found[version] += (old.pieces_of(version, gone), new.pieces_of(version, union(come, reordered)))
+            if number in moved:
+                found[version] += (new.listing.prefixes[version].keys, new.pieces[version].distinct)
+    return Changed({version: union(*some) for version, some in found.items()}, Counted(added, removed))
 
 
 def _widened(version: int, changed: Column, before: State, after: State) -> Column:
-    """With the pieces and exempt prefixes within what changed, and with all that is listed where exemptions changed."""
+    """The prefixes whose record may differ.
+
+    With the pieces and exempt prefixes within what changed, and with all that is listed where exemptions changed.
+    """
     family = FAMILIES[version]
     old, new = before.exempt.prefixes[version], after.exempt.prefixes[version]
     if old is new and not len(changed):
@@ -167,12 +182,12 @@ class Plan:
                         yield kind, number, keys
 
 
-def plan(before: State, after: State) -> Plan:
-    """What makes `after` of `before`."""
-    where, counted = touched(before, after)
-    changes = {
-        version: difference(before.records(version, keys), after.records(version, keys))
-        for version, keys in where.items()
-        if len(keys)
-    }
-    return Plan(before, after, changes, counted)
+def plan(before: State, after: State, change: Changed | None = None) -> Plan:
+    """What makes `after` of `before`. `change`, if it is known, is what has `changed`."""
+    change = change or changed(before, after)
+    changes = {}
+    for version, keys in change.prefixes.items():
+        touched = _widened(version, keys, before, after)
+        if len(touched):
+            changes[version] = difference(before.records(version, touched), after.records(version, touched))
+    return Plan(before, after, changes, change.counted)

@@ -88,6 +88,14 @@ class Source:
         object.__setattr__(self, "lengths", of_networks)
         object.__setattr__(self, "addresses", {version: int(each[-1]) for version, each in counts.items()})
 
+    def pieces_of(self, version: int, ranges: Column) -> Column:
+        """The pieces of some of the ranges, which ascend: ascending, with repetitions."""
+        pieces = self.pieces[version]
+        is_one = np.zeros(len(self.listing.ranges[version]), bool)
+        is_one[match(self.listing.ranges[version].keys, ranges)[0]] = True
+        keys: Column = pieces.keys[is_one[pieces.rows]]
+        return keys
+
 
 class Records(NamedTuple):
     """What the kernel's tables should hold of one family: ascending prefixes, and what each leads to.

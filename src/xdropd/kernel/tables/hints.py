@@ -55,9 +55,9 @@ class Hints:
         is_wide = lengths < _WIDE_BELOW[version]
         if is_wide.any():
             wide = lengths[is_wide]
-            bits = np.uint64(1) << (32 - wide).astype(np.uint64)
+            bits = np.bitwise_or.reduce(np.uint64(1) << (32 - wide).astype(np.uint64), keepdims=True)
             slash12s = _places(_tops(version, keys[is_wide]), wide, 12) >> np.uint64(20)
-            changed += _or_at(overview["wide_lengths"], np.zeros(len(wide), np.intp), bits)
+            changed += _or_at(overview["wide_lengths"], np.zeros(1, np.intp), bits)
             changed += self._set_bits(overview["slash12s"][0], slash12s)
         if not is_wide.all():
             changed += self._set_granules(version, keys[~is_wide], lengths[~is_wide], overview["granules"][0])
@@ -67,16 +67,22 @@ class Hints:
         tops = _tops(version, keys)
         if version == 4:
             places = _places(tops, lengths, 16) >> np.uint64(16)
-            bits = np.repeat(np.uint64(1) << (32 - lengths).astype(np.uint64), _repeated(lengths, 16))
-            return self._set_bits(granules, places) + _or_at(self._view("lengths4", abi.LENGTHS4), places, bits)
-        is_middling = lengths < 32
-        tops[is_middling] &= np.uint64(0xFFFFF000)
-        places = (tops * (_FOR_WORD >> np.uint64(32)) & np.uint64(0xFFFFFFFF)) >> np.uint64(16)
-        table = self._view("lengths6", np.dtype("u4"))
+            lengths = np.repeat(lengths, _repeated(lengths, 16))
+        else:
+            tops[lengths < 32] &= np.uint64(0xFFFFF000)
+            places = (tops * (_FOR_WORD >> np.uint64(32)) & np.uint64(0xFFFFFFFF)) >> np.uint64(16)
+        changed = self._set_bits(granules, places)
+        for length in np.flatnonzero(np.bincount(lengths)).tolist():
+            changed += self._set_length(version, places[lengths == length].astype(np.int64), length)
+        return changed
+
+    def _set_length(self, version: int, granules: Column, length: int) -> int:
+        if version == 4:
+            return _or_at(self._view("lengths4", abi.LENGTHS4), granules, np.uint64(1) << np.uint64(32 - length))
         # A length is a bit of the word of the address in which its netmask ends; /32 is the lowest of the first word.
-        word = (np.maximum(lengths, 1).astype(np.int64) - 1) >> 5
-        bits = np.uint32(1) << (32 * (word + 1) - lengths).astype(np.uint32)
-        return self._set_bits(granules, places) + _or_at(table, places.astype(np.int64) * 4 + word, bits)
+        word = (max(length, 1) - 1) >> 5
+        bit = np.uint32(1) << np.uint32(32 * (word + 1) - length)
+        return _or_at(self._view("lengths6", np.dtype("u4")), granules * 4 + word, bit)
 
     def _set(self, name: str, folded: Column) -> int:
         """Three bits in one word for each value (struct question)."""
@@ -91,7 +97,9 @@ class Hints:
 
     @staticmethod
     def _set_bits(words: Column, places: Column) -> int:
-        places = np.unique(places).astype(np.uint64)
+        is_named = np.zeros(64 * len(words), bool)
+        is_named[places] = True
+        places = np.flatnonzero(is_named).astype(np.uint64)
         return _or_at(words, places >> np.uint64(6), np.uint64(1) << (places & np.uint64(63)))
 
     def _view(self, name: str, kind: np.dtype[Any]) -> Column:
@@ -151,17 +159,18 @@ def _folded6(addresses: Column) -> Column:
     return folded
 
 
-def _or_at(words: Column, where: Column, bits: Column) -> int:
+def _or_at(words: Column, where: Column, bits: Column | np.unsignedinteger[Any]) -> int:
     """Set bits in words, of which one may be named more than once; of how many rows some bits were missing.
 
     Of rows for the same word the last one is written. So the others are written again, until none is missing.
     """
+    wanted: Column = np.broadcast_to(bits, len(where))
     found = 0
     while True:
         there = words[where]
-        is_missing = (there & bits) != bits
+        is_missing = (there & wanted) != wanted
         if not is_missing.any():
             return found
-        where, bits, there = where[is_missing], bits[is_missing], there[is_missing]
+        where, wanted, there = where[is_missing], wanted[is_missing], there[is_missing]
         found = found or len(where)
-        words[where] = there | bits
+        words[where] = there | wanted

@@ -2,17 +2,22 @@
 
 import json
 from random import Random
+from socket import AF_INET, AF_INET6, inet_ntop
 
 import numpy as np
 import pytest
 from columns import bases, listing, spans
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xdropd.columns.listing import KINDS, Kind, Listing, Row, prefix_length
 from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import rows
+from xdropd.control.moments import moment, moments
 from xdropd.control.rows import AllStats, SharedStats, described, lines_of
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
+from xdropd.text.addresses import format_packed
 
 NUMBER = 7
 REASONS = ("", "", "ssh", 'a "quote" and a \\', "Größe \udcff", "{brace}")
@@ -70,6 +75,19 @@ def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.Monkey
         told = [described(source, row, of_row.get(row) if turn % 4 else None) for row in listed.rows()]
         expected = [json.dumps({"row": each}, separators=(",", ":")) for each in told]
         assert b"".join(pieces).decode().splitlines() == expected
+
+
+@given(st.lists(st.integers(0, 4_000_000_000_000).map(lambda thousandths: thousandths / 1000) | st.floats(0, 1e10)))
+def test_many_moments_are_told_as_one_is(seconds: list[float]) -> None:
+    assert moments(np.array(seconds)) == [moment(each) for each in seconds]
+
+
+@given(st.sampled_from((4, 6)), st.lists(st.binary(min_size=16, max_size=16)))
+def test_many_addresses_are_written_as_one_is(version: int, packed: list[bytes]) -> None:
+    width = FAMILIES[version].width // 8
+    family = {4: AF_INET, 6: AF_INET6}[version]
+    expected = [inet_ntop(family, each[:width]) for each in packed]
+    assert format_packed(version, b"".join(each[:width] for each in packed)) == expected
 
 
 def test_what_was_known_goes_with_the_last_who_uses_it() -> None:

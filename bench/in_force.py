@@ -1,7 +1,7 @@
 """What is asked of a daemon with a million networks in force: block one, look one up, block a batch, list them all.
 
 The first two are requests over the control socket, with the state folder in memory: what the daemon itself takes. The
-others are whole processes, as a script would call them.
+others are whole processes, as a script would call them; `status` is asked beside the last.
 """
 
 import tempfile
@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import peers, processes
+from bench.answers import Waiting
 from bench.block import IN_MEMORY, xdropctl
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, in_turns
@@ -50,6 +51,7 @@ def measure(report: Report, effort: Effort) -> None:
         what = f"{_BATCH:,} networks on standard input, whole process"
         add(what, "s", _ROUNDS, lambda: processes.seconds([*command, "block", "-"], net.host, next(batches)), 0.3)
         add("list, whole process", "s", _LISTS, lambda: processes.seconds([*command, "list"], net.host), 5)
+        add("status, longest wait beside a list", "s", _LISTS, lambda: _longest_wait(daemon, net.host), 0.1)
 
 
 def _block(daemon: Daemon, entry: str) -> float:
@@ -62,6 +64,12 @@ def _lookup(daemon: Daemon, entry: str) -> float:
     begun = time.monotonic()
     daemon.ask({"verb": "lookup", "address": entry.partition("/")[0]})
     return 1e3 * (time.monotonic() - begun)
+
+
+def _longest_wait(daemon: Daemon, namespace: str) -> float:
+    with Waiting(daemon) as waiting:
+        processes.seconds([*xdropctl(daemon), "list"], namespace)
+    return waiting.longest_s
 
 
 def _batches(others: Iterator[str], file: Path) -> Iterator[Path]:

@@ -1,19 +1,23 @@
 """Entries as they are told: many at a time say what each says by itself."""
 
 import json
-from datetime import datetime
 from random import Random
+from socket import AF_INET, AF_INET6, inet_ntop
 
 import numpy as np
 import pytest
 from columns import bases, listing, spans
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xdropd.columns.listing import KINDS, Kind, Listing, Row, prefix_length
 from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import rows
+from xdropd.control.moments import moment, moments
 from xdropd.control.rows import AllStats, SharedStats, described, lines_of
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
+from xdropd.text.addresses import format_packed
 
 NUMBER = 7
 REASONS = ("", "", "ssh", 'a "quote" and a \\', "Größe \udcff", "{brace}")
@@ -55,16 +59,11 @@ def some_stats(rng: Random, listed: Listing) -> tuple[dict[Row, Stats], AllStats
     return of_row, columns
 
 
-def seen_s(told: dict[str, object]) -> float | None:
-    """Reckoned back from now, so two tellings may differ by a second."""
-    last_seen = told.pop("last_seen")
-    return None if last_seen is None else datetime.fromisoformat(str(last_seen)).timestamp()
-
-
 @pytest.mark.parametrize("version", FAMILIES)
 def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = Random(version)
     monkeypatch.setattr(rows, "_ROWS_A_PIECE", 5)
+    monkeypatch.setattr(rows, "monotonic_zero_s", lambda: 1_700_000_000.25)
     for turn in range(60):
         listed = some_listing(version, rng, rng.choice((0, 1, 5, 30)))
         source = Source(rng.choice(NAMES), NUMBER, listed, reason=rng.choice(("", "theirs")))
@@ -73,13 +72,22 @@ def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.Monkey
         shared.latest = known if turn % 4 else {}
         pieces = list(lines_of(source, shared))
         assert all(piece.endswith(b"\n") and piece.count(b"\n") <= 5 for piece in pieces)
-        lines = [json.loads(line)["row"] for line in b"".join(pieces).splitlines()]
-        expected = [described(source, row, of_row.get(row) if turn % 4 else None) for row in listed.rows()]
-        assert [list(line) for line in lines] == [list(each) for each in expected], "keys, in one order"
-        for line, each in zip(lines, expected, strict=True):
-            one, other = seen_s(line), seen_s(each)
-            assert line == each
-            assert one == other or (one and other and abs(one - other) <= 1)
+        told = [described(source, row, of_row.get(row) if turn % 4 else None) for row in listed.rows()]
+        expected = [json.dumps({"row": each}, separators=(",", ":")) for each in told]
+        assert b"".join(pieces).decode().splitlines() == expected
+
+
+@given(st.lists(st.integers(0, 4_000_000_000_000).map(lambda thousandths: thousandths / 1000) | st.floats(0, 1e10)))
+def test_many_moments_are_told_as_one_is(seconds: list[float]) -> None:
+    assert moments(np.array(seconds)) == [moment(each) for each in seconds]
+
+
+@given(st.sampled_from((4, 6)), st.lists(st.binary(min_size=16, max_size=16)))
+def test_many_addresses_are_written_as_one_is(version: int, packed: list[bytes]) -> None:
+    width = FAMILIES[version].width // 8
+    family = {4: AF_INET, 6: AF_INET6}[version]
+    expected = [inet_ntop(family, each[:width]) for each in packed]
+    assert format_packed(version, b"".join(each[:width] for each in packed)) == expected
 
 
 def test_what_was_known_goes_with_the_last_who_uses_it() -> None:

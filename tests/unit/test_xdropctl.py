@@ -21,7 +21,7 @@ from waiting import wait_until
 from xdropd import errors
 from xdropd.commands import arguments, batch, exits, reports, tables, top
 from xdropd.commands.arguments import WrongLine
-from xdropd.commands.tables import Column, Row, Screen
+from xdropd.commands.tables import Column, Rows, Screen
 from xdropd.errors import Problem, RefusedFile
 from xdropd.host.control import Reply
 
@@ -598,9 +598,8 @@ def test_lookup_names_what_keeps_an_address_out() -> None:
 # ---- tables ----
 
 COLUMNS = (Column("ENTRY"), Column("N", is_number=True), Column("SOURCE", cut="start"), Column("REASON", cut="end"))
-LONG = Row(
-    ("2001:db8:1234:5678::/64", "12", "/etc/xdrop/lists.d/firehol_level1.netset:12345", "seen \u6f22\u5b57 " * 9)
-)
+CELLS = ("2001:db8:1234:5678::/64", "12", "/etc/xdrop/lists.d/firehol_level1.netset:12345", "seen \u6f22\u5b57 " * 9)
+LONG = Rows([[cell] for cell in CELLS], [""])
 
 
 @pytest.mark.parametrize("width", [10, 40, 60, 79, 200])
@@ -616,7 +615,8 @@ def test_what_a_narrow_terminal_shows_of_list_and_top() -> None:
     row = {**ROW, "source": "/etc/xdrop/lists.d/firehol_level1.netset", "line": 12345, "entry": "198.51.100.128/29"}
     for width, has_reason in ((80, False), (120, True)):
         screen = Screen(width, has_colours=False, has_unicode=True)
-        head, line = reports.entries([{**row, "rate": 5.0}], screen, NOW, with_rates=True)
+        columns = {key: [value] for key, value in {**row, "rate": 5.0}.items()}
+        head, line = reports.entries([columns], screen, NOW, with_rates=True)
         assert ("REASON" in head, "ssh brute force" in line) == (has_reason, has_reason)
         assert re.search(r"…?\S*t:12345", line)
         board = top.Board()
@@ -648,17 +648,17 @@ def test_long_texts_are_wrapped_between_words_on_a_terminal() -> None:
 
 def test_a_table_in_a_file_is_not_cut() -> None:
     head, line = tables.table(COLUMNS, [LONG], WIDE)
-    assert all(cell.strip() in line for cell in LONG.cells)
+    assert all(cell.strip() in line for cell in CELLS)
     assert head.split() == ["ENTRY", "N", "SOURCE", "REASON"]
 
 
 def test_a_million_rows_are_not_waited_for() -> None:
     taken = []
 
-    def rows() -> Iterator[Row]:
-        for at in range(1_000_000):
-            taken.append(at)
-            yield Row((str(at), "1", "s", "r"))
+    def rows() -> Iterator[Rows]:
+        for at in range(100_000):
+            taken.extend(range(10))
+            yield Rows([[str(at)] * 10, ["1"] * 10, ["s"] * 10, ["r"] * 10], [""] * 10)
 
     lines = tables.table(COLUMNS, rows(), WIDE)
     next(lines)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from typing import Any
 
+    from xdropd.commands.replies import Columns
+
 _VERSION = 1
 _RESTART_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
@@ -51,6 +53,20 @@ def rows(
     path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """The rows of an answer, as they come; returns its result. Raises as `ask` does."""
+    from xdropd.commands.replies import rows_of
+
+    answer = columns(path, request, wait_s=wait_s)
+    while True:
+        try:
+            yield from rows_of(next(answer))
+        except StopIteration as end:
+            return dict(end.value)
+
+
+def columns(
+    path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS
+) -> Generator[Columns, None, dict[str, Any]]:
+    """The same, some rows at a time, by column."""
     return (yield from _read(_converse(path, request, wait_s)))
 
 
@@ -59,19 +75,18 @@ def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _read(lines: Iterator[bytes]) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    import json
+def _read(lines: Iterator[bytes]) -> Generator[Columns, None, dict[str, Any]]:
+    from xdropd.commands.replies import said_in
 
     progress = _Progress()
-    # JSON has no line ends within a text, so some lines are decoded as one list, in a third of the time.
-    for reply in (reply for some in lines for reply in json.loads(b"[%b]" % some.replace(b"\n", b","))):
+    for reply in (reply for some in lines for reply in said_in(some)):
         if "progress" in reply:
             progress.show(str(reply["progress"]))
             continue
         if progress.is_shown:
             progress.clear()
-        if "row" in reply:
-            yield reply["row"]
+        if "rows" in reply:
+            yield reply["rows"]
         elif "result" in reply:
             return dict(reply["result"])
         else:
@@ -81,7 +96,7 @@ def _read(lines: Iterator[bytes]) -> Generator[dict[str, Any], None, dict[str, A
     raise Unavailable("xdropd hung up before its answer was complete", "see systemctl status xdropd")
 
 
-def _error_in(reply: dict[str, Any]) -> Exception:
+def _error_in(reply: Mapping[str, Any]) -> Exception:
     from xdropd.errors import ErrorAnswer, Problem
 
     problems = [

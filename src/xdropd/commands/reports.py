@@ -4,12 +4,13 @@ Written for somebody at three in the morning: what matters comes first, and a se
 can be done. Asks nobody and prints nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from xdropd.commands import tables
-from xdropd.commands.tables import Column, Row, Screen, ago, count, size, until
+from xdropd.commands.replies import Columns
+from xdropd.commands.tables import Column, Rows, Screen, ago, count, size, until
 from xdropd.text.names import printable
 
 _JUST_NOW_SECONDS = 60
@@ -26,27 +27,36 @@ _LIST = (
 )
 
 
-def entries(rows: Iterable[Mapping[str, Any]], screen: Screen, now: datetime, *, with_rates: bool) -> Iterator[str]:
-    """The table of `list` and `top --once`. `with_rates`: rows have `rate`, too."""
+def entries(rows: Iterable[Columns], screen: Screen, now: datetime, *, with_rates: bool) -> Iterator[str]:
+    """The table of `list` and `top --once`, from some rows at a time. `with_rates`: they have `rate`, too."""
     columns = (_LIST[0], _RATE, *_LIST[1:]) if with_rates else _LIST
-    return tables.table(columns, (_entry(row, now, with_rate=with_rates) for row in rows), screen)
+    return tables.table(columns, (_entries(some, now, with_rates=with_rates) for some in rows), screen)
 
 
-def _entry(row: Mapping[str, Any], now: datetime, *, with_rate: bool) -> Row:
+def _entries(rows: Columns, now: datetime, *, with_rates: bool) -> Rows:
     """Strong where it was hit in the last minute."""
-    last_seen, reason = row["last_seen"], row["reason"]
-    seen = tables.moment(last_seen) if last_seen else None
+
+    def style(last_seen: str | None) -> str:
+        seen = tables.moment(last_seen)
+        return "strong" if seen and (now - seen).total_seconds() < _JUST_NOW_SECONDS else ""
+
     cells = (
-        row["entry"],
-        *((count(row["rate"]),) if with_rate else ()),
-        count(row["packets"]),
-        size(row["bytes"]),
-        ago(last_seen, now),
-        until(row["until"], now),
-        tables.place(row),
-        printable(reason) if reason else "",
+        rows["entry"],
+        *((_each(count, rows["rate"]),) if with_rates else ()),
+        _each(count, rows["packets"]),
+        _each(size, rows["bytes"]),
+        _each(lambda last_seen: ago(last_seen, now), rows["last_seen"]),
+        _each(lambda end: until(end, now), rows["until"]),
+        list(map(tables.place, rows["source"], rows["line"])),
+        _each(lambda reason: printable(reason or ""), rows["reason"]),
     )
-    return Row(cells, "strong" if seen and (now - seen).total_seconds() < _JUST_NOW_SECONDS else "")
+    return Rows(cells, _each(style, rows["last_seen"]))
+
+
+def _each(shown: Callable[[Any], str], values: Sequence[Any]) -> list[str]:
+    """How each value is shown. Most of a list is alike, and is made into text once."""
+    texts = {value: shown(value) for value in set(values)}
+    return [texts[value] for value in values]
 
 
 def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[str]:
@@ -128,11 +138,12 @@ def _with_article(what: str) -> str:
 
 def story(row: Mapping[str, Any], screen: Screen, now: datetime, what: str = "entry") -> Iterator[str]:
     """All that is known of one entry."""
+    source, line = row["source"], row["line"]
     seen = f"{_counted(row['packets'], 'packet', 's')}, {size(row['bytes'])}"
     yield from _fields(
         {
             what: [row["entry"]],
-            "from": [tables.place(row) if row["line"] else f"xdropctl block, source {row['source']}"],
+            "from": [tables.place(source, line) if line else f"xdropctl block, source {source}"],
             "reason": [row["reason"] or "none given"],
             "since": [f"{row['since']}, {ago(row['since'], now)}" if row["since"] else "not in force by itself"],
             "until": [f"{row['until']}, {until(row['until'], now)}" if row["until"] else "for good"],

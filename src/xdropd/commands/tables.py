@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from xdropd.text.names import printable
 
@@ -63,29 +63,31 @@ class Column(NamedTuple):
     goes: int = 0
 
 
-class Row(NamedTuple):
-    """One line of a table: a cell for each column, and how it is shown, see `Screen.styled`."""
+class Rows(NamedTuple):
+    """Some lines of a table: the cells of each column, and how each line is shown, see `Screen.styled`."""
 
-    cells: Sequence[str]
-    style: str = ""
+    cells: Sequence[Sequence[str]]
+    styles: Sequence[str]
 
 
-def table(columns: Sequence[Column], rows: Iterable[Row], screen: Screen) -> Iterator[str]:
+def table(columns: Sequence[Column], rows: Iterable[Rows], screen: Screen) -> Iterator[str]:
     """Lines, without their ends. Widths are those of the first thousand rows, for there may be a million."""
     waiting = iter(rows)
-    sample = list(islice(waiting, _SAMPLE_ROWS))
-    titles = [column.title for column in columns]
-    cells_of = zip(titles, *(row.cells for row in sample), strict=True)
-    widths = dict(enumerate(max(map(width_of, cells)) for cells in cells_of))
+    sample = [Rows([[column.title] for column in columns], ["head"])]
+    while sum(len(some.styles) for some in sample) <= _SAMPLE_ROWS and (more := next(waiting, None)):
+        sample.append(more)
+    firsts = (chain.from_iterable(cells) for cells in zip(*(some.cells for some in sample), strict=True))
+    widths = {at: max(map(width_of, islice(cells, 1 + _SAMPLE_ROWS))) for at, cells in enumerate(firsts)}
     if screen.width is not None:
         widths = _fitted(widths, columns, screen.width)
-    plain = _GAP.join(f"{{{at}:{'>' if columns[at].is_number else '<'}{width}}}" for at, width in widths.items())
-    filled = plain.format
-    for cells, style in chain([Row(titles, "head")], sample, waiting):
-        line = filled(*cells).rstrip()
-        if screen.width is not None or not line.isascii():
-            line = _line(cells, columns, widths, screen)
-        yield screen.styled(line, style) if style else line
+    filled = _GAP.join(f"%{'' if columns[at].is_number else '-'}{width}s" for at, width in widths.items())
+    for some in chain(sample, waiting):
+        shown = [some.cells[at] for at in widths]
+        for at, (cells, style) in enumerate(zip(zip(*shown, strict=True), some.styles, strict=True)):
+            line = (filled % cells).rstrip()
+            if screen.width is not None or not line.isascii():
+                line = _line([column[at] for column in some.cells], columns, widths, screen)
+            yield screen.styled(line, style) if style else line
 
 
 def _fitted(widths: Mapping[int, int], columns: Sequence[Column], available: int) -> dict[int, int]:
@@ -211,7 +213,6 @@ def sparkline(values: Sequence[float], screen: Screen) -> str:
     return "".join(bars[math.ceil(value / highest * len(bars)) - 1] if value > 0 else " " for value in values)
 
 
-def place(row: Mapping[str, Any]) -> str:
+def place(source: str, line: int | None) -> str:
     """Who lists an entry: FILE:LINE, or the caller of `block`."""
-    source = printable(str(row["source"]))
-    return f"{source}:{row['line']}" if row["line"] else source
+    return f"{printable(source)}:{line}" if line else printable(source)

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from xdropd.commands import client, exits, reports, tables
-from xdropd.commands.tables import Column, Row, Screen
+from xdropd.commands.replies import Columns
+from xdropd.commands.tables import Column, Rows, Screen
 from xdropd.commands.terminal import Terminal
 from xdropd.errors import XdropdError
 from xdropd.text.names import printable
@@ -43,18 +44,19 @@ _COLUMNS = (
 Identity = tuple[str, str]  # entry and source
 
 
-def once(path: str, by: str, count: int) -> Iterator[Mapping[str, Any]]:
+def once(path: str, by: str, count: int) -> Iterator[Columns]:
     """The busiest entries now, as the daemon describes them. For "rate", with that, from two looks a second apart."""
     if by != "rate":
-        yield from client.rows(path, {"verb": "top", "by": by, "count": count})
+        yield from client.columns(path, {"verb": "top", "by": by, "count": count})
         return
     board = Board()
     for wait in (_REFRESH_SECONDS, 0.0):
         board.learn(list(client.rows(path, _request(by))), time.monotonic())
         time.sleep(wait)
     for tracked in board.ordered(by)[:count]:
-        for row in client.rows(path, {"verb": "list", "entry": tracked.row["entry"], "source": tracked.row["source"]}):
-            yield {**row, "rate": round(tracked.rate, 1)}
+        request = {"verb": "list", "entry": tracked.row["entry"], "source": tracked.row["source"]}
+        for row in client.columns(path, request):
+            yield {**row, "rate": [round(tracked.rate, 1)]}
 
 
 def _request(by: str) -> dict[str, object]:
@@ -104,13 +106,15 @@ class Board:
     def lines(self, by: str, height: int, chosen: Identity | None, screen: Screen, now: datetime) -> Iterator[str]:
         """A table of at most `height` lines."""
         shown = self.ordered(by)[: height - 1]
-        return tables.table(_COLUMNS, [_row(one, chosen, screen, now) for one in shown], screen)
+        are_chosen = [(one.row["entry"], one.row["source"]) == chosen for one in shown]
+        rows = [_cells(one, screen, now, is_chosen=each) for one, each in zip(shown, are_chosen, strict=True)]
+        styles = ["strong" if each else "" for each in are_chosen]
+        return tables.table(_COLUMNS, [Rows(list(zip(*rows, strict=True)), styles)] if rows else [], screen)
 
 
-def _row(one: Tracked, chosen: Identity | None, screen: Screen, now: datetime) -> Row:
+def _cells(one: Tracked, screen: Screen, now: datetime, *, is_chosen: bool) -> tuple[str, ...]:
     row = one.row
-    is_chosen = (row["entry"], row["source"]) == chosen
-    cells = (
+    return (
         ("> " if is_chosen else "  ") + row["entry"],
         tables.count(one.rate) if one.rates else "",
         tables.count(row["packets"]),
@@ -120,7 +124,6 @@ def _row(one: Tracked, chosen: Identity | None, screen: Screen, now: datetime) -
         printable(row["source"]),
         printable(row["reason"] or ""),
     )
-    return Row(cells, "strong" if is_chosen else "")
 
 
 def live(path: str, by: str, count: int | None, screen: Screen) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from xdropd.commands.replies import Columns
     from xdropd.commands.tables import Screen
     from xdropd.errors import Problem
 
@@ -121,7 +122,7 @@ def _list(chosen: Chosen) -> int:
 
         name = str(chosen.options["source"])
         request["source"] = names.given(paths.absolute(name) if "/" in name else name)
-    return _print_rows(chosen, client.rows(chosen.socket, request))
+    return _print_rows(chosen, client.columns(chosen.socket, request))
 
 
 def _lookup(chosen: Chosen) -> int:
@@ -150,10 +151,13 @@ def _top(chosen: Chosen) -> int:
     return _print_rows(chosen, top.once(chosen.socket, by, count), with_rates=by == "rate")
 
 
-def _print_rows(chosen: Chosen, rows: Iterable[Mapping[str, Any]], *, with_rates: bool = False) -> int:
+def _print_rows(chosen: Chosen, rows: Iterable[Columns], *, with_rates: bool = False) -> int:
     if chosen.json:
-        for row in rows:
-            _print_json(row)
+        from xdropd.commands.replies import rows_of
+
+        for some in rows:
+            for row in rows_of(some):
+                _print_json(row)
         return exits.DONE
     from xdropd.commands import reports, tables
 
@@ -285,8 +289,7 @@ def _screen() -> Screen:
 
 
 def _print_lines(lines: Iterable[str]) -> int:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     return exits.DONE
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from xdropd.columns.listing import KINDS, NEVER, Kind, Row, Table
 from xdropd.columns.prefixes import FAMILIES, Column, find
-from xdropd.control.moments import moment, wall_clock
+from xdropd.control.moments import moment, moments, monotonic_zero_s
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
 from xdropd.text.addresses import Span, format_packed
 
 _ROWS_A_PIECE = 1024
+_REST = '"reason":%s,"since":%s,"until":%s,"packets":%d,"bytes":%d,"last_seen":%s}}\n'
 
 AllStats = Mapping[tuple[Kind, int], tuple[Column, Column]]
 
@@ -30,7 +31,7 @@ def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
         "until": moment(row.until),
         "packets": stats.packets if stats else 0,
         "bytes": stats.bytes if stats else 0,
-        "last_seen": moment(wall_clock(stats.last_seen_ns)) if stats and stats.last_seen_ns else None,
+        "last_seen": moment(monotonic_zero_s() + stats.last_seen_ns / 1e9) if stats and stats.last_seen_ns else None,
     }
 
 
@@ -67,30 +68,40 @@ def _piece(source: Source, kind: Kind, table: Table, known: AllStats) -> bytes:
     rows, found = find(keys, table.keys)
     told = np.zeros(len(table), STATS)
     told[found] = stats[rows[found]]
-    return "".join(_lines(source, kind, table, told, found)).encode()
+    # Most entries have more in common than not, so what is said behind the line is written once for all that share it.
+    said = list(zip(*_said(source, table, told, found), strict=True))
+    rests = {each: _REST % each for each in set(said)}
+    name = json.dumps(source.name)
+    return "".join(
+        [
+            f'{{"row":{{"entry":"{entry}","source":{name},"line":{line or "null"},{rests[each]}'
+            for entry, line, each in zip(_texts(kind, table.keys), table.lines.tolist(), said, strict=True)
+        ]
+    ).encode()
 
 
-def _lines(source: Source, kind: Kind, table: Table, stats: Column, is_known: Column) -> Iterator[str]:
-    name, default = json.dumps(source.name), json.dumps(source.reason or None)
+def _said(source: Source, table: Table, stats: Column, is_known: Column) -> Iterator[list[Any]]:
+    """What _REST takes, as columns."""
+    yield _reasons(source, table)
+    yield _moments(np.where(is_known, stats["since_s"], NEVER))
+    yield ["null"] * len(table) if table.untils is None else _moments(table.untils)
+    yield stats["packets"].tolist()
+    yield stats["bytes"].tolist()
+    seen_ns = stats["last_seen_ns"]
+    yield _moments(np.where(seen_ns, monotonic_zero_s() + seen_ns / 1e9, NEVER))
+
+
+def _reasons(source: Source, table: Table) -> list[str]:
     numbers = [0] * len(table) if table.reasons is None else table.reasons.tolist()
-    reasons = {number: json.dumps(source.listing.reasons[number]) if number else default for number in set(numbers)}
-    untils = [NEVER] * len(table) if table.untils is None else table.untils.tolist()
-    for entry, line, number, until, is_there, packets, octets, seen_ns, since_s in zip(
-        _texts(kind, table.keys),
-        table.lines.tolist(),
-        numbers,
-        untils,
-        is_known.tolist(),
-        *(stats[field].tolist() for field in Stats._fields),
-        strict=True,
-    ):
-        since = f'"{moment(since_s)}"' if is_there else "null"
-        end = "null" if until == NEVER else f'"{moment(until)}"'
-        seen = f'"{moment(wall_clock(seen_ns))}"' if seen_ns else "null"
-        yield (
-            f'{{"row":{{"entry":"{entry}","source":{name},"line":{line or "null"},"reason":{reasons[number]},'
-            f'"since":{since},"until":{end},"packets":{packets},"bytes":{octets},"last_seen":{seen}}}}}\n'
-        )
+    texts = {number: json.dumps(source.listing.reasons[number] or source.reason or None) for number in set(numbers)}
+    return [texts[number] for number in numbers]
+
+
+def _moments(seconds: Column) -> list[str]:
+    """Moments as JSON, null for NEVER."""
+    distinct, rows = np.unique(seconds, return_inverse=True)
+    texts = [*(f'"{text}"' for text in moments(distinct[distinct < NEVER])), "null"]
+    return [texts[row] for row in rows.tolist()]
 
 
 def _texts(kind: Kind, keys: Column) -> list[str]:
@@ -99,9 +110,6 @@ def _texts(kind: Kind, keys: Column) -> list[str]:
     if kind.is_range:
         firsts, lasts = (format_packed(kind.version, family.packed(each)) for each in family.ends_of_ranges(keys))
         return [f"{first}-{last}" for first, last in zip(firsts, lasts, strict=True)]
-    return [
-        first if length == family.width else f"{first}/{length}"
-        for first, length in zip(
-            format_packed(kind.version, family.packed(family.firsts(keys))), family.lengths(keys).tolist(), strict=True
-        )
-    ]
+    firsts = format_packed(kind.version, family.packed(family.firsts(keys)))
+    lengths = [*(f"/{length}" for length in range(family.width)), ""]
+    return [first + lengths[length] for first, length in zip(firsts, family.lengths(keys).tolist(), strict=True)]

@@ -114,9 +114,9 @@ class _Telling:
         self._add("most resident while loading", "MB", memory.peak_bytes / 1e6, *_at_most(self._story.peak_mb))
 
     def _edit(self) -> None:
-        middle = self._story.count // 2
-        before = "block:\n" + self._story.kind.block(self._entries[:middle])
-        behind = self._story.kind.block(self._entries[middle + 1 :])
+        whole = self._whole()
+        item = whole.rindex("\n  - ", 0, whole.index(self._entries[self._story.count // 2])) + 1
+        before, behind = whole[:item], whole[whole.index("\n  - ", item) + 1 :]
         editing = Editing(self._net, self._daemon, lambda address: f"{before}  - {address}\n{behind}")
         found = in_turns({XDROPD: editing.seconds}, self._rounds)
         what = "one line, from the rename to the first packet dropped"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from xdropd.columns.prefixes import FAMILIES, Column, find, match, order, runs
+from xdropd.columns.prefixes import FAMILIES, Column, find, match, order_of_equals, runs
 
 NEVER = float("inf")
 _ROWS_AT_ONCE = 4096
@@ -323,9 +323,7 @@ class Builder:
 def sorted_table(table: Table) -> Table:
     """The same entries in the order of their keys, without those that could never count."""
     if not (len(table) < 2 or bool((table.keys[1:] > table.keys[:-1]).all())):
-        if not bool((table.lines[1:] >= table.lines[:-1]).all()):  # they decide between equal keys
-            table = table.taken(np.argsort(table.lines, kind="stable"))
-        table = table.taken(order(table.keys))
+        table = table.taken(order_of_equals(table.keys, table.lines))
     if table.untils is None or bool((table.untils == NEVER).all()):
         table = replace(table, untils=None)
         distinct = _first_of_each(table.keys)

@@ -160,9 +160,7 @@ class Family:
             one |= is_one
             other |= ~is_other
         all_rows, all_keys = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        places = order(all_keys)
-        if bool((all_keys[places[1:]] == all_keys[places[:-1]]).any()):
-            places = np.lexsort((all_rows, all_keys))
+        places = order_of_equals(all_keys, all_rows)
         return all_rows[places], all_keys[places]
 
     def _mask(self, number: int) -> Column:
@@ -324,18 +322,46 @@ FAMILIES: dict[int, Family] = {4: _IPv4(), 6: _IPv6()}
 
 def order(keys: Column) -> Column:
     """The rows in ascending order of their keys, equal ones in the order in which they are."""
-    if keys.dtype.kind != "S" or len(keys) < _FEW:
+    if len(keys) < _FEW:
         return np.argsort(keys, kind="stable")
-    # Numbers are sorted in half the time that texts take, and few keys begin with the same eight bytes.
+    return _order_of_texts(keys) if keys.dtype.kind == "S" else _order_of_numbers(keys)
+
+
+def _order_of_numbers(keys: Column) -> Column:
+    """Numbers alone are sorted in half the time, so where there is room for it the row stands behind the key."""
+    bits = np.uint64(len(keys).bit_length())
+    if int(keys.max()).bit_length() + int(bits) > 64:
+        return np.argsort(keys, kind="stable")
+    together = keys << bits | np.arange(len(keys), dtype=np.uint64)
+    together.sort()
+    return (together & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp)
+
+
+def _order_of_texts(keys: Column) -> Column:
+    """By the first eight bytes as a number, in half the time that texts take; few keys begin with the same ones."""
     starts = _octets(keys, keys.dtype.itemsize)[:, :8].copy().view(">u8").ravel().astype(np.uint64)
     rows = np.argsort(starts, kind="stable")
-    starts = starts[rows]
-    is_tied = np.zeros(len(keys), bool)
-    is_tied[1:] = starts[1:] == starts[:-1]
-    is_tied[:-1] |= is_tied[1:]
+    is_tied = _stand_together(starts[rows])
     tied = rows[is_tied]
     rows[is_tied] = tied[np.argsort(keys[tied], kind="stable")]
     return rows
+
+
+def order_of_equals(keys: Column, ranks: Column) -> Column:
+    """The rows in ascending order of their keys, equal ones in that of their ranks."""
+    rows = order(keys)
+    is_tied = _stand_together(keys[rows])
+    tied = rows[is_tied]
+    rows[is_tied] = tied[np.lexsort((ranks[tied], keys[tied]))]
+    return rows
+
+
+def _stand_together(column: Column) -> Column:
+    """Which of these have a neighbour that is the same."""
+    found = np.zeros(len(column), bool)
+    found[1:] = column[1:] == column[:-1]
+    found[:-1] |= found[1:]
+    return found
 
 
 def find(sorted_keys: Column, keys: Column) -> tuple[Column, Column]:

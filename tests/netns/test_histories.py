@@ -12,8 +12,6 @@ from histories import RESET, Author, Failure, Shrinker, live, typed
 from steps import Step
 from world import World, two_texts
 
-from conftest import REPOSITORY
-
 _SEED = os.environ.get("XDROPD_SEED", "1")
 _LIVES, _LIVES_FULL = 16, 600  # of a daemon
 _HISTORIES_A_LIFE = 12
@@ -22,7 +20,7 @@ _HISTORIES_A_LIFE = 12
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two source trees, which differ in the text of the BPF program."""
-    return two_texts(tmp_path_factory.mktemp("texts"), REPOSITORY)
+    return two_texts(tmp_path_factory.mktemp("texts"), Path(__file__).parents[2])
 
 
 def _lives_without_a_fault(seed: str, folder: Path, texts: tuple[Path, Path]) -> int:

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * xdrop: drop every Ethernet frame whose IP source address is on the list.
+ * xdrop: drop every frame whose IP source address is on the list.
  *
  * The verdict
- *   1. Up to four VLAN tags are stepped over; a fifth is not looked into, the frame passes.
+ *   1. Up to four VLAN tags are stepped over; a fifth is not looked into, the frame passes. Then a PPPoE header is, if IP
+ *      follows. On devices without Ethernet (tunnels, PPP) a frame starts with its IP header.
  *   2. A frame too short for the header it announces is MALFORMED.
  *   3. Neither IPv4 nor IPv6: PASSED.
  *   4. The source address, and nothing else in the packet, decides between DROPPED and PASSED.
@@ -137,7 +138,7 @@ struct seen {
 	__u64 tick;
 	__u64 now_ns;
 	__u32 ifindex; /* whose slot this is; 0: nobody's */
-	__u32 unused;
+	__u32 starts_with_ip; /* its packets do, without Ethernet */
 };
 
 /* Interfaces have a slot by the low bits of their index. Where two would share one, the second goes into a hash. */
@@ -257,7 +258,13 @@ static __always_inline int is_vlan(int type)
 	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
 }
 
-/* Step over the Ethernet header and the tags behind it. The EtherType of what follows, or TRUNCATED. */
+/* PPP's number of a protocol as an EtherType; of no other than IP it makes a difference which one it is. */
+static __always_inline int type_in_ppp(int protocol)
+{
+	return protocol == PPP_IPV4 ? ETHERTYPE_IPV4 : protocol == PPP_IPV6 ? ETHERTYPE_IPV6 : ETHERTYPE_PPPOE;
+}
+
+/* Step over the Ethernet header, and tags and PPPoE behind it. The EtherType of what follows, or TRUNCATED. */
 static __always_inline int take_ethernet(struct cursor *cursor)
 {
 	struct ethhdr *ethernet = take(cursor, sizeof(*ethernet));
@@ -277,7 +284,27 @@ static __always_inline int take_ethernet(struct cursor *cursor)
 			return TRUNCATED;
 		type = from_be16(tag->type_be);
 	}
+	if (type == ETHERTYPE_PPPOE) {
+		struct pppoe_header *pppoe = take(cursor, sizeof(*pppoe));
+
+		if (!pppoe)
+			return TRUNCATED;
+		type = type_in_ppp(from_be16(pppoe->protocol_be));
+	}
 	return type;
+}
+
+/* The EtherType of a packet that starts with its IP header, by the first byte, which has the version. */
+static __always_inline int type_of_ip(__u8 first)
+{
+	return first >> 4 == 4 ? ETHERTYPE_IPV4 : first >> 4 == 6 ? ETHERTYPE_IPV6 : 0;
+}
+
+static __always_inline int type_of_packet(struct cursor cursor)
+{
+	__u8 *first = take(&cursor, sizeof(*first));
+
+	return first ? type_of_ip(*first) : TRUNCATED;
 }
 
 /* A length in a header. The mask is for the verifier of Linux 6.1, to which swapped bytes may be any number. */
@@ -314,11 +341,11 @@ static __always_inline void take_ipv6(struct cursor *cursor, struct origin *orig
 	origin->source = ip->source;
 }
 
-static __always_inline void read_origin(struct xdp_md *context, struct origin *origin)
+static __always_inline void read_origin(struct xdp_md *context, int starts_with_ip, struct origin *origin)
 {
 	struct cursor cursor = at_start_of(context);
 
-	origin->type = take_ethernet(&cursor);
+	origin->type = starts_with_ip ? type_of_packet(cursor) : take_ethernet(&cursor);
 	origin->has_more = 1;
 	if (origin->type == ETHERTYPE_IPV4)
 		take_ipv4(&cursor, origin);
@@ -339,17 +366,32 @@ static __always_inline int fetch_type(struct xdp_md *context, __u32 end)
  * As read_origin, for a frame with headers in its fragments, where `data_end` does not reach and the kernel fetches them.
  * (mlx5 with a large MTU keeps all of a frame there: mlx5e_skb_from_cqe_mpwrq_nonlinear in its en_rx.c.)
  */
-static __always_inline void fetch_origin(struct xdp_md *context, __u32 length_bytes, struct origin *origin)
+static __always_inline void fetch_origin(struct xdp_md *context, int starts_with_ip, __u32 length_bytes,
+					 struct origin *origin)
 {
-	__u32 at = sizeof(struct ethhdr);
-	int type = fetch_type(context, at);
+	__u32 at = 0;
+	int type;
 
+	if (starts_with_ip) {
+		__u8 first;
+
+		type = bpf_xdp_load_bytes(context, 0, &first, sizeof(first)) ? TRUNCATED : type_of_ip(first);
+	} else {
+		at = sizeof(struct ethhdr);
+		type = fetch_type(context, at);
+	}
 #pragma unroll
 	for (int tags = 0; tags < MAX_VLAN_TAGS; tags++) {
 		if (!is_vlan(type))
 			break;
 		at += sizeof(struct vlan_tag);
 		type = fetch_type(context, at);
+	}
+	if (type == ETHERTYPE_PPPOE) {
+		at += sizeof(struct pppoe_header);
+		type = fetch_type(context, at);
+		if (type != TRUNCATED)
+			type = type_in_ppp(type);
 	}
 	if (type == ETHERTYPE_IPV4) {
 		if (length_bytes < at + sizeof(struct ipv4_header) ||
@@ -607,15 +649,12 @@ static __always_inline struct seen *seen_on(__u32 ifindex)
 	return seen && seen->ifindex == ifindex ? seen : more_interfaces.lookup(&ifindex);
 }
 
-static __always_inline struct seen *count(struct xdp_md *context, enum verdict verdict, __u64 length_bytes)
+static __always_inline void count(struct seen *seen, enum verdict verdict, __u64 length_bytes)
 {
-	struct seen *seen = seen_on(context->ingress_ifindex);
-
 	if (seen) {
 		seen->volumes[verdict].packets++;
 		seen->volumes[verdict].bytes += length_bytes;
 	}
-	return seen;
 }
 
 /*
@@ -671,18 +710,18 @@ int xdrop_root(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-static __always_inline int pass(struct xdp_md *context, __u64 length_bytes)
+static __always_inline int pass(struct seen *seen, __u64 length_bytes)
 {
-	count(context, PASSED, length_bytes);
+	count(seen, PASSED, length_bytes);
 	return XDP_PASS;
 }
 
-static __always_inline int malformed(struct xdp_md *context, __u64 length_bytes)
+static __always_inline int malformed(struct seen *seen, __u64 length_bytes)
 {
 	__u32 zero = 0;
 	struct settings *chosen = settings.lookup(&zero);
 
-	count(context, MALFORMED, length_bytes);
+	count(seen, MALFORMED, length_bytes);
 	return chosen && (chosen->monitor || chosen->pass_malformed) ? XDP_PASS : XDP_DROP;
 }
 
@@ -698,14 +737,14 @@ static __always_inline void sample(struct xdp_md *context, const struct origin *
 	samples.push(&sample, 0);
 }
 
-static __always_inline int drop(struct xdp_md *context, struct stats *entry, const struct origin *origin,
-				__u32 length_bytes)
+static __always_inline int drop(struct xdp_md *context, struct seen *seen, struct stats *entry,
+				const struct origin *origin, __u32 length_bytes)
 {
 	__u32 zero = 0;
-	struct seen *seen = count(context, DROPPED, length_bytes);
 	struct settings *chosen = settings.lookup(&zero);
 	int is_later;
 
+	count(seen, DROPPED, length_bytes);
 	if (!seen || !chosen)
 		return XDP_DROP;
 	is_later = look_at_clock(seen);
@@ -717,25 +756,27 @@ static __always_inline int drop(struct xdp_md *context, struct stats *entry, con
 
 int xdrop_verdict(struct xdp_md *context)
 {
+	struct seen *seen = seen_on(context->ingress_ifindex);
+	int starts_with_ip = seen && seen->starts_with_ip;
 	struct origin origin = {};
 	__u32 length_bytes = context->data_end - context->data;
 	struct stats *entry = NULL;
 
-	read_origin(context, &origin);
+	read_origin(context, starts_with_ip, &origin);
 	if (origin.has_more || length_bytes > ORDINARY_BYTES) {
 		__u32 linear_bytes = length_bytes;
 
 		length_bytes = bpf_xdp_get_buff_len(context); /* not for every frame: the call costs more than the verdict */
 		if (origin.type == TRUNCATED && length_bytes > linear_bytes)
-			fetch_origin(context, length_bytes, &origin);
+			fetch_origin(context, starts_with_ip, length_bytes, &origin);
 	}
 	if (origin.type == TRUNCATED)
-		return malformed(context, length_bytes);
+		return malformed(seen, length_bytes);
 	if (origin.type == ETHERTYPE_IPV4)
 		entry = find4(from_be32(origin.source.words_be[0]));
 	else if (origin.type == ETHERTYPE_IPV6)
 		entry = find6(&origin.source);
 	if (entry)
-		return drop(context, entry, &origin, length_bytes);
-	return pass(context, length_bytes);
+		return drop(context, seen, entry, &origin, length_bytes);
+	return pass(seen, length_bytes);
 }

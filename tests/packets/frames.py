@@ -5,6 +5,7 @@ from ipaddress import ip_address
 
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 DOT1Q, DOT1AD = 0x8100, 0x88A8
+PPPOE, PPP_IPV4, PPP_IPV6, PPP_LCP = 0x8864, 0x0021, 0x0057, 0xC021
 TCP, UDP, GRE, ESP, ICMPV6 = 6, 17, 47, 50, 58
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
 
@@ -15,6 +16,12 @@ def ethernet(ethertype: int, payload: bytes = b"", tags: tuple[int, ...] = ()) -
     """A frame with VLAN tags of these types, the outermost first."""
     control = b"".join(struct.pack(">HH", tag, number) for number, tag in enumerate(tags, start=1))
     return b"\x02\0\0\0\0\1" + b"\x02\0\0\0\0\2" + control + struct.pack(">H", ethertype) + payload
+
+
+def over_pppoe(protocol: int, packet: bytes, tags: tuple[int, ...] = ()) -> bytes:
+    """A frame of session 1."""
+    header = struct.pack(">BBHHH", 0x11, 0, 1, 2 + len(packet), protocol)
+    return ethernet(PPPOE, header + packet, tags)
 
 
 def ipv4_header(

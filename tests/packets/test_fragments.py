@@ -8,7 +8,19 @@ import os
 import struct
 
 import pytest
-from frames import DOT1AD, DOT1Q, IPV4, IPV6, ethernet, from_source, ipv4_header, ipv6_header
+from frames import (
+    DOT1AD,
+    DOT1Q,
+    IPV4,
+    IPV6,
+    PPP_IPV4,
+    PPP_IPV6,
+    ethernet,
+    from_source,
+    ipv4_header,
+    ipv6_header,
+    over_pppoe,
+)
 from verdicts import XDP_DROP, XDP_PASS, Verdicts, state
 
 from xdropd.kernel import libbpf
@@ -28,7 +40,16 @@ FRAMES = {
         ("good IPv6", IPV6, ipv6_header(GOOD6), False),
     )
 }
-HEADERS_BYTES = 14 + 4 * 4 + 40
+FRAMES |= {
+    f"{name}, over PPPoE, {len(tags)} tags": (over_pppoe(protocol, header + PAYLOAD, tags), dropped)
+    for tags in ((), (DOT1Q,) * 4)
+    for name, protocol, header, dropped in (
+        ("bad IPv4", PPP_IPV4, ipv4_header(BAD4), True),
+        ("good IPv6", PPP_IPV6, ipv6_header(GOOD6), False),
+        ("bad IPv6", PPP_IPV6, ipv6_header(BAD6), True),
+    )
+}
+HEADERS_BYTES = 14 + 4 * 4 + 8 + 40
 
 
 def run_in_pieces(program: int, frame: bytes, linear_bytes: int) -> int:

@@ -17,12 +17,17 @@ from frames import (
     ICMPV6,
     IPV4,
     IPV6,
+    PPP_IPV4,
+    PPP_IPV6,
+    PPP_LCP,
+    PPPOE,
     ROUTING,
     TCP,
     ethernet,
     from_source,
     ipv4_header,
     ipv6_header,
+    over_pppoe,
     packed,
 )
 from verdict_reference import DROPPED, MALFORMED, PASSED, Lists, interval, verdict
@@ -198,11 +203,34 @@ NOT_IP = [
     Case("EtherType one below IPv4", ethernet(0x07FF, from_source(BAD4)[14:]), PASSED),
     Case("EtherType of IPv4 in the wrong byte order", ethernet(0x0008, from_source(BAD4)[14:]), PASSED),
     Case("EtherType of IPv6 in the wrong byte order", ethernet(0xDD86, from_source(BAD6)[14:]), PASSED),
-    Case("PPPoE with IPv4 in it", ethernet(0x8864, b"\x11\0\0\1\0\x1e\0\x21" + ipv4_header(BAD4)), PASSED),
+    Case("PPPoE, link control", over_pppoe(PPP_LCP, ipv4_header(BAD4)), PASSED),
+    Case("PPPoE, discovery stage", ethernet(0x8863, over_pppoe(PPP_IPV4, ipv4_header(BAD4))[14:]), PASSED),
+    Case("PPPoE in PPPoE", ethernet(PPPOE, over_pppoe(0x8864, ipv4_header(BAD4))[14:]), PASSED),
+    Case("PPPoE behind five tags", over_pppoe(PPP_IPV4, ipv4_header(BAD4), (DOT1Q,) * 5), PASSED),
     Case("MPLS with IPv4 in it", ethernet(0x8847, b"\0\1\1\x40" + ipv4_header(BAD4)), PASSED),
 ]
 
-TABLE = [*PLAIN, *SHORT, *TAGGED, *NOTHING_ELSE_MATTERS, *NOT_IP]
+PPP = [
+    case
+    for tags in ((), (DOT1Q,), (DOT1AD, DOT1Q), (DOT1Q,) * 4)
+    for case in (
+        *both(
+            f"IPv4 over PPPoE behind {names_of(tags)}",
+            over_pppoe(PPP_IPV4, ipv4_header(BAD4), tags),
+            over_pppoe(PPP_IPV4, ipv4_header(GOOD4), tags),
+        ),
+        *both(
+            f"IPv6 over PPPoE behind {names_of(tags)}",
+            over_pppoe(PPP_IPV6, ipv6_header(BAD6), tags),
+            over_pppoe(PPP_IPV6, ipv6_header(GOOD6), tags),
+        ),
+    )
+] + [
+    *cut("IPv4 over PPPoE", over_pppoe(PPP_IPV4, ipv4_header(BAD4)), 14 + 8 + 20),
+    *cut("tagged IPv6 over PPPoE", over_pppoe(PPP_IPV6, ipv6_header(BAD6), (DOT1Q,)), 18 + 8 + 40),
+]
+
+TABLE = [*PLAIN, *SHORT, *TAGGED, *NOTHING_ELSE_MATTERS, *PPP, *NOT_IP]
 
 
 def test_the_table_names_each_case_once() -> None:

@@ -14,6 +14,8 @@ PASSED, DROPPED, MALFORMED = "passed", "dropped", "malformed"
 _ETHERNET_BYTES, _TAG_BYTES = 14, 4
 _TAGS_AT_MOST = 4
 _TAG_TYPES = (0x8100, 0x88A8)
+_PPPOE_TYPE, _PPPOE_BYTES = 0x8864, 8
+_IN_PPP = {b"\x00\x21": 0x0800, b"\x00\x57": 0x86DD}
 
 
 class Interval(NamedTuple):
@@ -76,16 +78,29 @@ def source_of(frame: bytes) -> tuple[int, int] | str:
         if len(frame) < at + 2:
             return MALFORMED
     ethertype, packet = int.from_bytes(frame[at : at + 2], "big"), frame[at + 2 :]
-    if ethertype == 0x0800:
+    if ethertype == _PPPOE_TYPE:
+        if len(packet) < _PPPOE_BYTES:
+            return MALFORMED
+        ethertype, packet = _IN_PPP.get(packet[6:_PPPOE_BYTES]), packet[_PPPOE_BYTES:]
+    return _source_in({0x0800: 4, 0x86DD: 6}.get(ethertype), packet)
+
+
+def _source_in(version: int | None, packet: bytes) -> tuple[int, int] | str:
+    if version == 4:
         return (4, int.from_bytes(packet[12:16], "big")) if len(packet) >= 20 else MALFORMED
-    if ethertype == 0x86DD:
+    if version == 6:
         return (6, int.from_bytes(packet[8:24], "big")) if len(packet) >= 40 else MALFORMED
     return PASSED
 
 
-def verdict(frame: bytes, lists: Lists) -> str:
+def source_of_packet(packet: bytes) -> tuple[int, int] | str:
+    """The same of what comes in on a device without Ethernet, where it starts with its IP header."""
+    return _source_in(packet[0] >> 4, packet) if packet else MALFORMED
+
+
+def verdict(frame: bytes, lists: Lists, *, starts_with_ip: bool = False) -> str:
     """The contract's "Verdict on a frame"."""
-    found = source_of(frame)
+    found = source_of_packet(frame) if starts_with_ip else source_of(frame)
     if isinstance(found, str):
         return found
     return DROPPED if lists.block(*found) else PASSED

@@ -54,12 +54,12 @@ def key_of(span: Span) -> tuple[Kind, Column]:
 class Verdicts:
     """One generation and one make-believe interface."""
 
-    def __init__(self, blueprint: Blueprint, sizes: Sizes | None = None) -> None:
+    def __init__(self, blueprint: Blueprint, sizes: Sizes | None = None, *, starts_with_ip: bool = False) -> None:
         self.blueprint = blueprint
         self.shared = {name: create(blueprint, name) for name in abi.SHARED_MAPS}
         self.interface = {abi.INTERFACE_MAP: create(blueprint, abi.INTERFACE_MAP)}
         self.slots = InterfaceSlots(self.shared["interfaces"], self.shared["more_interfaces"])
-        self.slots.give(TEST_RUN_IFINDEX)
+        self.slots.give(TEST_RUN_IFINDEX, starts_with_ip=starts_with_ip)
         self.generation = Generation.build(blueprint, 1, sizes or Sizes(), self.shared)
         self.choose()
 

@@ -19,7 +19,7 @@ STATS = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last_seen_ns", "u8"), ("
 NETWORK = np.dtype([("stats", STATS), ("range", "u4"), ("unused", "u4")])
 RANGE = np.dtype([("stats", STATS), ("first", "S16"), ("last", "S16"), ("version", "u4"), ("unused", "u4")])
 SEEN = np.dtype(
-    [("volumes", VOLUME, len(VERDICTS)), ("tick", "u8"), ("now_ns", "u8"), ("ifindex", "u4"), ("unused", "u4")]
+    [("volumes", VOLUME, len(VERDICTS)), ("tick", "u8"), ("now_ns", "u8"), ("ifindex", "u4"), ("starts_with_ip", "u4")]
 )
 TALLIES = np.dtype([("volumes", VOLUME, len(VERDICTS)), ("unused", "u8", 2)])  # the first version's
 SETTINGS = np.dtype([("log_interval_ns", "u8"), ("monitor", "u4"), ("pass_malformed", "u4")])

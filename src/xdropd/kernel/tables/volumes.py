@@ -38,12 +38,12 @@ class InterfaceSlots:
         self._behind = behind
         self._cpus = libbpf.possible_cpus()
 
-    def give(self, ifindex: int) -> None:
-        """Let an interface be counted, from zero unless it has a slot already."""
+    def give(self, ifindex: int, *, starts_with_ip: bool = False) -> None:
+        """Let an interface be counted, from zero unless it has a slot already. Whether its packets start with IP."""
         if self._find(ifindex) is not None:
             return
         fresh = np.zeros(self._cpus, abi.SEEN)
-        fresh["ifindex"] = ifindex
+        fresh["ifindex"], fresh["starts_with_ip"] = ifindex, starts_with_ip
         if self._owner(ifindex) == 0:
             retried(libbpf.update, self._slots, _slot(ifindex), fresh.tobytes())
         else:

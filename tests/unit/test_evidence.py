@@ -1,0 +1,64 @@
+"""Evidence is never a false alarm, and speaks within ten seconds of a hundred packets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdropd.filter.evidence import PACKETS, Evidence
+
+EVERY_S = 1.0
+
+
+def alarm_at(rates, *, seen_until_s=float("inf"), late_s=0, begun_at=0):
+    """The second in which it speaks; None if it never does.
+
+    `rates` are packets by second. The program sees them up to some second; the kernel's count is late by some.
+    """
+    evidence = Evidence()
+    received = seen = counted = 0
+    for second, packets in enumerate(rates):
+        received += packets
+        if second < seen_until_s:
+            seen += packets
+        if not late_s or second % late_s == 0:
+            counted = received
+        if evidence.look(begun_at + counted, seen, 1000.0 + second * EVERY_S):
+            return second
+    return None
+
+
+@pytest.mark.parametrize("rate", [1, 10, 100, 1_000_000])
+def test_it_speaks_within_ten_seconds_of_a_hundred_packets(rate):
+    hundred = -(-PACKETS // rate)
+    assert alarm_at([rate] * (hundred + 30), seen_until_s=0, begun_at=12_345) <= hundred + 10
+    assert alarm_at([rate] * (hundred + 60), seen_until_s=20, late_s=2) <= 20 + hundred + 10
+
+
+def test_a_packet_a_minute_that_is_seen_is_no_alarm():
+    assert alarm_at(([1] + [0] * 59) * 300) is None
+
+
+def test_a_packet_a_minute_that_is_not_seen_is_one_after_a_hundred_minutes():
+    second = alarm_at(([1] + [0] * 59) * 300, seen_until_s=0)
+    assert PACKETS - 2 <= second / 60 <= PACKETS + 2
+
+
+@given(
+    st.lists(st.one_of(st.just(0), st.integers(0, 10), st.integers(0, 10**6)), min_size=1, max_size=120),
+    st.integers(0, 4),
+    st.integers(0, 2**40),
+)
+def test_what_is_seen_is_no_alarm_whenever_the_kernel_counts_it(rates, late_s, begun_at):
+    assert alarm_at(rates, late_s=late_s, begun_at=begun_at) is None
+
+
+def test_counts_that_were_set_back_do_not_hide_what_comes_then():
+    evidence = Evidence()
+    for second in range(20):
+        assert not evidence.look(10**9, 5, 1000.0 + second)
+    assert not evidence.look(0, 5, 1020.0)
+    assert evidence.look(PACKETS, 5, 1021.0) == PACKETS
+
+
+def test_fewer_than_a_hundred_are_none():
+    assert alarm_at([PACKETS - 1] + [0] * 100, seen_until_s=0) is None

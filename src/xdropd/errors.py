@@ -5,10 +5,14 @@ here: exit codes (only the commands know those) and logging. `Problem` is a valu
 of them at once.
 """
 
+import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+OLDEST_LINUX = (5, 18)
+"""Frames in several buffers, their length and their headers are asked for (docs/support-matrix.md)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +73,15 @@ class NotPermitted(KernelError):
 
 class ProgramRefused(KernelError):
     """The kernel's verifier does not accept a program. The reason holds its last lines; no capability would help."""
+
+
+class KernelTooOld(XdropdError):
+    """This kernel lacks what the program asks for, and will tomorrow."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"Linux {os.uname().release} is too old: xdropd needs {'.'.join(map(str, OLDEST_LINUX))} or newer"
+        )
 
 
 class CompileError(XdropdError):

@@ -21,7 +21,10 @@ _WRAPPER = r"""
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static volatile struct { long calls, first, last, error; } *order;
+static volatile struct { long calls, first, last, error, unknown_flags; } *order;
+
+#define PROG_LOAD 5 /* enum bpf_cmd, uapi/linux/bpf.h */
+#define PROG_FLAGS 44 /* of union bpf_attr: where prog_flags are */
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -43,6 +46,10 @@ long syscall(long number, ...)
 	va_end(list);
 	if (!really)
 		really = dlsym(RTLD_NEXT, "syscall");
+	if (number == SYS_bpf && given[0] == PROG_LOAD && *(unsigned *)(given[1] + PROG_FLAGS) & order->unknown_flags) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (number == SYS_bpf && ++order->calls >= order->first && order->calls <= order->last) {
 		if (!order->error)
 			kill(getpid(), SIGKILL);
@@ -54,6 +61,8 @@ long syscall(long number, ...)
 """
 
 FOR_EVER = 1 << 40
+_ORDER = "=5q"
+_SIZE = struct.calcsize(_ORDER)
 
 
 class Refusals:
@@ -63,20 +72,24 @@ class Refusals:
         source, library, order = folder / "refusals.c", folder / "refusals.so", folder / "refusals"
         source.write_text(_WRAPPER)
         subprocess.run(["cc", "-shared", "-fPIC", "-O", "-o", library, source, "-ldl"], check=True)
-        order.write_bytes(bytes(32))
+        order.write_bytes(bytes(_SIZE))
         with order.open("r+b") as file:
-            self._order = mmap.mmap(file.fileno(), 32)
+            self._order = mmap.mmap(file.fileno(), _SIZE)
         self.environment = {"LD_PRELOAD": str(library), "REFUSALS": str(order)}
         self.relent()
 
     def refuse(self, first: int, last: int, error: int) -> None:
         """The calls from the `first` to the `last` from now on, counted from 1, fail with this errno."""
-        self._order[:] = struct.pack("=4q", 0, first, last, error)
+        self._order[:] = struct.pack(_ORDER, 0, first, last, error, 0)
 
     def kill_at(self, call: int) -> None:
         """Instead of this call, counted from 1, the process is killed."""
-        self._order[:] = struct.pack("=4q", 0, call, call, 0)
+        self._order[:] = struct.pack(_ORDER, 0, call, call, 0, 0)
+
+    def know_no_flags(self, flags: int) -> None:
+        """Programs with any of these flags are refused, as by a kernel that is older than they are."""
+        self._order[:] = struct.pack(_ORDER, 0, FOR_EVER, 0, 0, flags)
 
     def relent(self) -> None:
         """Every call is made again."""
-        self._order[:] = struct.pack("=4q", 0, FOR_EVER, 0, 0)
+        self._order[:] = struct.pack(_ORDER, 0, FOR_EVER, 0, 0, 0)

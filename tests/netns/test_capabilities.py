@@ -1,15 +1,18 @@
 """What the daemon must be allowed, and what it says where it is not: of the kernel, which decides."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from foreground import Daemon
+from refusals import Refusals
 from servicemanager import ServiceManager
 from test_faults import answers, never_passes
 
 from netns import Net
+from xdropd.kernel.libbpf import F_XDP_HAS_FRAGS
 
 VILLAIN, NEIGHBOUR = "198.51.100.66", "198.51.100.67"
 _LIST = f"block:\n  - {VILLAIN}\n"
@@ -62,6 +65,16 @@ def test_those_of_a_user_namespace_do_not_count(net: Net, tmp_path: Path) -> Non
     assert daemon.start().wait(_ENDS_WITHIN_S) == 77
     assert "although the capabilities are there" in daemon.log
     assert "user namespace" in daemon.log
+
+
+def test_a_kernel_that_is_too_old_is_told_in_one_sentence_and_not_tried_again(net: Net, tmp_path: Path) -> None:
+    refusals = Refusals(tmp_path)
+    refusals.know_no_flags(F_XDP_HAS_FRAGS)
+    daemon = Daemon(net, tmp_path, _LIST, environment=refusals.environment)
+    assert daemon.start().wait(_ENDS_WITHIN_S) == 71
+    assert daemon.log == f"xdropd: error: Linux {os.uname().release} is too old: xdropd needs 5.18 or newer\n"
+    unit = (Path(__file__).parents[2] / "systemd" / "xdropd.service").read_text()
+    assert "\nRestartPreventExitStatus=71 78\n" in unit
 
 
 def test_one_that_stands_for_all_of_them_will_do(net: Net, tmp_path: Path) -> None:

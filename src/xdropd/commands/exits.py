@@ -9,6 +9,7 @@ NO = 1
 WRONG_USAGE = 2
 UNAVAILABLE = 69
 BUG = 70
+TOO_OLD = 71
 NOT_PERMITTED = 77
 BAD_INPUT = 78
 
@@ -17,6 +18,7 @@ _CODES = {
     "NotPermitted": NOT_PERMITTED,
     "BadRequest": WRONG_USAGE,
     "Refused": NO,
+    "KernelTooOld": TOO_OLD,
     "Bug": BUG,
 }
 

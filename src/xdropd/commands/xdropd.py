@@ -160,7 +160,7 @@ def serve(chosen: argparse.Namespace) -> int:
     else:
         why, status = "", exits.DONE
     ready_for_s = parts.progress.ready_for_s if parts is not None else 0.0
-    if status not in (exits.DONE, exits.BAD_INPUT):  # with the latter it is not started again
+    if status not in (exits.DONE, exits.BAD_INPUT, exits.TOO_OLD):  # with these it is not started again
         backoff.failed(why, ready_for_s)
     elif ready_for_s:
         backoff.succeeded()

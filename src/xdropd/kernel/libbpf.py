@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from xdropd.errors import KernelError, NotPermitted, ProgramRefused
+from xdropd.errors import KernelError, KernelTooOld, NotPermitted, ProgramRefused
 
 # enum bpf_map_type (uapi/linux/bpf.h)
 MAP_HASH = 1
@@ -266,7 +266,8 @@ def probe() -> None:
     """Find out whether the kernel lets us make a filter, by having it accept the smallest programs that need as much.
 
     For what counts is what it accepts: CAP_SYS_ADMIN stands for all three capabilities, and those of a user namespace
-    count for nothing. Raises NotPermitted with the ones that are missing, KernelError where there is no bpf(2).
+    count for nothing. Raises NotPermitted with the ones that are missing, KernelTooOld, KernelError where there is no
+    bpf(2).
     """
     try:
         os.close(create_map(MapShape("probe", MAP_HASH, 4, 4, 1, 0)))
@@ -277,6 +278,12 @@ def probe() -> None:
         os.close(load_xdp_program("probe", _RETURNS_POINTER))
     except (NotPermitted, ProgramRefused) as refusal:
         raise _not_permitted(refusal.errno, ["CAP_PERFMON"]) from refusal
+    try:
+        os.close(load_xdp_program("probe", _PASSES, F_XDP_HAS_FRAGS))
+    except KernelError as refusal:
+        if refusal.errno == errno.EINVAL:
+            raise KernelTooOld from refusal
+        raise
 
 
 def _missing_capabilities() -> list[str]:

@@ -24,7 +24,7 @@ _compiled: dict[str, bytes] = {}
 # Start, compile and fill on a busy machine.
 READY_WITHIN_S = 20
 _STOP_SECONDS_AT_MOST = 20
-_READY = re.compile(r"^xdropd: notice: (enforcing|monitoring)", re.MULTILINE)
+_READY = re.compile(r"^xdropd: notice: (enforcing|monitoring|waiting)", re.MULTILINE)
 
 
 class Daemon:

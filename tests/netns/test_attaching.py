@@ -178,30 +178,205 @@ def test_auto_follows_the_default_route_and_does_not_let_go_when_it_flaps(net: N
         become(net, "eth1")
 
 
-def test_globs_leave_loopback_and_ports_of_what_is_filtered_alone(net: Net, tmp_path: Path) -> None:
+def test_globs_take_a_bridge_and_its_ports(net: Net, tmp_path: Path) -> None:
     net.cable(net.host, "eth1", net.peer, "eth1")
     net.run(net.host, "ip", "link", "add", "br0", "up", "type", "bridge")
-    net.run(net.host, "ip", "link", "set", "eth1", "master", "br0")
     with daemon_on(net, tmp_path, '["*"]') as daemon:
-        become(net, "br0", "eth0")
-        assert "br0: generic mode, which is slower: the driver refuses native mode" in daemon.log
-        net.run(net.host, "ip", "link", "set", "eth1", "nomaster")
         become(net, "br0", "eth0", "eth1")
+        assert "br0: generic mode, which is slower: the driver refuses native mode" in daemon.log
+        program = programs(net, net.host)["br0"]
         net.run(net.host, "ip", "link", "set", "eth1", "master", "br0")
-        become(net, "br0", "eth0")
-        daemon.settings.write_text('interfaces: ["br*", eth1]\n')  # too late: br0 would have to be let go of first
-        sentence = "error: eth1: the kernel takes no program on it while a device above it, such as its bridge, has one"
-        wait_until(lambda: sentence in daemon.log, within_s=WITHIN_S, what="told")
-        become(net, "br0")
-        assert daemon.status()["degraded"]
+        net.run(net.host, "ip", "link", "set", "eth1", "nomaster")
+        assert daemon.ctl("reload").returncode == 0
+        assert programs(net, net.host)["br0"] == program, "it was filtered all the time"
     with daemon_on(net, tmp_path, '["br*", eth1]') as daemon:
+        net.run(net.host, "ip", "link", "set", "eth1", "master", "br0")
         become(net, "br0", "eth1")
-        assert not daemon.status()["degraded"]
         for mode in ("generic", "native", "auto"):
             daemon.settings.write_text(f'interfaces: ["br*", eth1]\nxdp_mode: {mode}\n')
             wanted = "generic" if mode == "generic" else "native"
             wait_until(lambda: programs(net, net.host).get("eth1", ("",))[0] == wanted, within_s=WITHIN_S)  # noqa: B023
             become(net, "br0", "eth1")
+
+
+def test_the_same_settings_come_to_the_same_whatever_was_filtered_before(net: Net, tmp_path: Path) -> None:
+    """The kernel takes no program below one that is there, so what is there has to make way."""
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    net.batch(
+        net.host,
+        "link add br0 up type bridge",
+        "link set eth1 master br0",
+        "link add mac0 link eth0 up type macvlan",
+        "address add 203.0.113.1/24 dev br0",
+        "route add default via 203.0.113.2",
+    )
+    outcomes = {
+        "auto": {"br0"},
+        '["eth*"]': {"eth0", "eth1"},
+        '["*0"]': {"br0", "mac0", "eth0"},
+        "[br0, eth1]": {"br0", "eth1"},
+        "[mac0]": {"mac0"},
+        '["*"]': {"br0", "mac0", "eth0", "eth1"},
+        "[eth0]": {"eth0"},
+    }
+    with daemon_on(net, tmp_path, "auto") as daemon:
+        become(net, "br0")
+        for settings in _each_after_each_other(list(outcomes)):
+            daemon.settings.write_text(f"interfaces: {settings}\n")
+            assert daemon.ctl("reload").returncode == 0
+            assert filtered(net) == outcomes[settings], settings
+            assert daemon.status()["troubles"] == [], settings
+        assert "error" not in daemon.log
+
+
+def _each_after_each_other(things: list[str]) -> Iterator[str]:
+    """A walk from the first one that takes every step between two of them."""
+    for at, one in enumerate(things):
+        for other in things[at + 1 :]:
+            yield from (other, one)
+        yield from things[at + 1 : at + 2]
+
+
+def test_what_is_let_go_in_vain_is_let_go_once(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "link", "add", "ifb0", "type", "ifb")  # a driver without native mode
+    net.run(net.host, "ip", "link", "add", "mac0", "link", "ifb0", "up", "type", "macvlan")
+    with daemon_on(net, tmp_path, "[mac0, eth0]") as daemon:
+        become(net, "mac0", "eth0")
+        daemon.settings.write_text("interfaces: [mac0, eth0, ifb0]\nxdp_mode: native\n")
+        sentence = "error: ifb0: the kernel refuses native mode"
+        wait_until(lambda: sentence in daemon.log, within_s=WITHIN_S, what="told")
+        become(net, "mac0", "eth0")
+        program = programs(net, net.host)["mac0"]
+        assert daemon.ctl("reload").returncode == 0
+        assert programs(net, net.host)["mac0"] == program
+        assert any("ifb0" in sentence for sentence in daemon.status()["troubles"])
+        daemon.settings.write_text("interfaces: [mac0, eth0, ifb0]\nxdp_mode: generic\n")
+        become(net, "mac0", "eth0", "ifb0")
+        assert not daemon.status()["degraded"]
+
+
+def test_auto_goes_below_a_bridge_so_that_guests_are_protected_as_well(net: Net, tmp_path: Path) -> None:
+    """What leads outside is, here, a device that stands on one of another namespace."""
+    guest, between = net.more(), net.more()
+    net.cable(net.peer, "lan0", between, "lan0")
+    net.run(between, "ip", "link", "add", "wan0", "link", "lan0", "type", "macvlan", "mode", "passthru")
+    net.run(between, "ip", "link", "set", "wan0", "netns", net.host)
+    net.cable(net.host, "guest0", guest, "eth0")
+    net.batch(
+        net.host,
+        "link add br0 up type bridge",
+        "link set wan0 up master br0",
+        "link set guest0 master br0",
+        "address add 203.0.113.1/24 dev br0",
+        "route add default via 203.0.113.2",
+    )
+    net.address(guest, "203.0.113.7/24")
+    net.address(net.peer, "203.0.113.2/24", "203.0.113.66/24", device="lan0")
+
+    def reaches(source: str, target: str) -> bool:
+        return net.start(net.peer, "ping", "-qc1", "-W0.3", "-I", source, target).wait() == 0
+
+    with daemon_on(net, tmp_path, "auto") as daemon:
+        assert daemon.ctl("block", "203.0.113.66").returncode == 0
+        become(net, "wan0")
+        (told,) = daemon.status()["interfaces"]
+        assert (told["name"], told["why"]) == ("wan0", "carries br0, which has a default route")
+        assert ": carries br0, which has a default route" in daemon.ctl("status").stdout
+        for target in ("203.0.113.1", "203.0.113.7"):
+            assert reaches("203.0.113.2", target)
+            assert not reaches("203.0.113.66", target)
+        assert daemon.lookup("203.0.113.66")["packets"] == 2
+        net.run(net.host, "ip", "link", "set", "wan0", "nomaster")
+        become(net, "br0")
+        net.run(net.host, "ip", "link", "set", "wan0", "master", "br0")
+        become(net, "wan0")
+        # The same below a device that stands on the bridge.
+        net.batch(
+            net.host,
+            "link add link br0 name mac0 up type macvlan",
+            "address add 192.0.2.1/24 dev mac0",
+            "route replace default via 192.0.2.2",
+        )
+        wait_until(lambda: "mac0" in str(daemon.status()["interfaces"]), within_s=WITHIN_S, what="why")
+        assert filtered(net) == {"wan0"}
+        assert daemon.status()["troubles"] == []
+        assert "error" not in daemon.log
+
+
+def test_auto_filters_one_that_is_made_anew_before_its_route_is_back(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "route", "add", "default", "via", net.peer_address)
+    with daemon_on(net, tmp_path, "auto") as daemon:
+        become(net, "eth0")
+        net.run(net.host, "ip", "link", "del", "eth0")
+        become(net)
+        wait_until(lambda: daemon.status()["state"] == "waiting", within_s=WITHIN_S)
+        net.cable(net.host, "eth0", net.peer, "eth0")
+        become(net, "eth0")
+        assert daemon.status()["interfaces"][0]["why"] == "had a default route"
+
+
+def test_one_that_is_made_anew_among_many_is_filtered_soon(net: Net, tmp_path: Path) -> None:
+    net.batch(net.host, *(f"link add many{number} type veth peer name other{number}" for number in range(20)))
+    with daemon_on(net, tmp_path, '["eth*", "many*"]') as daemon:
+        become(net, "eth0", *(f"many{number}" for number in range(20)))
+        net.batch(
+            net.host,
+            *(f"link del many{number}" for number in range(20)),
+            *(f"link add many{number} type veth peer name other{number}" for number in range(20)),
+            "link del eth0",
+            f"link add eth0 type veth peer name eth0 netns {net.peer}",
+        )
+        become(net, "eth0", *(f"many{number}" for number in range(20)))
+        assert daemon.status()["troubles"] == []
+
+
+def test_further_names_are_as_good_as_the_first(net: Net, tmp_path: Path) -> None:
+    long = "a-name-too-long-for-any-device"
+    net.cable(net.host, "eth1", net.peer, "eth1")
+    net.run(net.host, "ip", "link", "property", "add", "dev", "eth0", "altname", long)
+    with daemon_on(net, tmp_path, f"[{long}, uplink0]") as daemon:
+        become(net, "eth0")
+        assert daemon.status()["waiting"] == ["uplink0: no such interface yet, it is filtered as soon as it appears"]
+        net.run(net.host, "ip", "link", "property", "add", "dev", "eth1", "altname", "uplink0")
+        become(net, "eth0", "eth1")
+        assert daemon.status()["waiting"] == []
+        net.run(net.host, "ip", "link", "property", "del", "dev", "eth1", "altname", "uplink0")
+        become(net, "eth0")
+
+
+def test_enforcing_is_not_said_of_nothing(net: Net, tmp_path: Path) -> None:
+    net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
+    net.batch(net.host, "link set tun0 up", "address add 192.0.2.1/24 dev tun0")
+    unfollowed = (
+        "tun0: has a default route and is left alone: not an Ethernet device (tun): "
+        "its packets carry no Ethernet header to read"
+    )
+    no_route = "no interface has a default route yet, the first one that gets one is filtered"
+    with daemon_on(net, tmp_path, "auto") as daemon:
+
+        def state() -> tuple[str, bool, list[str]]:
+            told = daemon.status()
+            return told["state"], told["degraded"], [*told["troubles"], *told["waiting"]]
+
+        def becomes(name: str, *, degraded: bool, sentences: list[str]) -> None:
+            wait_until(lambda: state() == (name, degraded, sentences), within_s=WITHIN_S, what=f"{name} {state()}")
+
+        assert "notice: waiting: no interface is filtered, 1 entries" in daemon.log
+        for round_ in (1, 2):
+            becomes("waiting", degraded=False, sentences=[no_route])
+            assert daemon.log.count(f"warning: {no_route}") == round_
+            net.run(net.host, "ip", "route", "add", "default", "dev", "tun0")
+            becomes("waiting", degraded=True, sentences=[unfollowed])
+            wait_until(lambda: daemon.log.count(f"error: {unfollowed}") == round_, within_s=WITHIN_S)  # noqa: B023
+            net.run(net.host, "ip", "route", "del", "default")
+        becomes("waiting", degraded=False, sentences=[no_route])
+        assert daemon.log.count("notice: tun0: need not be filtered any more") == 2
+        assert "no longer a problem" not in daemon.log
+        text = daemon.ctl("status").stdout
+        assert "is waiting: no interface is filtered" in text
+        assert no_route in text
+        net.run(net.host, "ip", "route", "add", "default", "via", net.peer_address)
+        becomes("enforcing", degraded=False, sentences=[])
 
 
 def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, tmp_path: Path) -> None:
@@ -215,6 +390,8 @@ def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, 
         assert (told["degraded"], told["troubles"]) == (True, [reason])
         net.run(net.host, "ip", "link", "del", "tun0")
         wait_until(lambda: not daemon.status()["degraded"], within_s=WITHIN_S)
+        assert "notice: tun0: there is no such interface any more" in daemon.log
+        assert "no longer a problem" not in daemon.log
     net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
     alone = daemon_on(net, tmp_path, "[tun0]")
     assert alone.start().wait(20) == 69
@@ -245,6 +422,7 @@ def test_somebody_elses_program_on_one_of_several(net: Net, tmp_path: Path) -> N
             stack.close()
             wait_until(lambda: "eth1" in filtered(net), within_s=_RETRIES_WITHIN_S, what="tried again")
             assert not daemon.status()["degraded"]
+            assert "notice: eth1: no longer a problem" in daemon.log
             # And nobody takes ours away by mistake.
             for way in ("xdp", "xdpdrv"):
                 assert net.start(net.host, "ip", "link", "set", "dev", "eth1", way, "off").wait() != 0

@@ -35,6 +35,7 @@ CONTRACT = {
     "xdropd_reload_duration_seconds": set(),
     "xdropd_last_reload_success_timestamp_seconds": set(),
     "xdropd_degraded": set(),
+    "xdropd_state": {"state"},
     "xdropd_interface_attached": {"interface", "mode"},
     "xdropd_source_entries": {"source"},
     "xdropd_source_packets_total": {"source"},

@@ -89,6 +89,26 @@ def test_interfaces_are_those_that_ip_lists(net, netlink):
         assert interface.xdp_program == 0
 
 
+def test_what_an_interface_stands_on_and_what_else_it_is_called(net, netlink):
+    net.batch(
+        net.host,
+        "link add pair0 type veth peer name pair1",
+        "link add mac0 link pair0 type macvlan",
+        "link property add dev eth0 altname enp0s4 altname a-name-too-long-for-any-device",
+    )
+    found = {interface.name: interface for interface in netlink.interfaces().values()}
+    assert found["eth0"].altnames == ("enp0s4", "a-name-too-long-for-any-device")
+    assert found["pair0"].altnames == ()
+    assert {name: interface.link for name, interface in found.items()} == {
+        "lo": 0,
+        "eth0": 0,  # its peer is in another namespace, whose indexes are its own
+        "pair0": found["pair1"].index,
+        "pair1": found["pair0"].index,
+        "mac0": found["pair0"].index,
+    }
+    assert {(interface.parent, interface.table) for interface in found.values()} == {(("", ""), 0)}
+
+
 @pytest.mark.parametrize("flags", [libbpf.XDP_FLAGS_SKB_MODE, libbpf.XDP_FLAGS_DRV_MODE])
 def test_the_program_of_an_interface(net, netlink, flags):
     # r0 = XDP_PASS; exit
@@ -164,6 +184,13 @@ def test_what_is_no_default_route_of_the_main_table(net, netlink, route):
     command = ["add", words[0], *words[1:]] if words[0] in kinds else ["add", *words]
     net.run(net.host, "ip", *family, "route", *command)
     assert netlink.default_route_interfaces() == set()
+
+
+def test_default_routes_of_further_tables(net, netlink):
+    net.run(net.host, "ip", "route", "add", "default", "via", "198.51.100.2", "table", "70000")
+    net.run(net.host, "ip", "-6", "route", "add", "default", "via", "2001:db8:51::2", "table", "100")
+    for tables, found in (((), set()), ((101,), set()), ((70000,), {"eth0"}), ((7, 100), {"eth0"})):
+        assert netlink.default_route_interfaces(tables) == {index(net, name) for name in found}
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ STEPS = {
         ("attachment",),
     ),
     "filter": (
-        ("__init__", "firstversion", "interfaces", "numbers", "program", "saved"),
-        ("store",),
+        ("__init__", "carriers", "firstversion", "numbers", "program", "saved"),
+        ("bonds", "interfaces", "store"),
         ("counting", "proof"),
         ("lists",),
         ("filter",),

@@ -300,6 +300,7 @@ def _keys_that_are_sent(*methods: str) -> list[str]:
 def test_every_metric() -> None:
     reply = {
         "version": "1",
+        "state": "waiting",
         "degraded": False,
         "interfaces": [],
         "families": {},

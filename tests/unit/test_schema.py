@@ -72,7 +72,7 @@ SAMPLES = {
         "xdp_mode: generic\n", "xdp_mode: skb\n", "guard: true\n", "guard: false\n", "guard: 'true'\n", "guard: yes\n", "guard: True\n", "malformed: drop\n", "malformed: pass\n",
         "malformed: x\n", *(f"log_drops: {text}\n" for text in ("0", "0/s", "1/s", "999999/m", "1000000/s", "01/s", "1", "1/h", "-1/s", "''", "[1/s]", "'0'")),
         *(f"interfaces: {text}\n" for text in ("auto", "Auto", "eth0", "[]", "[auto]", "[eth0]", "[eth0, 'wan*']", "['']", "[a/b]", "['a b']", "['a:b']", "[.]", "[..]", "[...]", "{}",
-            "[a-name-too-long-by-far]", "[a-glob-may-be-long-*]", "[abcdefghijklmno]", "[[a]]", "[eth0, eth0]")),
+            "[an-altname-may-be-long]", f"[{'long' * 31}abc]", f"[{'long' * 32}]", f"[{'long' * 32}*]", "[abcdefghijklmno]", "[[a]]", "[eth0, eth0]")),
     ],
 }  # fmt: skip
 
@@ -82,7 +82,7 @@ READER_ONLY = {
         entry("10.0.0.1/8"), entry("192.0.2.9-192.0.2.1"), entry("1:2:3"), entry("1::2::3"), entry("1:2:3:4:5:6:7:8:9"), entry("::192.0.2.999"), more("until: 2026-02-30T00:00:00Z"),
         more("until: 0000-01-01T00:00:00Z"), "block: []\nblock: []\n", more("reason: a\n    reason: b"), "block: [!!str 192.0.2.1]\n", "block: &a []\n",
     ],
-    "xdropd": ["guard: true\nguard: true\n", "action: &a drop\n", "interfaces: ['ⓧⓧⓧⓧⓧⓧ']\n"],
+    "xdropd": ["guard: true\nguard: true\n", "action: &a drop\n", f"interfaces: ['{'ⓧ' * 43}']\n"],
 }  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_log_drops(text, per_minute):
         ("interfaces: [auto]\n", ["1:14: 'auto' stands for itself, write 'interfaces: auto' without a list"]),
         ("interfaces: ['']\n", ["1:14: there is no name here, write the name of an interface, as in 'ip link'"]),
         ("interfaces: [a/b, 'a b', 'eth0:1', ..]\n", [f"1:{column}: '{name}' cannot be the name of an interface, write one as in 'ip link'" for column, name in ((14, "a/b"), (19, "a b"), (26, "eth0:1"), (36, ".."))]),
-        ("interfaces: [a-name-too-long-by-far]\n", ["1:14: 'a-name-too-long-by-far' is too long for the name of an interface, write at most 15 characters"]),
+        (f"interfaces: [{'a-name-too-long-' * 8}]\n", [f"1:14: '{'a-name-too-long-' * 3}a-name-too-…' is too long for the name of an interface, write at most 127 characters"]),
         ("interfaces: [[eth0]]\n", ["1:14: an interface is a name, write it as text"]),
         ("interfaces: *\n", ["1:13: a text cannot start with '*', put it in quotes, or write '- ' where an entry starts"]),
         ("interfaces: &a [*b]\n", ["1:13: '&a' is an anchor, which is not accepted here, write the text itself", "1:17: '*b' is an alias, which is not accepted here, write the text itself"]),

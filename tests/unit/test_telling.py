@@ -45,14 +45,21 @@ def test_of_several_things_each_is_told_by_itself(telling: Telling, capfd: pytes
     ]
 
 
+def test_what_ended_otherwise_than_by_being_solved_is_told_so(
+    telling: Telling, capfd: pytest.CaptureFixture[str]
+) -> None:
+    telling.trouble("interfaces", {"a": "a: taken", "b": "b: taken", "c": "c: taken"})
+    endings = {"a": "a: gone", "b": "", "c": "c: gone"}
+    telling.trouble("interfaces", {"c": "c: taken"}, endings=endings)
+    assert said(capfd)[3:] == ["xdropd: notice: a: gone", "xdropd: notice: b: no longer a problem"]
+
+
 def test_once_means_until_something_else_is_said_under_that_key(
     telling: Telling, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for message in ("a", "a", "b", "a"):
         telling.once("key", WARNING, "list", message)
-    telling.unsay("key")
-    telling.once("key", WARNING, "list", "a")
-    assert [line.rpartition(" ")[2] for line in said(capfd)] == ["a", "b", "a", "a"]
+    assert [line.rpartition(" ")[2] for line in said(capfd)] == ["a", "b", "a"]
 
 
 def test_of_many_messages_those_are_told_that_the_last_ones_did_not_have(

@@ -572,6 +572,22 @@ def test_monitoring_never_reads_as_if_something_were_dropped() -> None:
     assert "would be blocked" in next(reports.lookup(reply, "monitoring", WIDE, NOW))
 
 
+def test_waiting_never_reads_as_if_something_were_dropped() -> None:
+    waiting = {**STATUS, "state": "waiting", "interfaces": [], "waiting": ["bond0 has no port yet"]}
+    first, *rest = reports.status(waiting, WIDE, NOW)
+    assert first == "xdropd 1.0.0 is waiting: no interface is filtered"
+    assert [line.split(maxsplit=1) for line in rest[:1]] == [["interfaces", "none is filtered"]]
+    assert "waiting for  bond0 has no port yet" in rest[1]
+    reply = {"address": "203.0.113.9", "blocked": True, "kept_by": None, **ROW}
+    assert "would be blocked: xdropd is waiting" in next(reports.lookup(reply, "waiting", WIDE, NOW))
+
+
+def test_status_says_why_an_interface_is_filtered() -> None:
+    carrier = {"name": "eth0", "mode": "native", "program_id": 42, "why": "carries br0, which has a default route"}
+    text = "\n".join(reports.status({**STATUS, "interfaces": [carrier]}, WIDE, NOW))
+    assert "eth0, native mode, program 42: carries br0, which has a default route" in text
+
+
 def test_lookup_tells_the_whole_story() -> None:
     reply = {"address": "203.0.113.9", "blocked": True, "kept_by": None, **ROW, "until": "2026-12-01T05:30:00Z"}
     assert list(reports.lookup(reply, "enforcing", WIDE, NOW)) == [

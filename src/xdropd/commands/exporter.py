@@ -24,6 +24,7 @@ from xdropd.commands.arguments import WrongLine
 from xdropd.errors import NotPermitted, Unavailable, XdropdError
 
 _VERDICTS = ("passed", "dropped", "malformed")
+_STATES = ("enforcing", "monitoring", "waiting")
 _SILENCE_SECONDS = 10.0
 
 _Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
@@ -69,6 +70,13 @@ def families(reply: Mapping[str, Any]) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "xdropd_degraded", "Whether something that was asked for is not in force.", value=float(reply["degraded"])
+    )
+    yield _labelled(
+        GaugeMetricFamily,
+        "xdropd_state",
+        "What xdropd is doing, 1 for that: enforcing, monitoring, or waiting while no interface is filtered.",
+        "state",
+        {state: float(state == reply["state"]) for state in _STATES},
     )
     attached = GaugeMetricFamily(
         "xdropd_interface_attached", "Interfaces that are filtered, and where.", labels=["interface", "mode"]

@@ -64,22 +64,22 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
     style = "bad" if reply["degraded"] else "good" if reply["state"] == "enforcing" else "warn"
     if not reply["ready"]:
         doing = f"is starting: {reply['progress']}"
+    elif reply["state"] == "waiting":
+        doing = "is waiting: no interface is filtered"
     elif reply["state"] == "monitoring":
         doing = "is monitoring: it counts and drops nothing"
     else:
         doing = "is enforcing"
     degraded = ", degraded: not all that was asked for is in force" if reply["degraded"] else ""
     yield from _headline(f"xdropd {reply['version']} {doing}{degraded}", style, screen)
-    verb = "dropped" if reply["state"] == "enforcing" else "would drop"
+    verb = "would drop" if reply["state"] == "monitoring" else "dropped"
     entries, packets, total = reply["entries"], reply["packets"], reply["bytes"]
     yield from _fields(
         {
             "degraded": reply["troubles"],
             "at work": [reply["progress"]] if reply["ready"] and reply["progress"] else [],
-            "interfaces": [
-                f"{each['name']}, {each['mode']} mode, program {each['program_id']}" for each in reply["interfaces"]
-            ]
-            or ["none is filtered yet"],
+            "interfaces": list(map(_interface, reply["interfaces"])) or ["none is filtered"],
+            "waiting for": reply.get("waiting", []),
             "entries": [
                 f"{_counted(entries['ipv4'], 'IPv4 address', 'es')}, "
                 f"{_counted(entries['ipv6'], 'IPv6 address', 'es')}, "
@@ -95,6 +95,11 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
         },
         screen,
     )
+
+
+def _interface(each: Mapping[str, Any]) -> str:
+    why = f": {each['why']}" if each.get("why") else ""
+    return f"{each['name']}, {each['mode']} mode, program {each['program_id']}{why}"
 
 
 def _reload(reload: Mapping[str, Any], now: datetime) -> list[str]:
@@ -115,6 +120,8 @@ def lookup(reply: Mapping[str, Any], state: str, screen: Screen, now: datetime) 
     address, keeper = reply["address"], reply["kept_by"]
     if reply["blocked"] and state == "monitoring":
         said, style = "is listed, and would be blocked: xdropd is monitoring and drops nothing", "warn"
+    elif reply["blocked"] and state == "waiting":
+        said, style = "is listed, and would be blocked: xdropd is waiting, no interface is filtered", "warn"
     elif reply["blocked"]:
         said, style = "is blocked", "bad"
     elif keeper:

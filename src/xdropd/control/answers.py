@@ -45,16 +45,22 @@ class Answers:
         last = parts.results.last
         yield {
             "result": {
-                "state": "monitoring" if parts.settings.in_force.action == "monitor" else "enforcing",
+                "state": parts.announcing.state,
                 "degraded": parts.telling.is_degraded,
                 "troubles": parts.telling.all_troubles(),
                 "version": xdropd.__version__,
                 "ready": parts.progress.is_ready,
                 "progress": parts.progress.text,
                 "interfaces": [
-                    {"name": parts.attaching.name_of(ifindex), "mode": kept.mode, "program_id": kept.root_id}
+                    {
+                        "name": parts.attaching.name_of(ifindex),
+                        "mode": kept.mode,
+                        "program_id": kept.root_id,
+                        "why": parts.attaching.why(ifindex) or None,
+                    }
                     for ifindex, kept in sorted(parts.filter.attachments.items())
                 ],
+                "waiting": parts.attaching.waiting,
                 "entries": _counts(parts.lists.state),
                 "packets": {verdict: sum(total[verdict].packets for total in totals) for verdict in VERDICTS},
                 "bytes": {verdict: sum(total[verdict].bytes for total in totals) for verdict in VERDICTS},
@@ -147,6 +153,7 @@ class Answers:
         yield {
             "result": {
                 "version": xdropd.__version__,
+                "state": parts.announcing.state,
                 "degraded": parts.telling.is_degraded,
                 "interfaces": [
                     {

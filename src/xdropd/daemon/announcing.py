@@ -38,16 +38,24 @@ class Announcing:
         self._systemd = systemd
         self._progress = progress
 
+    @property
+    def state(self) -> str:
+        """What is being done: nothing, as long as no interface is filtered."""
+        if not self._filter.attachments:
+            return "waiting"
+        return "monitoring" if self._settings.in_force.action == "monitor" else "enforcing"
+
     def status_line(self) -> str:
         """One line for an operator."""
         names = [
             f"{self._attaching.name_of(ifindex)} ({kept.mode})"
             for ifindex, kept in sorted(self._filter.attachments.items())
         ]
-        doing = "monitoring" if self._settings.in_force.action == "monitor" else "enforcing"
         degraded = ", degraded" if self._telling.is_degraded else ""
         entries = f"{self._lists.count} entries" if self._lists.state else "what was in force before"
-        return f"{doing}{degraded}: {entries} on {', '.join(names) or 'no interface yet'}"
+        if not names:
+            return f"{self.state}{degraded}: no interface is filtered, {entries}"
+        return f"{self.state}{degraded}: {entries} on {', '.join(names)}"
 
     def say_ready(self) -> None:
         """To the service manager: whatever was begun has come to its end."""

@@ -71,7 +71,8 @@ class Loop:
     def _turn(self, server: ControlServer) -> None:
         patience_s = 0.0
         if not self._has_work:
-            due_s = min(self._parts.following.due_s(_TICK_SECONDS), self._parts.expiry.due_s, server.idle_s())
+            parts = self._parts
+            due_s = min(parts.following.due_s(_TICK_SECONDS), parts.expiry.due_s, parts.host.due_s, server.idle_s())
             patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         self._parts.reactor.wait(patience_s)
         if self._has_work:

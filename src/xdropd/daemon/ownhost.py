@@ -7,12 +7,15 @@ from dataclasses import replace
 from xdropd.columns.listing import Listing
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.settling import Settling
-from xdropd.filter.attaching import Attaching
+from xdropd.filter.attaching import Attaching, Undone
 from xdropd.filter.lists import Lists
 from xdropd.host.netlink import Netlink
 from xdropd.host.telling import Telling
 from xdropd.rules.desired import guard_of
 from xdropd.sources.settingsfile import SettingsFile
+
+_LOOKS_APART = 10  # times what the last one took
+_LINKS_WITHIN_SECONDS = 0.2
 
 
 class OwnHost:
@@ -38,8 +41,8 @@ class OwnHost:
         self._settling = settling
         self._telling = telling
         self._guard: Listing | None = None
-        self._has_changed = False
-        self._follow_at = 0.0
+        self._changed: frozenset[str] = frozenset()
+        self._links_at = self._routes_at = 0.0
 
     # ---- interfaces ----
 
@@ -47,14 +50,18 @@ class OwnHost:
         """Have the filter on those that are wanted, and tell what failed."""
         self.tell_interfaces(self.attach_interfaces())
 
-    def attach_interfaces(self) -> dict[str, str]:
-        """Have the filter on those that are wanted. Sentences on the ones that failed, by name."""
+    def attach_interfaces(self, *, are_routes_new: bool = True) -> Undone:
+        """Have the filter on those that are wanted; what failed."""
         settings = self._settings.in_force
-        return self._attaching.sync(self._named or settings.interfaces, settings.xdp_mode)
+        names = self._named or settings.interfaces
+        return self._attaching.sync(names, settings.xdp_mode, are_routes_new=are_routes_new)
 
-    def tell_interfaces(self, failures: dict[str, str]) -> None:
-        """What failed, or nothing."""
-        self._telling.trouble("interfaces", failures, "interface", "interface")
+    def tell_interfaces(self, undone: Undone) -> None:
+        """What failed, or nothing; and of what failed before, whether it has come about or need not any more."""
+        for what, now in (("interfaces", undone.attaching), ("routes", undone.following)):
+            before = self._telling.troubles.get(what, {})
+            endings = {name: self._attaching.what_became_of(name) for name in before}
+            self._telling.trouble(what, now, "interface", "interface", endings)
 
     # ---- the guard ----
 
@@ -78,18 +85,32 @@ class OwnHost:
 
     def hear(self) -> None:
         """Netlink has something to say."""
-        self._has_changed |= bool(self._netlink.changes())
+        self._changed |= self._netlink.changes()
+
+    @property
+    def due_s(self) -> float:
+        """In how many seconds `follow` has something to do."""
+        links_at = self._links_at if "links" in self._changed else max(self._links_at, self._attaching.again_at)
+        routes_at = self._routes_at if self._changed - {"links"} else float("inf")
+        return min(links_at, routes_at) - time.monotonic()
 
     def follow(self, now: float) -> None:
         """Interfaces, addresses or routes may have changed.
 
-        To look at a full routing table takes a while: a tenth of the time at most.
+        To look at a full routing table takes a while: a tenth of the time at most. An interface that appears does not
+        wait for that, and not long for whatever was done before.
         """
-        if not self._has_changed or now < self._follow_at:
-            return
-        begun = time.monotonic()
-        self._has_changed = False
-        self.sync_interfaces()
-        if self._lists.state is not None and self.guard() is not self._lists.desired.guard:
-            self._changes.ask(self.renew_guard())
-        self._follow_at = time.monotonic() + 10 * (time.monotonic() - begun)
+        if now >= self._links_at and ("links" in self._changed or now >= self._attaching.again_at):
+            begun = time.monotonic()
+            self._changed -= {"links"}
+            self.tell_interfaces(self.attach_interfaces(are_routes_new=False))
+            took_s = time.monotonic() - begun
+            self._links_at = time.monotonic() + min(_LOOKS_APART * took_s, _LINKS_WITHIN_SECONDS)
+        if self._changed - {"links"} and now >= self._routes_at:
+            self._changed &= {"links"}
+            self.sync_interfaces()
+            begun = time.monotonic()
+            if self._lists.state is not None and self.guard() is not self._lists.desired.guard:
+                self._changes.ask(self.renew_guard())
+            took_s = self._attaching.routes_took_s + time.monotonic() - begun
+            self._routes_at = time.monotonic() + _LOOKS_APART * took_s

@@ -48,10 +48,11 @@ def start(parts: Parts) -> Iterator[None]:
             yield from lists.renew()
     with noting(failed if is_adopted else None):
         parts.filter.choose(parts.settings.in_force)
-        failures = parts.host.attach_interfaces()
-        if failures and not is_adopted and not parts.filter.attachments and len(failures) == 1:
-            raise NotAttachable(*failures.values())
-        parts.host.tell_interfaces(failures)
+        undone = parts.host.attach_interfaces()
+        is_the_only_one = len(undone.attaching) == 1 and not undone.following and not parts.filter.attachments
+        if is_the_only_one and not is_adopted:
+            raise NotAttachable(*undone.attaching.values())
+        parts.host.tell_interfaces(undone)
     if lists.state is None:
         telling.trouble("takeover", NO_LIST_YET)
     parts.progress.note_ready()

@@ -1,18 +1,39 @@
 """Interfaces and the filter: what is wanted is attached, what is gone or no longer wanted is let go.
 
 The choice is interfaces.py's, the attachment filter.py's; here is what happens in which order, and what is said of it.
+First everything is let go that has to be, then the kernel has settled that, then the rest is attached from below: the
+kernel takes no program on a device while one above it has one, but the other way round it does.
 """
 
-from dataclasses import replace
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from xdropd.errors import CompileError, KernelError, NotAttachable
 from xdropd.filter import interfaces
+from xdropd.filter.bonds import Gathering
+from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.filter.filter import Filter
+from xdropd.filter.interfaces import Choice
+from xdropd.host import pppoe
 from xdropd.host.log import WARNING
 from xdropd.host.netlink import Interface, Netlink
-from xdropd.host.telling import Telling
+from xdropd.host.telling import Fields, Telling
 from xdropd.kernel.attachment import Attachment
 from xdropd.kernel.hooks import HOOKS
+
+_NATIVE = next(iter(HOOKS))
+_SETTLED_WITHIN_SECONDS = 0.25
+_LOOK_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What a look could not bring about: sentences by the name of the interface."""
+
+    attaching: dict[str, str] = field(default_factory=dict)
+    following: dict[str, str] = field(default_factory=dict)
+    """Default routes that lead to nothing that can be filtered."""
 
 
 class Attaching:
@@ -23,64 +44,153 @@ class Attaching:
         self._netlink = netlink
         self._telling = telling
         self._wanted: tuple[tuple[str, ...] | None, str] | None = None
-        self._stuck: dict[int, tuple[str, str]] = {}  # by index: the mode that was refused, and a sentence on it
+        self._choice = Choice()
+        # By index: the mode that was refused, and a sentence on it. Those that are filtered in another one; and those
+        # for which others above were let go in vain, as they were then.
+        self._stuck: dict[int, tuple[str, str]] = {}
+        self._refused: dict[int, tuple[str, Interface, str]] = {}
+        self._routed: set[int] = set()  # as of the last look at routes
+        self._had_route: dict[int, str] = {}  # their names as well
+        self._gathering = Gathering()
         self.names: dict[int, str] = {}
+        self.again_at = float("inf")
+        """When a bond will have its ports, as far as can be told."""
+        self.routes_took_s = 0.0
+        """How long the last look at routes took."""
 
     def name_of(self, ifindex: int) -> str:
         """An interface's name, also of one that is gone."""
         return self.names.get(ifindex, f"index {ifindex}")
 
-    def sync(self, wanted_names: tuple[str, ...] | None, mode: str) -> dict[str, str]:
-        """Make the filter's interfaces those that are wanted. Sentences on the ones that failed, by name.
+    def why(self, ifindex: int) -> str:
+        """For which device an interface is filtered, as a sentence on it; "" if it was named itself."""
+        return self._choice.wanted.get(ifindex, "")
 
-        An interface cannot be in two modes at once, so another mode is the one change with a gap. What fails of it is
-        undone, and not tried again until yet another mode is asked for: each try is a gap.
+    @property
+    def waiting(self) -> list[str]:
+        """Sentences on what is filtered as soon as there is something to filter."""
+        return list(self._choice.waiting.values())
+
+    def what_became_of(self, name: str) -> str:
+        """Why it is no failure any more that an interface is not filtered; "" if it is filtered."""
+        if name not in self.names.values():
+            return f"{name}: there is no such interface any more"
+        is_filtered = any(self.names.get(ifindex) == name for ifindex in self._filter.attachments)
+        return "" if is_filtered else f"{name}: need not be filtered any more"
+
+    def sync(self, wanted_names: tuple[str, ...] | None, mode: str, *, are_routes_new: bool = True) -> Undone:
+        """Make the filter's interfaces those that are wanted; what failed.
+
+        To look at routes may take a while: with `are_routes_new` False those of the last look have to do.
+
+        An interface cannot be in two modes at once, so another mode is a change with a gap, and so is a program on a
+        device that stands below it. What fails of it is undone, and not tried again until another mode is asked for:
+        each try is a gap.
         """
-        there = self._netlink.interfaces()
-        routes = self._netlink.default_route_interfaces() if wanted_names is None else set()
+        there: Mapping[int, Interface] = self._netlink.interfaces()
         names_before, mode_before = self._wanted or (wanted_names, mode)
-        self._wanted = wanted_names, mode
-        self._stuck = {ifindex: stuck for ifindex, stuck in self._stuck.items() if stuck[0] == mode}
-        held_on_to = self._filter.attachments.keys() if names_before == wanted_names else ()
-        choice = interfaces.choose(wanted_names, there, routes, held_on_to)
-        self.names.update({index: interface.name for index, interface in there.items()})
-        changing: dict[int, str] = {}
-        for ifindex, kept in list(self._filter.attachments.items()):
-            if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept):
-                self._let_go(ifindex)
-            elif ifindex not in self._stuck and (
-                mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode != next(iter(HOOKS)))
-            ):
-                changing[ifindex] = kept.mode
-        # The kernel takes no program on a port whose master has one, but the other way round it does.
-        for master in {there[ifindex].master for ifindex in changing} & self._filter.attachments.keys():
-            changing.setdefault(master, self._filter.attachments[master].mode)
-        failures = {name: f"{name}: {reason}" for name, reason in choice.refused.items()}
-        if changing and (reason := self._why_not_attachable()):
-            for ifindex, before in changing.items():
-                name = there[ifindex].name
-                failures[name] = f"{name}: stays in {before} mode: {reason}"
-            self._wanted = wanted_names, mode_before  # so that it is tried again
-            changing = {}
-        for ifindex in changing:
-            self._let_go(ifindex)
-            there[ifindex] = replace(there[ifindex], xdp_program=0)
-        self.names = {index: interface.name for index, interface in there.items()}
-        masters = {interface.master for interface in there.values()}
-        for ifindex in sorted(
-            choice.wanted - self._filter.attachments.keys(), key=lambda index: (index in masters, index)
-        ):
-            name = there[ifindex].name
-            failure = self._attach(there[ifindex], mode)
-            if failure and ifindex in changing and not self._attach(there[ifindex], changing[ifindex]):
-                self._stuck[ifindex] = mode, f"{name}: stays in {changing[ifindex]} mode: {failure}"
-            elif failure:
-                failures[name] = f"{name}: {failure}"
-        failures |= {there[ifindex].name: sentence for ifindex, (_, sentence) in self._stuck.items()}
-        self._say(choice.absent, failures)
+        sessions: Collection[str] = ()
         if wanted_names is None:
-            self._say_what_auto_leaves_alone([there[ifindex] for ifindex in sorted(routes & there.keys())], failures)
-        return failures
+            self._look_at_routes(there, is_from_names=names_before is not None, are_new=are_routes_new)
+            sessions = pppoe.devices()
+        around = Surroundings(there, sessions)
+        self._wanted = wanted_names, mode
+        self._choice = choice = interfaces.choose(wanted_names, around, self._routed, self._had_route, mode)
+        self._leave_for_now(choice, mode, around)
+        self._forget_refusals(mode, there)
+        self.names.update({index: interface.name for index, interface in there.items()})
+        released = self._let_go(
+            ifindex
+            for ifindex, kept in self._filter.attachments.items()
+            if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept)
+        )
+        freed = {there[ifindex].master for ifindex in released if ifindex in there}
+        freed = {ifindex for ifindex in freed & there.keys() if there[ifindex].kind in BONDS}
+        changing = self._changing(mode, mode_before, freed)
+        above = self._in_the_way({*choice.wanted} - self._filter.attachments.keys(), changing, around)
+        before = changing | above
+        failures = dict(choice.refused)
+        if before and (reason := self._why_not_attachable()):
+            for ifindex in changing:
+                name = there[ifindex].name
+                failures[name] = f"{name}: stays in {before[ifindex]} mode: {reason}"
+            self._wanted = wanted_names, mode_before  # so that it is tried again
+            before = {}
+        released |= self._let_go(before)
+        self.names = {index: interface.name for index, interface in there.items()}
+        if released:
+            there = self._settled(released)
+        failures |= self._attach_all(choice.wanted, mode, before, around, there)
+        self._telling.each_once("waiting", WARNING, "interface", _with_fields(choice.waiting))
+        return Undone(failures, choice.unfollowed)
+
+    def _look_at_routes(self, there: Mapping[int, Interface], *, is_from_names: bool, are_new: bool) -> None:
+        """Which interfaces have a default route, and which had one: auto does not let go because a route flaps.
+
+        What was taken over had one, as far as is known; what other settings asked for goes with them. One that is made
+        anew under its name gets its route back before long.
+        """
+        if are_new or self._wanted is None or is_from_names:
+            begun = time.monotonic()
+            self._routed = self._netlink.default_route_interfaces({link.table for link in there.values()} - {0})
+            self.routes_took_s = time.monotonic() - begun
+        if is_from_names:
+            self._had_route = {}
+        elif self._wanted is None:
+            self._had_route = dict.fromkeys(self._filter.attachments, "")
+        lost = {name: index for index, name in self._had_route.items() if index not in there}
+        for index, link in there.items():
+            if index in self._routed or index in self._had_route or link.name in lost:
+                self._had_route.pop(lost.get(link.name, 0), None)
+                self._had_route[index] = link.name
+
+    def _leave_for_now(self, choice: Choice, mode: str, around: Surroundings) -> None:
+        """Bonds that are just being put together, unless they are filtered already."""
+        gathering = self._gathering.look(around, time.monotonic())
+        coming = choice.wanted.keys() - self._filter.attachments.keys() if mode != "generic" else set()
+        for ifindex in gathering.keys() & coming:
+            del choice.wanted[ifindex]
+        self.again_at = min((gathering[ifindex] for ifindex in gathering.keys() & coming), default=float("inf"))
+
+    def _changing(self, mode: str, mode_before: str, freed: Collection[int]) -> dict[int, str]:
+        """What is filtered and is to be so in another mode, with the one that it has.
+
+        Of auto this is not known before it is tried: when it is new, and on bonds of whose ports a program has gone
+        (`freed`), which kept them from native mode.
+        """
+        return {
+            ifindex: kept.mode
+            for ifindex, kept in self._filter.attachments.items()
+            if ifindex not in self._stuck
+            and (
+                mode not in ("auto", kept.mode)
+                or (mode == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
+            )
+        }
+
+    def _forget_refusals(self, mode: str, there: Mapping[int, Interface]) -> None:
+        """Of another mode; and where a device has changed, which may be what was lacking."""
+        self._stuck = {ifindex: each for ifindex, each in self._stuck.items() if each[0] == mode}
+        self._refused = {
+            ifindex: each
+            for ifindex, each in self._refused.items()
+            if each[:2] == (mode, there.get(ifindex)) and ifindex in self._choice.wanted
+        }
+
+    def _in_the_way(self, coming: set[int], changing: Collection[int], around: Surroundings) -> dict[int, str]:
+        """What is filtered above something that is to be attached, and has to be attached after it; with its mode.
+
+        Not above what is refused for another reason in any case.
+        """
+        found: dict[int, str] = {}
+        waiting = [*changing, *(each for each in coming - self._refused.keys() if not around.links[each].xdp_program)]
+        while waiting:
+            for ifindex in around.above(waiting.pop()):
+                kept = self._filter.attachments.get(ifindex)
+                if kept is not None and ifindex not in changing and ifindex not in found:
+                    found[ifindex] = kept.mode
+                    waiting.append(ifindex)
+        return found
 
     def _why_not_attachable(self) -> str:
         """Why whatever is let go now could not be attached again; "" if it could."""
@@ -90,28 +200,58 @@ class Attaching:
             return str(refusal)
         return ""
 
-    def _say(self, absent: tuple[str, ...], failures: dict[str, str]) -> None:
-        for name in absent:
-            message = f"{name}: no such interface yet, it is filtered as soon as it appears"
-            self._telling.once(f"absent {name}", WARNING, "interface", message, interface=name)
-        for name in set(self.names.values()) - failures.keys():
-            self._telling.unsay(f"absent {name}")
+    def _let_go(self, indexes: Iterable[int]) -> dict[int, int]:
+        """The id of the program that each of them had."""
+        released: dict[int, int] = {}
+        for ifindex in list(indexes):
+            released[ifindex] = self._filter.attachments[ifindex].root_id
+            self._filter.release(ifindex)
+            self._stuck.pop(ifindex, None)
+            name = self.name_of(ifindex)
+            self._telling.log.notice("detach", f"{name}: let go", interface=name)
+        return released
 
-    def _say_what_auto_leaves_alone(self, with_route: list[Interface], failures: dict[str, str]) -> None:
-        for interface in with_route:
-            if reason := interfaces.why_not(interface):
-                message = f"{interface.name}: has a default route and is left alone: {reason}"
-                self._telling.once(f"unfit {interface.name}", WARNING, "interface", message, interface=interface.name)
-        if not with_route and not self._filter.attachments and not failures:
-            message = "no interface has a default route yet, the first one that gets one is filtered"
-            self._telling.once("no route", WARNING, "interface", message)
-        else:
-            self._telling.unsay("no route")
+    def _settled(self, released: Mapping[int, int]) -> Mapping[int, Interface]:
+        """What is there once programs that were let go are gone: the service manager closes its copies aside."""
+        self._filter.settle()
+        due_s = time.monotonic() + _SETTLED_WITHIN_SECONDS
+        while True:
+            there = self._netlink.interfaces()
+            remaining = [index for index in released.keys() & there if there[index].xdp_program == released[index]]
+            if not remaining or time.monotonic() >= due_s:
+                return there
+            time.sleep(_LOOK_SECONDS)
 
-    def _let_go(self, ifindex: int) -> None:
-        self._filter.release(ifindex)
-        self._stuck.pop(ifindex, None)
-        self._telling.log.notice("detach", f"{self.name_of(ifindex)}: let go", interface=self.name_of(ifindex))
+    def _attach_all(
+        self,
+        wanted: Collection[int],
+        mode: str,
+        before: Mapping[int, str],
+        around: Surroundings,
+        there: Mapping[int, Interface],
+    ) -> dict[str, str]:
+        """Attach what is not, from below. `before` has the modes of those that were let go for this.
+
+        Sentences on the ones that failed, by name.
+        """
+        failures: dict[int, str] = {}
+        for ifindex in around.lowest_first({*wanted} - self._filter.attachments.keys()):
+            link = there.get(ifindex)
+            above = {*around.above(ifindex)}
+            if link is None or (ifindex in self._refused and above & self._filter.attachments.keys()):
+                continue
+            failure = self._attach(link, mode)
+            if failure and ifindex in before and not self._attach(link, before[ifindex]):
+                self._stuck[ifindex] = mode, f"{link.name}: stays in {before[ifindex]} mode: {failure}"
+            elif failure:
+                failures[ifindex] = f"{link.name}: {failure}"
+                if above & before.keys():
+                    self._refused[ifindex] = mode, link, failures[ifindex]
+        if failures:  # what has gone meanwhile is news, and no failure
+            there = self._netlink.interfaces()
+        failures |= {ifindex: sentence for ifindex, (_, sentence) in self._stuck.items()}
+        failures |= {ifindex: sentence for ifindex, (*_, sentence) in self._refused.items()}
+        return {there[ifindex].name: sentence for ifindex, sentence in failures.items() if ifindex in there}
 
     def _attach(self, interface: Interface, mode: str) -> str:
         """Why it failed; "" if it did not."""
@@ -122,6 +262,7 @@ class Attaching:
             return refusal.message
         except (KernelError, CompileError) as refusal:
             return str(refusal)
+        self._refused.pop(interface.index, None)
         got = self._filter.attachments[interface.index].mode
         self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)
         if reason:
@@ -133,3 +274,7 @@ class Attaching:
 def _is_filtered(interface: Interface, kept: Attachment) -> bool:
     """Whether the link is on this interface: its own may have moved away and left its index to it."""
     return kept.is_attached and interface.xdp_program == kept.root_id
+
+
+def _with_fields(sentences: Mapping[str, str]) -> dict[str, Fields]:
+    return {sentence: {"interface": name} if name else {} for name, sentence in sentences.items()}

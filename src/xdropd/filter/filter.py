@@ -179,6 +179,10 @@ class Filter:
         self._store.drop_attachment(self.attachments.pop(ifindex))
         self._slots.take_back(ifindex)
 
+    def settle(self) -> None:
+        """Have the service manager let go of what was released as well."""
+        self._store.barrier()
+
     def totals(self, ifindex: int) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
         before = self.attachments[ifindex].seen_by_first_version

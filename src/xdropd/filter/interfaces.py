@@ -1,82 +1,131 @@
-"""Which interfaces are to be filtered. Pure: the settings and what netlink told, nothing else."""
+"""Which interfaces are to be filtered, and why. Pure: the settings and what is there, nothing else.
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+Decided from what is wanted alone, never from what happens to be filtered, so that the same settings come to the same
+whatever was filtered before.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.host.netlink import Interface
 
 ARPHRD_ETHER = 1  # uapi/linux/if_arp.h
 
-# Frames of these masters' ports pass through the master as Ethernet frames. A VRF's do not: it is no place to filter.
-_KINDS_WITH_PORTS = frozenset({"bond", "bridge", "team"})
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`wanted` by index; `refused` says why a named one cannot be; `absent` are names that no interface has."""
+    """What a look comes to. Sentences begin with the name that they are under."""
 
-    wanted: frozenset[int]
-    refused: dict[str, str]
-    absent: tuple[str, ...]
+    wanted: dict[int, str] = field(default_factory=dict)
+    """By index; with what it carries, of those that nobody named."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Named, and cannot be filtered."""
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Named or found, and filtered as soon as there is something to filter."""
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    """Has or carries a default route, and cannot be filtered."""
 
 
 def choose(
     names: tuple[str, ...] | None,
-    interfaces: Mapping[int, Interface],
-    default_routes: Collection[int],
-    filtered: Collection[int],
+    around: Surroundings,
+    routed: Collection[int] = (),
+    held: Collection[int] = (),
+    mode: str = "auto",
 ) -> Choice:
-    """Pick interfaces by `names` (None: auto), of those there are. `filtered` are the ones that carry the filter now.
+    """Pick interfaces by `names` (None: auto), of those there are, for a mode.
 
-    auto follows the default route but does not let go of an interface because its route went; loopback and the ports
-    of a bond or bridge that is picked are left alone by auto and by globs.
+    auto goes from the interfaces that have a default route (`routed`) and those that had one (`held`) down to where
+    packets arrive. Loopback and the ports of a bond that is picked are left alone by auto and by globs.
     """
-    if names is None:
-        return _without_ports(_automatic(interfaces, default_routes, filtered), frozenset(), interfaces, {}, ())
-    named: set[int] = set()
-    globbed: set[int] = set()
-    refused: dict[str, str] = {}
-    absent = []
-    for name in names:
-        found = [index for index, interface in interfaces.items() if fnmatchcase(interface.name, name)]
-        if not found:
-            absent.append(name)
-        for index in found:
-            interface = interfaces[index]
-            is_glob = interface.name != name
-            if is_glob and interface.is_loopback:
-                continue
-            reason = why_not(interface)
-            if not reason:
-                (globbed if is_glob else named).add(index)
-            elif not is_glob:
-                refused[name] = reason
-    return _without_ports(named | globbed, frozenset(named), interfaces, refused, tuple(absent))
+    choice = _automatic(around, routed, held) if names is None else _by_name(names, around)
+    if mode != "generic":
+        _wait_for_ports(choice, around)
+    return choice
 
 
-def why_not(interface: Interface) -> str:
+def why_not(interface: Interface, around: Surroundings) -> str:
     """Why an interface cannot carry the filter; "" if it can."""
+    if interface.kind == "vrf":
+        ports = ", ".join(around.links[port].name for port in around.ports(interface.index))
+        advice = f"name its ports instead: {ports}" if ports else "name its ports instead, of which it has none yet"
+        return f"packets never meet a filter on a VRF device, {advice}"
     if interface.arp_type != ARPHRD_ETHER and not interface.is_loopback:  # loopback has Ethernet headers
         kind = f" ({interface.kind})" if interface.kind else ""
         return f"not an Ethernet device{kind}: its packets carry no Ethernet header to read"
     return ""
 
 
-def _automatic(
-    interfaces: Mapping[int, Interface], default_routes: Collection[int], filtered: Collection[int]
-) -> set[int]:
-    candidates = {*default_routes, *filtered} & interfaces.keys()
-    return {index for index in candidates if not (interfaces[index].is_loopback or why_not(interfaces[index]))}
+def _automatic(around: Surroundings, routed: Collection[int], held: Collection[int]) -> Choice:
+    choice = Choice()
+    has = _carrying(around, routed)
+    had = _carrying(around, set(held) - set(routed))
+    for index in has.keys() | had.keys():
+        interface = around.links[index]
+        why = _why(index, around, has.get(index, ()), "has", "have") or _why(index, around, had[index], "had", "had")
+        if not (reason := why_not(interface, around)):
+            choice.wanted[index] = why
+        elif index in has:
+            comma = "," if ", " in why else ""
+            choice.unfollowed[interface.name] = f"{interface.name}: {why}{comma} and is left alone: {reason}"
+    if not choice.wanted and not choice.unfollowed:
+        choice.waiting[""] = "no interface has a default route yet, the first one that gets one is filtered"
+    return choice
 
 
-def _without_ports(
-    picked: set[int],
-    named: frozenset[int],
-    interfaces: Mapping[int, Interface],
-    refused: dict[str, str],
-    absent: tuple[str, ...],
-) -> Choice:
-    covering = {index for index in picked if interfaces[index].kind in _KINDS_WITH_PORTS}
-    wanted = {index for index in picked if index in named or interfaces[index].master not in covering}
-    return Choice(frozenset(wanted), refused, absent)
+def _carrying(around: Surroundings, tops: Iterable[int]) -> dict[int, list[int]]:
+    """For each interface on which packets for one of `tops` arrive: for which ones."""
+    found: dict[int, list[int]] = {}
+    for top in sorted(tops):
+        if top in around.links and not around.links[top].is_loopback:
+            for index in around.carriers(top):
+                found.setdefault(index, []).append(top)
+    return found
+
+
+def _why(index: int, around: Surroundings, tops: Collection[int], one: str, several: str) -> str:
+    """ "" for no `tops`."""
+    if not tops:
+        return ""
+    if index in tops:
+        return f"{one} a default route"
+    names = " and ".join(around.links[top].name for top in tops)
+    is_their_bond = all(around.links[top].master == index for top in tops)
+    how = "has the port" if is_their_bond and around.links[index].kind in BONDS else "carries"
+    return f"{how} {names}, which {one if len(tops) == 1 else several} a default route"
+
+
+def _by_name(names: tuple[str, ...], around: Surroundings) -> Choice:
+    choice = Choice()
+    globbed: set[int] = set()
+    for name in names:
+        found = [each for each in around.links.values() if any(fnmatchcase(own, name) for own in _names(each))]
+        fit = [each for each in found if not why_not(each, around)]
+        for interface in found:
+            if name not in _names(interface):
+                if interface in fit and not interface.is_loopback:
+                    globbed.add(interface.index)
+            elif interface in fit:
+                choice.wanted[interface.index] = ""
+            else:
+                choice.refused[interface.name] = f"{interface.name}: {why_not(interface, around)}"
+        if not found:
+            choice.waiting[name] = f"{name}: no such interface yet, it is filtered as soon as it appears"
+    bonds = {index for index in globbed | choice.wanted.keys() if around.links[index].kind in BONDS}
+    choice.wanted.update(dict.fromkeys((index for index in globbed if around.links[index].master not in bonds), ""))
+    return choice
+
+
+def _names(interface: Interface) -> tuple[str, ...]:
+    return interface.name, *interface.altnames
+
+
+def _wait_for_ports(choice: Choice, around: Surroundings) -> None:
+    """A bond that is filtered natively takes no port whose driver cannot, and as long as it is empty nobody knows."""
+    for index in list(choice.wanted):
+        if around.links[index].kind == "bond" and not around.ports(index):
+            name = around.links[index].name
+            del choice.wanted[index]
+            choice.waiting[name] = f"{name} has no port yet: waits for the first one"

@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from errno import EACCES, EPERM, ETIMEDOUT
 from typing import NamedTuple, TypeVar
@@ -56,11 +56,19 @@ _RTEXT_FILTER_SKIP_STATS = 1 << 3
 # uapi/linux/if_link.h, uapi/linux/if.h
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
+_IFLA_LINK = 5
 _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
 _IFLA_EXT_MASK = 29
+_IFLA_LINK_NETNSID = 37  # there where the IFLA_LINK is an index of another network namespace
 _IFLA_XDP = 43
+_IFLA_PROP_LIST = 52
+_IFLA_ALT_IFNAME = 53  # any number, inside of IFLA_PROP_LIST
+_IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14
+_IFLA_PARENT_DEV_BUS_NAME = 57
 _IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
+_IFLA_VRF_TABLE = 1
 _IFLA_XDP_PROG_ID = 4  # absent while programs of several modes are attached (XDP_ATTACHED_MULTI)
 _IFLA_XDP_DRV_PROG_ID = 5
 _IFLA_XDP_SKB_PROG_ID = 6
@@ -136,6 +144,10 @@ class Interface:
     master: int  # index of the bond, bridge or VRF that it is a port of; 0: none
     mtu: int
     xdp_program: int  # id of the program attached in any mode; 0: none
+    altnames: tuple[str, ...] = ()  # its other names, as they are told
+    link: int = 0  # index of what it stands on, or of its peer; 0: nothing, or in another network namespace
+    parent: tuple[str, str] = ("", "")  # bus and name of the hardware or virtual device behind it; empty: none
+    table: int = 0  # of a VRF: its routing table
 
 
 class _NextHop(NamedTuple):
@@ -213,8 +225,8 @@ class Netlink:
 
         return self._steadily(look)
 
-    def default_route_interfaces(self) -> set[int]:
-        """Indexes of the devices that a default route of the main table goes through, IPv4 or IPv6.
+    def default_route_interfaces(self, tables: Collection[int] = ()) -> set[int]:
+        """Indexes of the devices that a default route goes through, IPv4 or IPv6: of the main table, and of `tables`.
 
         Every path of a multipath route and of a next-hop group counts; unreachable, blackhole and prohibit do not.
         """
@@ -227,7 +239,7 @@ class Netlink:
                 if length or kind != _RTN_UNICAST or flags & _RTM_F_CLONED or family not in _VERSION:
                     continue
                 attributes = _attributes(data, at + _RTMSG.size, end)
-                if _number(attributes, _RTA_TABLE, table) != _RT_TABLE_MAIN:
+                if _number(attributes, _RTA_TABLE, table) not in {_RT_TABLE_MAIN, *tables}:
                     continue
                 found.add(_number(attributes, _RTA_OIF))
                 found.update(index for index, _ in _paths(attributes.get(_RTA_MULTIPATH, b"")))
@@ -387,17 +399,42 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
     attributes = _attributes(data, at + _IFINFOMSG.size, end)
     xdp = _nested(attributes, _IFLA_XDP)
     modes = (_IFLA_XDP_PROG_ID, _IFLA_XDP_DRV_PROG_ID, _IFLA_XDP_SKB_PROG_ID, _IFLA_XDP_HW_PROG_ID)
+    about = _nested(attributes, _IFLA_LINKINFO)
+    kind = _text(about.get(_IFLA_INFO_KIND, b""))
     return Interface(
         index=index,
-        name=names.shown(os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0"))),
-        kind=os.fsdecode(_nested(attributes, _IFLA_LINKINFO).get(_IFLA_INFO_KIND, b"").rstrip(b"\0")),
+        name=_text(attributes.get(_IFLA_IFNAME, b"")),
+        kind=kind,
         arp_type=arp_type,
         is_up=bool(flags & _IFF_UP),
         is_loopback=bool(flags & _IFF_LOOPBACK),
         master=_number(attributes, _IFLA_MASTER),
         mtu=_number(attributes, _IFLA_MTU),
         xdp_program=next(filter(None, (_number(xdp, mode) for mode in modes)), 0),
+        altnames=tuple(map(_text, _altnames(attributes.get(_IFLA_PROP_LIST, b"")))),
+        link=0 if _IFLA_LINK_NETNSID in attributes else _number(attributes, _IFLA_LINK),
+        parent=(
+            _text(attributes.get(_IFLA_PARENT_DEV_BUS_NAME, b"")),
+            _text(attributes.get(_IFLA_PARENT_DEV_NAME, b"")),
+        ),
+        table=_number(_nested(about, _IFLA_INFO_DATA), _IFLA_VRF_TABLE) if kind == "vrf" else 0,
     )
+
+
+def _altnames(properties: bytes) -> Iterator[bytes]:
+    """The one attribute that stands many times beside itself."""
+    at = 0
+    while at + _RTATTR.size <= len(properties):
+        length, kind = _RTATTR.unpack_from(properties, at)
+        if length < _RTATTR.size:
+            return
+        if kind & _NLA_TYPE_MASK == _IFLA_ALT_IFNAME:
+            yield properties[at + _RTATTR.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _text(name: bytes) -> str:
+    return names.shown(os.fsdecode(name.rstrip(b"\0")))
 
 
 def _span(family: int, address: bytes) -> Iterator[Span]:

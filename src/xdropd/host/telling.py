@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from xdropd.host.log import ERROR, Log
 
@@ -30,10 +31,6 @@ class Telling:
             self._said[key] = message
             self.log.event(level, event, message, **fields)
 
-    def unsay(self, key: str) -> None:
-        """What was said under this key is over: say it anew when it comes back."""
-        self._said.pop(key, None)
-
     def each_once(self, what: str, level: int, event: str, messages: Mapping[str, Fields]) -> None:
         """Log those of these messages, with their fields, that were not among the last ones of this kind."""
         before, self._said_of[what] = self._said_of.get(what, frozenset()), frozenset(messages)
@@ -42,11 +39,17 @@ class Telling:
                 self.log.event(level, event, message, **fields)
 
     def trouble(
-        self, what: str, reasons: str | Mapping[str, str] = "", event: str = "trouble", field: str = ""
+        self,
+        what: str,
+        reasons: str | Mapping[str, str] = "",
+        event: str = "trouble",
+        field: str = "",
+        endings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Be degraded for a reason, or for one for each of several things; or no longer where there is none.
 
-        Each is told when it comes and when it is over. `field` is the journal field for the names of these things.
+        Each is told when it comes and when it is over. `field` is the journal field for the names of these things;
+        `endings` are sentences on those that ended otherwise than by being solved.
         """
         now = ({"": reasons} if reasons else {}) if isinstance(reasons, str) else dict(reasons)
         before = self.troubles.pop(what, {})
@@ -55,8 +58,9 @@ class Telling:
         for thing, sentence in now.items():
             if before.get(thing) != sentence:
                 self.log.event(ERROR, event, sentence, **({field: thing} if field else {}))
-        for thing in before.keys() - now.keys():
-            self.log.notice(event, f"{thing or what}: no longer a problem", **({field: thing} if field else {}))
+        for thing in (each for each in before if each not in now):
+            ending = endings.get(thing) or f"{thing or what}: no longer a problem"
+            self.log.notice(event, ending, **({field: thing} if field else {}))
 
     def all_troubles(self) -> list[str]:
         """Every reason for being degraded."""

@@ -27,7 +27,7 @@ _SYNONYMS = {
     "guard": {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"},
     "malformed": {"accept": "pass", "allow": "pass", "deny": "drop", "block": "drop"},
 }
-_NAME_BYTES_AT_MOST = 15  # IFNAMSIZ without its NUL, linux/if.h
+_NAME_BYTES_AT_MOST = 127  # ALTIFNAMSIZ without its NUL, linux/if.h: of a device's further names
 _SEPARATOR = re.compile(r"[\s,]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.*?-]{1,20}")
 _GLOB = re.compile(r"[*?\[]")

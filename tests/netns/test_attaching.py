@@ -4,9 +4,14 @@ What this kernel cannot build (bonds, VLAN devices, VRFs, WireGuard) is in tests
 """
 
 import contextlib
+import fcntl
 import json
 import os
+import select
+import struct
+import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,7 @@ VILLAIN = "198.51.100.66"
 LISTED = f"block:\n  - {VILLAIN}\n"
 WITHIN_S = 2.0
 _RETRIES_WITHIN_S = 8.0  # the daemon tries again after five seconds
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 1, 0x1000
 _PASS = bytes.fromhex("b700000002000000 9500000000000000")  # r0 = XDP_PASS; exit
 
 
@@ -61,6 +67,36 @@ def become(net: Net, *interfaces: str) -> None:
 
 def answers(net: Net, source: str) -> bool:
     return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address).wait() == 0
+
+
+@contextlib.contextmanager
+def tunnel(net: Net, name: str, address: str) -> Iterator[int]:
+    """A tun device on the host with an address of a /24, up: its descriptor (uapi/linux/if_tun.h)."""
+    with inside(net.host):
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+        net.batch(net.host, f"address add {address}/24 dev {name}", f"link set {name} up")
+        net.run(net.host, "ip", "route", "add", "198.51.100.64/28", "dev", name)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def replies(packets: int, source: str) -> int:
+    """How many answers an echo request from this source to 10.9.0.1 gets."""
+    request = b"\x08\0\xf7\xfd\0\1\0\1"  # with its checksum
+    addresses = ip_address(source).packed + ip_address("10.9.0.1").packed
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 28, 7, 0, 64, 1, 0) + addresses
+    words = sum(struct.unpack(">10H", header))
+    checksum = ~(words + (words >> 16)) & 0xFFFF
+    os.write(packets, header[:10] + struct.pack(">H", checksum) + header[12:] + request)
+    found, due_s = 0, time.monotonic() + 0.3
+    while (left_s := due_s - time.monotonic()) > 0:
+        if select.select([packets], [], [], left_s)[0]:
+            reply = os.read(packets, 2048)
+            found += reply[0] >> 4 == 4 and reply[16:20] == ip_address(source).packed and reply[20] == 0
+    return found
 
 
 @contextlib.contextmanager
@@ -348,11 +384,11 @@ def test_enforcing_is_not_said_of_nothing(net: Net, tmp_path: Path) -> None:
     net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
     net.batch(net.host, "link set tun0 up", "address add 192.0.2.1/24 dev tun0")
     unfollowed = (
-        "tun0: has a default route and is left alone: not an Ethernet device (tun): "
-        "its packets carry no Ethernet header to read"
+        "tun0: has a default route and is left alone: it has no native mode, for its packets start with IP: "
+        "'xdp_mode: auto' filters it"
     )
     no_route = "no interface has a default route yet, the first one that gets one is filtered"
-    with daemon_on(net, tmp_path, "auto") as daemon:
+    with daemon_on(net, tmp_path, "auto", "xdp_mode: native\n") as daemon:
 
         def state() -> tuple[str, bool, list[str]]:
             told = daemon.status()
@@ -379,12 +415,28 @@ def test_enforcing_is_not_said_of_nothing(net: Net, tmp_path: Path) -> None:
         becomes("enforcing", degraded=False, sentences=[])
 
 
-def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, tmp_path: Path) -> None:
+def test_a_device_without_ethernet_is_filtered_by_what_its_packets_start_with(net: Net, tmp_path: Path) -> None:
+    """A tunnel: whatever is written to its descriptor has come in."""
+    with tunnel(net, "tun0", "10.9.0.1") as packets, daemon_on(net, tmp_path, '["t*"]') as daemon:
+        become(net, "tun0")
+        assert programs(net, net.host)["tun0"][0] == "generic"
+        assert "notice: tun0: attached in generic mode" in daemon.log
+        assert "refuses native mode" not in daemon.log
+        before = daemon.status()["packets"]
+        assert [replies(packets, source) for source in ("198.51.100.67", VILLAIN, "198.51.100.67")] == [1, 0, 1]
+        after = daemon.status()["packets"]
+        assert (after["dropped"] - before["dropped"], after["malformed"]) == (1, before["malformed"])
+        daemon.settings.write_text('interfaces: ["t*"]\nxdp_mode: generic\n')
+        daemon.ctl("reload")
+        assert replies(packets, VILLAIN) == 0
+        assert daemon.log.count("attached in generic mode") == 1, "it was in that mode already"
+
+
+def test_a_device_without_ethernet_is_refused_in_native_mode_with_the_reason(net: Net, tmp_path: Path) -> None:
     net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
-    net.run(net.host, "ip", "tuntap", "add", "tap0", "mode", "tap")
-    reason = "tun0: not an Ethernet device (tun): its packets carry no Ethernet header to read"
-    with daemon_on(net, tmp_path, '[eth0, tun0, "t*"]') as daemon:
-        become(net, "eth0", "tap0")
+    reason = "tun0: it has no native mode, for its packets start with IP: 'xdp_mode: auto' filters it"
+    with daemon_on(net, tmp_path, "[eth0, tun0]", "xdp_mode: native\n") as daemon:
+        become(net, "eth0")
         assert f"error: {reason}" in daemon.log
         told = daemon.status()
         assert (told["degraded"], told["troubles"]) == (True, [reason])
@@ -393,7 +445,7 @@ def test_a_device_without_ethernet_headers_is_refused_with_the_reason(net: Net, 
         assert "notice: tun0: there is no such interface any more" in daemon.log
         assert "no longer a problem" not in daemon.log
     net.run(net.host, "ip", "tuntap", "add", "tun0", "mode", "tun")
-    alone = daemon_on(net, tmp_path, "[tun0]")
+    alone = daemon_on(net, tmp_path, "[tun0]", "xdp_mode: native\n")
     assert alone.start().wait(20) == 69
     assert reason in alone.log
 

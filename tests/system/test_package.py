@@ -194,8 +194,8 @@ def test_a_fresh_install_waits_for_a_default_route_and_filters(bare: Machine) ->
 @pytest.mark.parametrize(
     ("settings", "drop_in", "status", "reason"),
     [
-        ("interfaces: auto\n", "", 0, "tun0: has a default route and is left alone: not an Ethernet device (tun)"),
-        ("interfaces: [tun0]\n", "", 69, "tun0: not an Ethernet device (tun)"),
+        ("xdp_mode: native\n", "", 0, "tun0: has a default route and is left alone: it has no native mode"),
+        ("interfaces: [tun0]\nxdp_mode: native\n", "", 69, "tun0: it has no native mode"),
         ("interfaces: auto\n", "SystemCallFilter=~bpf", 77, "use bpf(2): the kernel refuses it"),
     ],
     ids=["nothing to filter", "named all the same", "without bpf"],

@@ -99,7 +99,7 @@ def auto(*routed, held=(), sessions=(), mode="auto"):
         (("bond0", "eth0", "eth1*"), {"bond0", "eth0"}),
         # Those of a bridge are not: what it forwards never meets its own hook.
         (("br0", "eth2"), {"br0", "eth2"}),
-        (("br*", "e*2", "t*"), {"br0", "br1", "br1.9", "br2", "br3", "br4", "eth2", "tap0", "team0"}),
+        (("br*", "e*2", "t*"), {"br0", "br1", "br1.9", "br2", "br3", "br4", "eth2", "tap0", "team0", "tun0"}),
         # A VRF meets no packets: nor does a glob mean it.
         (("r*", "eth3*"), {"eth3"}),
         (("lo",), {"lo"}),
@@ -119,8 +119,8 @@ def test_names_and_globs(wanted, found):
 
 
 def test_a_glob_takes_what_there_is_to_take():
-    """Neither loopback, VRFs, what has no Ethernet header, nor the ports of a bond."""
-    left_alone = {"lo", "red", "blue", "green", "wg0", "wg1", "ppp0", "tun0", "eth0", "eth1", "bond1"}
+    """Neither loopback, VRFs, nor the ports of a bond."""
+    left_alone = {"lo", "red", "blue", "green", "eth0", "eth1", "bond1"}
     choice = choose(("*",), AROUND)
     assert names(choice) == {link.name for link in HOST.values()} - left_alone
     assert list(choice.waiting) == ["bond1"]
@@ -128,12 +128,13 @@ def test_a_glob_takes_what_there_is_to_take():
 
 def test_what_is_named_and_cannot_be_is_refused_with_the_reason():
     wanted = ("eth4", "wg0", "ppp0", "tun0", "tun*", "wan0", "wan*", "red", "blue")
-    choice = choose(wanted, AROUND)
+    choice = choose(wanted, AROUND, mode="native")
     assert names(choice) == {"eth4"}
+    no_native = "it has no native mode, for its packets start with IP: 'xdp_mode: auto' filters it"
     assert choice.refused == {
-        "wg0": "wg0: not an Ethernet device (wireguard): its packets carry no Ethernet header to read",
-        "ppp0": "ppp0: not an Ethernet device (ppp): its packets carry no Ethernet header to read",
-        "tun0": "tun0: not an Ethernet device (tun): its packets carry no Ethernet header to read",
+        "wg0": f"wg0: {no_native}",
+        "ppp0": f"ppp0: {no_native}",
+        "tun0": f"tun0: {no_native}",
         "red": "red: packets never meet a filter on a VRF device, name its ports instead: eth3",
         "blue": "blue: packets never meet a filter on a VRF device, name its ports instead, of which it has none yet",
     }
@@ -141,7 +142,13 @@ def test_what_is_named_and_cannot_be_is_refused_with_the_reason():
         "wan0": "wan0: no such interface yet, it is filtered as soon as it appears",
         "wan*": "wan*: no such interface yet, it is filtered as soon as it appears",
     }
-    assert why_not(interface(40, "ib0", arp_type=32), AROUND).startswith("not an Ethernet device:")
+    for mode in ("auto", "generic"):
+        choice = choose(wanted, AROUND, mode=mode)
+        assert names(choice) == {"eth4", "wg0", "ppp0", "tun0"}
+        assert set(choice.refused) == {"red", "blue"}
+    assert why_not(interface(40, "ib0", arp_type=32), AROUND) == (
+        "what its packets begin with is not known: neither an Ethernet header nor IP"
+    )
 
 
 @pytest.mark.parametrize("wanted", [("bond1",), ("bond[1]",), None])
@@ -211,9 +218,10 @@ def test_auto_does_not_let_go_of_what_had_a_route():
 
 
 def test_default_routes_that_cannot_be_followed():
-    choice = auto("wg0", "blue", "green", "eth4")
-    assert names(choice) == {"eth4", "br4"}  # green's bridge has guests only
-    wg = "not an Ethernet device (wireguard): its packets carry no Ethernet header to read"
+    assert names(auto("wg0", "green")) == {"wg0", "wg1", "br4"}  # green's bridge has guests only
+    choice = choose(None, AROUND, [INDEXES[name] for name in ("wg0", "blue", "green", "eth4")], [], "native")
+    assert names(choice) == {"eth4", "br4"}
+    wg = "it has no native mode, for its packets start with IP: 'xdp_mode: auto' filters it"
     assert choice.unfollowed == {
         "wg0": f"wg0: has a default route and is left alone: {wg}",
         "wg1": f"wg1: carries green, which has a default route, and is left alone: {wg}",
@@ -226,8 +234,7 @@ def test_below_pppoe_is_the_device_of_its_session():
     assert why(auto("ppp0", sessions=["eth4"])) == {"eth4": "carries ppp0, which has a default route"}
     assert names(auto("ppp0", sessions=["eth4.7"])) == {"eth4"}
     assert names(auto("ppp0", sessions=["eth4.7", "br0"])) == {"eth4", "eth2"}, "which one it is nobody tells"
-    choice = auto("ppp0", sessions=["gone"])
-    assert (names(choice), list(choice.unfollowed)) == (set(), ["ppp0"])
+    assert names(auto("ppp0", sessions=["gone"])) == {"ppp0"}
 
 
 def test_sessions_are_read_as_the_kernel_writes_them():

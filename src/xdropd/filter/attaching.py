@@ -106,7 +106,7 @@ class Attaching:
         )
         freed = {there[ifindex].master for ifindex in released if ifindex in there}
         freed = {ifindex for ifindex in freed & there.keys() if there[ifindex].kind in BONDS}
-        changing = self._changing(mode, mode_before, freed)
+        changing = self._changing(mode, mode_before, freed, there)
         above = self._in_the_way({*choice.wanted} - self._filter.attachments.keys(), changing, around)
         before = changing | above
         failures = dict(choice.refused)
@@ -152,7 +152,9 @@ class Attaching:
             del choice.wanted[ifindex]
         self.again_at = min((gathering[ifindex] for ifindex in gathering.keys() & coming), default=float("inf"))
 
-    def _changing(self, mode: str, mode_before: str, freed: Collection[int]) -> dict[int, str]:
+    def _changing(
+        self, mode: str, mode_before: str, freed: Collection[int], there: Mapping[int, Interface]
+    ) -> dict[int, str]:
         """What is filtered and is to be so in another mode, with the one that it has.
 
         Of auto this is not known before it is tried: when it is new, and on bonds of whose ports a program has gone
@@ -162,6 +164,7 @@ class Attaching:
             ifindex: kept.mode
             for ifindex, kept in self._filter.attachments.items()
             if ifindex not in self._stuck
+            and not interfaces.starts_with_ip(there[ifindex])
             and (
                 mode not in ("auto", kept.mode)
                 or (mode == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
@@ -256,8 +259,11 @@ class Attaching:
     def _attach(self, interface: Interface, mode: str) -> str:
         """Why it failed; "" if it did not."""
         occupant: dict[str, object] = {"id": interface.xdp_program} if interface.xdp_program else {}
+        is_packet = interfaces.starts_with_ip(interface)
         try:
-            reason = self._filter.attach(interface.index, mode, occupant)
+            reason = self._filter.attach(
+                interface.index, "generic" if is_packet else mode, occupant, starts_with_ip=is_packet
+            )
         except NotAttachable as refusal:
             return refusal.message
         except (KernelError, CompileError) as refusal:

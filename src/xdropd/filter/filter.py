@@ -146,8 +146,10 @@ class Filter:
             raise NotAttachable("there is no list of this version's making in force yet")
         return self.generation, self._program.blueprint()
 
-    def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object]) -> str:
-        """Filter an interface. The generation in force is behind the root program before the first packet meets it.
+    def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object], *, starts_with_ip: bool = False) -> str:
+        """Filter an interface, whose packets may start with IP.
+
+        The generation in force is behind the root program before the first packet meets it.
 
         Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises as `attachable` does.
         """
@@ -155,7 +157,7 @@ class Filter:
         prepared = attachment.prepare(blueprint)
         try:
             libbpf.set_program(prepared.maps[abi.INTERFACE_MAP], 0, generation.program)
-            self._slots.give(ifindex)
+            self._slots.give(ifindex, starts_with_ip=starts_with_ip)
         except KernelError:
             prepared.close()
             raise

@@ -12,6 +12,8 @@ from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.host.netlink import Interface
 
 ARPHRD_ETHER = 1  # uapi/linux/if_arp.h
+_STARTS_WITH_IP = {65534, 512, 519}
+"""ARPHRD_NONE (tun, WireGuard), ARPHRD_PPP, ARPHRD_RAWIP (modems): what XDP meets there is an IP packet and no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +42,40 @@ def choose(
     auto goes from the interfaces that have a default route (`routed`) and those that had one (`held`) down to where
     packets arrive. Loopback and the ports of a bond that is picked are left alone by auto and by globs.
     """
-    choice = _automatic(around, routed, held) if names is None else _by_name(names, around)
+    choice = _automatic(around, routed, held, mode) if names is None else _by_name(names, around, mode)
     if mode != "generic":
         _wait_for_ports(choice, around)
     return choice
 
 
-def why_not(interface: Interface, around: Surroundings) -> str:
-    """Why an interface cannot carry the filter; "" if it can."""
+def starts_with_ip(interface: Interface) -> bool:
+    """Whether packets come without an Ethernet header there. Such a device can be filtered in generic mode only."""
+    return interface.arp_type in _STARTS_WITH_IP
+
+
+def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> str:
+    """Why an interface cannot carry the filter in this mode; "" if it can."""
     if interface.kind == "vrf":
         ports = ", ".join(around.links[port].name for port in around.ports(interface.index))
         advice = f"name its ports instead: {ports}" if ports else "name its ports instead, of which it has none yet"
         return f"packets never meet a filter on a VRF device, {advice}"
-    if interface.arp_type != ARPHRD_ETHER and not interface.is_loopback:  # loopback has Ethernet headers
+    has_ethernet = interface.arp_type == ARPHRD_ETHER or interface.is_loopback
+    if not has_ethernet and not starts_with_ip(interface):
         kind = f" ({interface.kind})" if interface.kind else ""
-        return f"not an Ethernet device{kind}: its packets carry no Ethernet header to read"
+        return f"what its packets begin with is not known{kind}: neither an Ethernet header nor IP"
+    if mode == "native" and not has_ethernet:
+        return "it has no native mode, for its packets start with IP: 'xdp_mode: auto' filters it"
     return ""
 
 
-def _automatic(around: Surroundings, routed: Collection[int], held: Collection[int]) -> Choice:
+def _automatic(around: Surroundings, routed: Collection[int], held: Collection[int], mode: str) -> Choice:
     choice = Choice()
     has = _carrying(around, routed)
     had = _carrying(around, set(held) - set(routed))
     for index in has.keys() | had.keys():
         interface = around.links[index]
         why = _why(index, around, has.get(index, ()), "has", "have") or _why(index, around, had[index], "had", "had")
-        if not (reason := why_not(interface, around)):
+        if not (reason := why_not(interface, around, mode)):
             choice.wanted[index] = why
         elif index in has:
             comma = "," if ", " in why else ""
@@ -97,12 +107,12 @@ def _why(index: int, around: Surroundings, tops: Collection[int], one: str, seve
     return f"{how} {names}, which {one if len(tops) == 1 else several} a default route"
 
 
-def _by_name(names: tuple[str, ...], around: Surroundings) -> Choice:
+def _by_name(names: tuple[str, ...], around: Surroundings, mode: str) -> Choice:
     choice = Choice()
     globbed: set[int] = set()
     for name in names:
         found = [each for each in around.links.values() if any(fnmatchcase(own, name) for own in _names(each))]
-        fit = [each for each in found if not why_not(each, around)]
+        fit = [each for each in found if not why_not(each, around, mode)]
         for interface in found:
             if name not in _names(interface):
                 if interface in fit and not interface.is_loopback:
@@ -110,7 +120,7 @@ def _by_name(names: tuple[str, ...], around: Surroundings) -> Choice:
             elif interface in fit:
                 choice.wanted[interface.index] = ""
             else:
-                choice.refused[interface.name] = f"{interface.name}: {why_not(interface, around)}"
+                choice.refused[interface.name] = f"{interface.name}: {why_not(interface, around, mode)}"
         if not found:
             choice.waiting[name] = f"{name}: no such interface yet, it is filtered as soon as it appears"
     bonds = {index for index in globbed | choice.wanted.keys() if around.links[index].kind in BONDS}

@@ -87,7 +87,7 @@ class Host:
     def settle(self):
         pass
 
-    def attach(self, index, mode, _occupant):
+    def attach(self, index, mode, _occupant, **_more):
         above = {each for each in Surroundings(self.links).above(index) if each in self.attachments}
         if above:
             raise NotAttachable("a device above it has one")

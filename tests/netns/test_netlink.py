@@ -392,3 +392,11 @@ def test_no_descriptor_is_left(net):
 def test_sockets_are_not_inherited(netlink):
     assert not os.get_inheritable(netlink.fileno())
     assert socket.socket(fileno=os.dup(netlink.fileno())).family == socket.AF_NETLINK
+
+
+def test_packets_that_came_in_are_counted_as_ip_counts_them(net, netlink):
+    net.run(net.peer, "ping", "-q", "-c7", "-i0.01", net.host_address)
+    told = json.loads(net.run(net.host, "ip", "-j", "-s", "link", "show"))
+    found = netlink.received()
+    assert found == {link["ifindex"]: link["stats64"]["rx"]["packets"] for link in told}
+    assert found[index(net, net.device)] >= 7

@@ -1,6 +1,6 @@
 """Interfaces, addresses and routes of this network namespace, over rtnetlink(7).
 
-Lives here: as much of the protocol as four questions need, and no more. One socket hears that something changed, the
+Lives here: as much of the protocol as a few questions need, and no more. One socket hears that something changed, the
 other one asks what there is now; what a notification says is never used, so that a lost one costs nothing but time.
 Not here: which interfaces are wanted and which addresses are guarded.
 
@@ -35,6 +35,7 @@ _NLA_TYPE_MASK = 0x3FFF  # the rest: NLA_F_NESTED, NLA_F_NET_BYTEORDER
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+_RTM_NEWSTATS, _RTM_GETSTATS = 92, 94
 _RTM_NEWNEXTHOP, _RTM_DELNEXTHOP, _RTM_GETNEXTHOP = 104, 105, 106
 _RTNLGRP_LINK = 1
 _RTNLGRP_IPV4_IFADDR = 5
@@ -73,6 +74,7 @@ _IFLA_XDP_PROG_ID = 4  # absent while programs of several modes are attached (XD
 _IFLA_XDP_DRV_PROG_ID = 5
 _IFLA_XDP_SKB_PROG_ID = 6
 _IFLA_XDP_HW_PROG_ID = 7
+_IFLA_STATS_LINK_64 = 1  # also the bit to ask for it
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 
@@ -93,10 +95,12 @@ _IFINFOMSG = struct.Struct("=BxHiII")  # family, ARPHRD_*, index, IFF_*, changed
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, destination and source length, TOS, table, protocol, scope, type, flags
 _RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
+_STATSMSG = struct.Struct("=BxxxII")  # family, index, which to tell
 _NHMSG = struct.Struct("=BBBxI")  # family, scope, protocol, flags
 _NEXTHOP_GRP = struct.Struct("=IBBH")  # id, weight, high bits of weight, reserved
 _U32 = struct.Struct("=I")
 _S32 = struct.Struct("=i")
+_U64 = struct.Struct("=Q")
 _U16 = struct.Struct("=H")
 
 _WHAT_CHANGED = {
@@ -117,6 +121,7 @@ _ASKING_FOR = {
     _RTM_NEWADDR: "addresses",
     _RTM_NEWROUTE: "routes",
     _RTM_NEWNEXTHOP: "next-hop objects",
+    _RTM_NEWSTATS: "counts of interfaces",
 }
 
 _ATTEMPTS = 8
@@ -224,6 +229,17 @@ class Netlink:
             return {link.index: link for link in links}
 
         return self._steadily(look)
+
+    def received(self) -> dict[int, int]:
+        """How many packets each device has received, by its index, as its driver counts them (rtnl_link_stats64)."""
+        found = {}
+        request = _STATSMSG.pack(0, 0, 1 << _IFLA_STATS_LINK_64 - 1)
+        for data, at, end in self._dump(_RTM_NEWSTATS, _RTM_GETSTATS, request):
+            _, index, _ = _STATSMSG.unpack_from(data, at)
+            counts = _attributes(data, at + _STATSMSG.size, end).get(_IFLA_STATS_LINK_64)
+            if counts is not None:
+                found[index] = _U64.unpack_from(counts)[0]  # what comes first is rx_packets
+        return found
 
     def default_route_interfaces(self, tables: Collection[int] = ()) -> set[int]:
         """Indexes of the devices that a default route goes through, IPv4 or IPv6: of the main table, and of `tables`.

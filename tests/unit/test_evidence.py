@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdropd.filter.evidence import PACKETS, Evidence
+from xdropd.filter.evidence import PACKETS, Doubt, Evidence, Remedy
 
 EVERY_S = 1.0
 
@@ -62,3 +62,31 @@ def test_counts_that_were_set_back_do_not_hide_what_comes_then():
 
 def test_fewer_than_a_hundred_are_none():
     assert alarm_at([PACKETS - 1] + [0] * 100, seen_until_s=0) is None
+
+
+def remedies(seconds, *, may_be_generic, seen_from_s=float("inf")):
+    """What is done in which second about a device that receives a thousand packets a second, none of them seen."""
+    doubt, done = Doubt(), []
+    for second in range(seconds):
+        seen = max(0, second - seen_from_s) * 1000 if second > seen_from_s else 0
+        is_native = may_be_generic and Remedy.ATTACH_GENERIC not in [each for _, each in done]
+        remedy = doubt.look(1000 * second, int(seen), 50.0 + second, may_be_generic=is_native)
+        if remedy:
+            done.append((second, remedy))
+    return done, doubt.sentence
+
+
+def test_it_is_attached_anew_then_in_generic_mode_then_given_up_and_tried_again_later():
+    done, sentence = remedies(60, may_be_generic=True)
+    assert [remedy for _, remedy in done] == [Remedy.ATTACH_ANEW, Remedy.ATTACH_GENERIC, Remedy.GIVE_UP]
+    seconds = [second for second, _ in done]
+    assert all(later - earlier <= 10 for earlier, later in zip([0, *seconds], seconds, strict=False))
+    assert sentence.endswith("packets came in and the filter saw none of them, " + Remedy.GIVE_UP.value)
+    done, _ = remedies(700, may_be_generic=False)
+    assert [remedy for _, remedy in done] == [Remedy.ATTACH_ANEW, Remedy.GIVE_UP] * 2
+
+
+def test_a_device_whose_packets_are_seen_again_is_no_trouble():
+    done, sentence = remedies(60, may_be_generic=True, seen_from_s=8)
+    assert [remedy for _, remedy in done] == [Remedy.ATTACH_ANEW]
+    assert sentence == ""

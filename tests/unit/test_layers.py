@@ -40,7 +40,7 @@ STEPS = {
         ("attachment",),
     ),
     "filter": (
-        ("__init__", "carriers", "firstversion", "numbers", "program", "saved"),
+        ("__init__", "carriers", "evidence", "firstversion", "numbers", "program", "saved"),
         ("bonds", "interfaces", "store"),
         ("counting", "proof"),
         ("lists",),
@@ -51,7 +51,7 @@ STEPS = {
         ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
         ("following", "handover", "keeping", "results"),
         ("announcing", "blocking", "settling", "wanted"),
-        ("ownhost", "reconciling", "trust"),
+        ("ownhost", "proving", "reconciling", "trust"),
         ("expiry", "health"),
         ("parts",),
         ("reloads",),

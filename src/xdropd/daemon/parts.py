@@ -13,6 +13,7 @@ from xdropd.daemon.health import Health
 from xdropd.daemon.keeping import Keeping
 from xdropd.daemon.ownhost import OwnHost
 from xdropd.daemon.progress import Progress
+from xdropd.daemon.proving import Proving
 from xdropd.daemon.reactor import Reactor
 from xdropd.daemon.reconciling import Reconciling
 from xdropd.daemon.results import Results
@@ -70,7 +71,7 @@ class Parts:
         self.filter = kernel = Filter(systemd, log, self.program, reactor.aside, progress.say)
         self.netlink = Netlink()
         self.attaching = Attaching(kernel, self.netlink, telling)
-        self.samples = SampleLog(log, self.attaching.name_of)
+        self.samples = SampleLog(log, self.attaching.place_of)
         # What is in force, and what becomes of it.
         self.lists = lists = kernel.lists
         self.handover = Handover(kernel, catalogue, lists, reactor)
@@ -84,6 +85,7 @@ class Parts:
         )
         self.blocking = Blocking(blocks, lists, changes, reactor, telling)
         self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, log)
+        self.proving = Proving(kernel, self.attaching, self.netlink, settings, telling)
         self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
 

@@ -52,6 +52,7 @@ class Attaching:
         self._routed: set[int] = set()  # as of the last look at routes
         self._had_route: dict[int, str] = {}  # their names as well
         self._gathering = Gathering()
+        self._bond_of: dict[int, int] = {}  # by the index of a port
         self.names: dict[int, str] = {}
         self.again_at = float("inf")
         """When a bond will have its ports, as far as can be told."""
@@ -61,6 +62,11 @@ class Attaching:
     def name_of(self, ifindex: int) -> str:
         """An interface's name, also of one that is gone."""
         return self.names.get(ifindex, f"index {ifindex}")
+
+    def place_of(self, ifindex: int) -> tuple[str, str]:
+        """Where a packet came in: the interface that is filtered, and its port where that is a bond."""
+        bond = self._bond_of.get(ifindex)
+        return (self.name_of(ifindex), "") if bond is None else (self.name_of(bond), self.name_of(ifindex))
 
     def why(self, ifindex: int) -> str:
         """For which device an interface is filtered, as a sentence on it; "" if it was named itself."""
@@ -121,8 +127,25 @@ class Attaching:
         if released:
             there = self._settled(released)
         failures |= self._attach_all(choice.wanted, mode, before, around, there)
+        self._count_for_bonds(around)
         self._telling.each_once("waiting", WARNING, "interface", _with_fields(choice.waiting))
         return Undone(failures, choice.unfollowed)
+
+    def attach_anew(self, ifindex: int, mode: str) -> None:
+        """Take the program off an interface and put it there again. What fails is told and tried with the next look."""
+        there = self._settled(self._let_go([ifindex]))
+        if ifindex in there and (failure := self._attach(there[ifindex], mode)):
+            self._telling.log.error("attach", f"{there[ifindex].name}: {failure}", interface=there[ifindex].name)
+
+    def _count_for_bonds(self, around: Surroundings) -> None:
+        self._bond_of = {
+            port: ifindex
+            for ifindex, kept in self._filter.attachments.items()
+            if kept.mode == _NATIVE and ifindex in around.links and around.links[ifindex].kind in BONDS
+            for port in around.ports(ifindex)
+        }
+        for ifindex in {*self._bond_of.values()}:
+            self._filter.count_ports(ifindex, [port for port, bond in self._bond_of.items() if bond == ifindex])
 
     def _look_at_routes(self, there: Mapping[int, Interface], *, is_from_names: bool, are_new: bool) -> None:
         """Which interfaces have a default route, and which had one: auto does not let go because a route flaps.

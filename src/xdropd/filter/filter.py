@@ -12,7 +12,8 @@ means: nothing is known of entries, nothing small can be changed, and the next l
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import reduce
 
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.filter.counting import Aside, Counting
@@ -23,7 +24,7 @@ from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, attachment, libbpf
-from xdropd.kernel.abi import Volume
+from xdropd.kernel.abi import VERDICTS, Volume
 from xdropd.kernel.attachment import INTERFACE_MAPS, Attachment
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import VERDICT_PROGRAM, Generation, is_map, is_program
@@ -45,6 +46,7 @@ class Filter:
         self.counting = Counting(self._store, aside)
         self.lists = Lists(self._store, self.counting, self.proof, program, self._put_in_force, aside, say)
         self.attachments: dict[int, Attachment] = {}
+        self._ports: dict[int, set[int]] = {}  # of bonds, by index
 
     @property
     def generation(self) -> Generation | None:
@@ -179,7 +181,21 @@ class Filter:
     def release(self, ifindex: int) -> None:
         """Let go of an interface: it is gone, or no longer wanted."""
         self._store.drop_attachment(self.attachments.pop(ifindex))
-        self._slots.take_back(ifindex)
+        for each in (ifindex, *self._ports.pop(ifindex, ())):
+            if each not in self.attachments:
+                self._slots.take_back(each)
+
+    def count_ports(self, ifindex: int, ports: Iterable[int]) -> None:
+        """Count what comes in on these for a bond: the kernel runs the program that is on it natively on its ports.
+
+        What those have counted that have left it stays with it.
+        """
+        if not self.can_count:
+            return
+        known = self._ports.setdefault(ifindex, set())
+        for port in set(ports) - known - self.attachments.keys():
+            self._slots.give(port)
+            known.add(port)
 
     def settle(self) -> None:
         """Have the service manager let go of what was released as well."""
@@ -188,9 +204,16 @@ class Filter:
     def totals(self, ifindex: int) -> dict[str, Volume]:
         """Frames and bytes by verdict since the interface was attached."""
         before = self.attachments[ifindex].seen_by_first_version
-        if not self._store.shared_maps.keys() >= abi.SHARED_MAPS:
+        if not self.can_count:
             return before
-        return {verdict: volume.plus(before[verdict]) for verdict, volume in self._slots.seen(ifindex).items()}
+        ports = self._ports.get(ifindex, set()) - self.attachments.keys()
+        seen = [before, *map(self._slots.seen, (ifindex, *ports))]
+        return {verdict: reduce(Volume.plus, (each[verdict] for each in seen)) for verdict in VERDICTS}
+
+    @property
+    def can_count(self) -> bool:
+        """Whether what is shared is there and can be read."""
+        return self._store.shared_maps.keys() >= abi.SHARED_MAPS
 
     @property
     def _slots(self) -> InterfaceSlots:

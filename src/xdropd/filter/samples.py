@@ -16,9 +16,9 @@ _AT_ONCE_SECONDS = 0.5  # as many as the rate gives in this time, and one, may c
 class SampleLog:
     """Keeps to the rate that was chosen where several CPUs sampled at one moment: a bucket of tokens."""
 
-    def __init__(self, log: Log, name_of: Callable[[int], str]) -> None:
+    def __init__(self, log: Log, place_of: Callable[[int], tuple[str, str]]) -> None:
         self._log = log
-        self._name_of = name_of
+        self._place_of = place_of
         self._left = 1.0
         self._counted_ns = time.monotonic_ns()
 
@@ -38,10 +38,11 @@ class SampleLog:
         source = Span(sample.version, address, address)
         held = state.holder(sample.version, address) if state else None
         entry = str(Span(*held[1][:3])) if held else str(source)
-        name = self._name_of(sample.ifindex)
+        name, port = self._place_of(sample.ifindex)
+        place = f"{name} (port {port})" if port else name
         verb = "would drop" if settings.action == "monitor" else "dropped"
-        message = f"{verb} {sample.length_bytes} bytes from {source} on {name}, listed as {entry}"
-        fields = {"interface": name, "entry": entry}
+        message = f"{verb} {sample.length_bytes} bytes from {source} on {place}, listed as {entry}"
+        fields = {"interface": name, "entry": entry, **({"port": port} if port else {})}
         if held:
             message += f" by {held[0].name}"
             fields["source"] = held[0].name

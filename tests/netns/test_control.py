@@ -109,11 +109,11 @@ def test_status(daemon: Daemon, net: Net) -> None:
     assert wanted <= status.keys()
     assert (status["state"], status["degraded"]) == ("enforcing", False)
     (interface,) = status["interfaces"]
-    assert interface.keys() == {"name", "mode", "program_id"}
+    assert interface.keys() == {"name", "mode", "program_id", "why"}
     shown = json.loads(net.run(net.host, "ip", "-json", "-details", "link", "show", "eth0"))[0]["xdp"]
     assert (interface["name"], interface["mode"]) == ("eth0", "native")
     assert interface["program_id"] == shown["prog"]["id"]
-    extra = {"troubles", "ready", "progress", "narrowed"}
+    extra = {"troubles", "ready", "progress", "narrowed", "waiting"}
     assert status.keys() == wanted | extra, "a new key belongs into the manual and protocol.md"
     assert status["entries"] == {"ipv4": 3, "ipv6": 0, "networks": 5, "allowed": 2}
     assert status["packets"].keys() == status["bytes"].keys() == {"passed", "dropped", "malformed"}

@@ -41,7 +41,7 @@ STEPS = {
     ),
     "filter": (
         ("__init__", "carriers", "firstversion", "numbers", "program", "saved"),
-        ("interfaces", "store"),
+        ("bonds", "interfaces", "store"),
         ("counting", "proof"),
         ("lists",),
         ("filter",),

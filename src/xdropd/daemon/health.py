@@ -71,8 +71,7 @@ class Health:
             problems = self._filter.problems()
         if not self._following.is_alive:
             problems.append("the watcher of files has died")
-        for problem in problems:
-            self._telling.once(f"health {problem}", ERROR, "health", problem)
+        self._telling.each_once("health", ERROR, "health", {problem: {} for problem in problems})
         if not problems:
             self._systemd.alive()
         self._announcing.say_what_is_done()

@@ -90,11 +90,9 @@ class OwnHost:
     @property
     def due_s(self) -> float:
         """In how many seconds `follow` has something to do."""
-        due_at = min(
-            self._links_at if "links" in self._changed else float("inf"),
-            self._routes_at if self._changed - {"links"} else float("inf"),
-        )
-        return due_at - time.monotonic()
+        links_at = self._links_at if "links" in self._changed else max(self._links_at, self._attaching.again_at)
+        routes_at = self._routes_at if self._changed - {"links"} else float("inf")
+        return min(links_at, routes_at) - time.monotonic()
 
     def follow(self, now: float) -> None:
         """Interfaces, addresses or routes may have changed.
@@ -102,7 +100,7 @@ class OwnHost:
         To look at a full routing table takes a while: a tenth of the time at most. An interface that appears does not
         wait for that, and not long for whatever was done before.
         """
-        if "links" in self._changed and now >= self._links_at:
+        if now >= self._links_at and ("links" in self._changed or now >= self._attaching.again_at):
             begun = time.monotonic()
             self._changed -= {"links"}
             self.tell_interfaces(self.attach_interfaces(are_routes_new=False))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from xdropd.errors import CompileError, KernelError, NotAttachable
 from xdropd.filter import interfaces
-from xdropd.filter.carriers import Surroundings
+from xdropd.filter.bonds import Gathering
+from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.filter.filter import Filter
 from xdropd.filter.interfaces import Choice
 from xdropd.host import pppoe
@@ -50,7 +51,10 @@ class Attaching:
         self._refused: dict[int, tuple[str, Interface, str]] = {}
         self._routed: set[int] = set()  # as of the last look at routes
         self._had_route: dict[int, str] = {}  # their names as well
+        self._gathering = Gathering()
         self.names: dict[int, str] = {}
+        self.again_at = float("inf")
+        """When a bond will have its ports, as far as can be told."""
         self.routes_took_s = 0.0
         """How long the last look at routes took."""
 
@@ -92,6 +96,7 @@ class Attaching:
         around = Surroundings(there, sessions)
         self._wanted = wanted_names, mode
         self._choice = choice = interfaces.choose(wanted_names, around, self._routed, self._had_route, mode)
+        self._leave_for_now(choice, mode, around)
         self._forget_refusals(mode, there)
         self.names.update({index: interface.name for index, interface in there.items()})
         released = self._let_go(
@@ -99,7 +104,9 @@ class Attaching:
             for ifindex, kept in self._filter.attachments.items()
             if ifindex not in choice.wanted or not _is_filtered(there[ifindex], kept)
         )
-        changing = self._changing(mode, mode_before)
+        freed = {there[ifindex].master for ifindex in released if ifindex in there}
+        freed = {ifindex for ifindex in freed & there.keys() if there[ifindex].kind in BONDS}
+        changing = self._changing(mode, mode_before, freed)
         above = self._in_the_way({*choice.wanted} - self._filter.attachments.keys(), changing, around)
         before = changing | above
         failures = dict(choice.refused)
@@ -112,7 +119,7 @@ class Attaching:
         released |= self._let_go(before)
         self.names = {index: interface.name for index, interface in there.items()}
         if released:
-            there = self._settled(released, there)
+            there = self._settled(released)
         failures |= self._attach_all(choice.wanted, mode, before, around, there)
         self._telling.each_once("waiting", WARNING, "interface", _with_fields(choice.waiting))
         return Undone(failures, choice.unfollowed)
@@ -137,13 +144,28 @@ class Attaching:
                 self._had_route.pop(lost.get(link.name, 0), None)
                 self._had_route[index] = link.name
 
-    def _changing(self, mode: str, mode_before: str) -> dict[int, str]:
-        """What is filtered and is to be so in another mode, with the one that it has."""
+    def _leave_for_now(self, choice: Choice, mode: str, around: Surroundings) -> None:
+        """Bonds that are just being put together, unless they are filtered already."""
+        gathering = self._gathering.look(around, time.monotonic())
+        coming = choice.wanted.keys() - self._filter.attachments.keys() if mode != "generic" else set()
+        for ifindex in gathering.keys() & coming:
+            del choice.wanted[ifindex]
+        self.again_at = min((gathering[ifindex] for ifindex in gathering.keys() & coming), default=float("inf"))
+
+    def _changing(self, mode: str, mode_before: str, freed: Collection[int]) -> dict[int, str]:
+        """What is filtered and is to be so in another mode, with the one that it has.
+
+        Of auto this is not known before it is tried: when it is new, and on bonds of whose ports a program has gone
+        (`freed`), which kept them from native mode.
+        """
         return {
             ifindex: kept.mode
             for ifindex, kept in self._filter.attachments.items()
             if ifindex not in self._stuck
-            and (mode not in ("auto", kept.mode) or (mode == "auto" != mode_before and kept.mode != _NATIVE))
+            and (
+                mode not in ("auto", kept.mode)
+                or (mode == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
+            )
         }
 
     def _forget_refusals(self, mode: str, there: Mapping[int, Interface]) -> None:
@@ -189,16 +211,16 @@ class Attaching:
             self._telling.log.notice("detach", f"{name}: let go", interface=name)
         return released
 
-    def _settled(self, released: Mapping[int, int], there: Mapping[int, Interface]) -> Mapping[int, Interface]:
+    def _settled(self, released: Mapping[int, int]) -> Mapping[int, Interface]:
         """What is there once programs that were let go are gone: the service manager closes its copies aside."""
         self._filter.settle()
         due_s = time.monotonic() + _SETTLED_WITHIN_SECONDS
-        while any(ifindex in there and there[ifindex].xdp_program == released[ifindex] for ifindex in released):
-            if time.monotonic() >= due_s:
-                break
-            time.sleep(_LOOK_SECONDS)
+        while True:
             there = self._netlink.interfaces()
-        return there
+            remaining = [index for index in released.keys() & there if there[index].xdp_program == released[index]]
+            if not remaining or time.monotonic() >= due_s:
+                return there
+            time.sleep(_LOOK_SECONDS)
 
     def _attach_all(
         self,

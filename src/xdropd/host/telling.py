@@ -31,10 +31,6 @@ class Telling:
             self._said[key] = message
             self.log.event(level, event, message, **fields)
 
-    def unsay(self, key: str) -> None:
-        """What was said under this key is over: say it anew when it comes back."""
-        self._said.pop(key, None)
-
     def each_once(self, what: str, level: int, event: str, messages: Mapping[str, Fields]) -> None:
         """Log those of these messages, with their fields, that were not among the last ones of this kind."""
         before, self._said_of[what] = self._said_of.get(what, frozenset()), frozenset(messages)

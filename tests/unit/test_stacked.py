@@ -1,0 +1,285 @@
+"""What becomes of interfaces that this kernel cannot build, beside a model of the kernel's own rules about them.
+
+net/core/dev.c (dev_xdp_attach): no program on a device while one directly above it has one.
+drivers/net/bonding/bond_main.c (bond_xdp_set, bond_enslave): a bond is native if all ports are, and have no program of
+their own; then it takes no port that is not so.
+"""
+
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+
+import pytest
+
+from xdropd.errors import NotAttachable
+from xdropd.filter import attaching
+from xdropd.filter.attaching import Attaching
+from xdropd.filter.carriers import Surroundings
+from xdropd.host.log import Log
+from xdropd.host.netlink import Interface
+from xdropd.host.telling import Telling
+
+CAN_BE_NATIVE = "a driver that can"
+
+
+@dataclass
+class Kept:
+    mode: str
+    root_id: int
+    is_attached: bool = True
+
+
+@dataclass
+class Host:
+    """As netlink tells of it, and with a filter that follows the kernel's rules."""
+
+    links: dict[int, Interface] = field(default_factory=dict)
+    routed: dict[int, int] = field(default_factory=dict)  # by index, the table
+    attachments: dict[int, Kept] = field(default_factory=dict)
+    let_go: list[str] = field(default_factory=list)
+    programs: int = 0
+
+    def add(self, index, name, kind="", *, master=0, link=0, native=True, table=0):
+        parent = ("pci", CAN_BE_NATIVE if native else "another") if not kind else ("", "")
+        self.links[index] = Interface(
+            index, name, kind, 1, True, False, 0, 1500, 0, link=link, parent=parent, table=table
+        )
+        if master:
+            assert self.enslave(index, master)
+
+    def enslave(self, port, bond):
+        """Whether the kernel takes it."""
+        kept = self.attachments.get(bond)
+        is_native = self.links[bond].kind == "bond" and kept is not None and kept.mode == "native"
+        if is_native and (not self._can_be_native(port) or port in self.attachments):
+            return False
+        self.links[port] = replace(self.links[port], master=bond)
+        return True
+
+    def free(self, port):
+        self.links[port] = replace(self.links[port], master=0)
+
+    def remove(self, index):
+        del self.links[index]
+        if index in self.attachments:
+            self.attachments[index].is_attached = False
+
+    def filtered(self):
+        return {
+            self.links[index].name: kept.mode
+            for index, kept in self.attachments.items()
+            if kept.is_attached and index in self.links
+        }
+
+    # ---- netlink ----
+
+    def interfaces(self):
+        ids = {index: kept.root_id for index, kept in self.attachments.items() if kept.is_attached}
+        return {index: replace(link, xdp_program=ids.get(index, 0)) for index, link in self.links.items()}
+
+    def default_route_interfaces(self, tables):
+        return {index for index, table in self.routed.items() if table in {254, *tables}}
+
+    # ---- the filter ----
+
+    def attachable(self):
+        pass
+
+    def settle(self):
+        pass
+
+    def attach(self, index, mode, _occupant):
+        above = {each for each in Surroundings(self.links).above(index) if each in self.attachments}
+        if above:
+            raise NotAttachable("a device above it has one")
+        if mode != "generic" and not self._can_be_native(index):
+            if mode == "native":
+                raise NotAttachable("the kernel refuses native mode")
+            mode, reason = "generic", "Operation not supported"
+        else:
+            mode, reason = ("native" if mode == "auto" else mode), ""
+        self.programs += 1
+        self.attachments[index] = Kept(mode, self.programs)
+        return reason
+
+    def release(self, index):
+        self.let_go.append(self.links[index].name if index in self.links else "")
+        del self.attachments[index]
+
+    def _can_be_native(self, index):
+        link = self.links[index]
+        if link.kind == "bond":
+            ports = [each.index for each in self.links.values() if each.master == index]
+            return all(self._can_be_native(port) and port not in self.attachments for port in ports)
+        return link.parent[1] == CAN_BE_NATIVE
+
+
+@pytest.fixture
+def host():
+    return Host()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 100.0
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, _seconds):
+            raise AssertionError("there is nothing to wait for")
+
+    clock = Clock()
+    monkeypatch.setattr(attaching, "time", clock)
+    return clock
+
+
+def attaching_of(host):
+    return Attaching(host, host, Telling(Log()))
+
+
+def test_a_bond_is_filtered_from_its_first_port_on(host, clock):
+    host.add(1, "eth0")
+    host.add(2, "eth1", native=False)
+    host.add(10, "bond0", "bond")
+    under_test = attaching_of(host)
+
+    def sync():
+        undone = under_test.sync(("bond0",), "auto")
+        assert undone.attaching == undone.following == {}
+        return host.filtered()
+
+    assert sync() == {}
+    assert under_test.waiting == ["bond0 has no port yet: waits for the first one"]
+    # One port after the other: it is given its mode once they have all come.
+    for port in (1, 2):
+        assert host.enslave(port, 10)
+        assert sync() == {}
+        assert clock.now < under_test.again_at < clock.now + 0.5
+        clock.now += 0.1
+    clock.now = under_test.again_at
+    assert sync() == {"bond0": "generic"}
+    assert under_test.again_at == float("inf")
+    assert under_test.waiting == []
+    # Without ports it is as it was at the beginning.
+    host.free(1)
+    assert sync() == {"bond0": "generic"}
+    host.free(2)
+    assert sync() == {}
+    assert host.enslave(1, 10)
+    assert sync() == {}
+    clock.now = under_test.again_at
+    assert sync() == {"bond0": "native"}
+    assert not host.enslave(2, 10), "which is said in the manual"
+    host.free(1)
+    sync()
+    assert host.enslave(2, 10)
+
+
+def test_a_bond_that_has_its_ports_is_filtered_at_once(host, clock):
+    host.add(10, "bond0", "bond")
+    host.add(1, "eth0", master=10)
+    attaching_of(host).sync(("bond0",), "auto")
+    assert host.filtered() == {"bond0": "native"}
+
+
+def test_in_generic_mode_a_bond_waits_for_nobody(host, clock):
+    host.add(10, "bond0", "bond")
+    under_test = attaching_of(host)
+    under_test.sync(("bond0",), "generic")
+    assert host.filtered() == {"bond0": "generic"}
+    host.add(1, "eth0", native=False, master=10)
+    under_test.sync(("bond0",), "generic")
+    assert (host.filtered(), under_test.again_at) == ({"bond0": "generic"}, float("inf"))
+
+
+SETTINGS = {
+    None: {"bond0": "native", "eth2": "native", "eth3": "native", "eth4": "generic"},
+    ("eth*",): {
+        "eth0": "native", "eth1": "native", "eth2": "native", "eth3": "native", "eth4": "generic", "eth2.7": "generic",
+    },
+    ("bond0",): {"bond0": "native"},
+    ("bond0", "eth0"): {"bond0": "generic", "eth0": "native"},
+    ("bond?", "eth?"): {"bond0": "native", "eth2": "native", "eth3": "native", "eth4": "generic"},
+    ("br0", "eth2.7"): {"br0": "generic", "eth2.7": "generic"},
+    ("br1", "bond0.5", "eth1"): {"br1": "generic", "bond0.5": "generic", "eth1": "native"},
+    ("*",): {
+        "bond0": "native", "bond0.5": "generic", "br0": "generic", "br1": "generic", "eth2": "native",
+        "eth2.7": "generic", "eth3": "native", "eth4": "generic",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def stacked(host):
+    """bond0.5 over a bond in a bridge, a VLAN in a bridge, and a VRF whose table has a default route."""
+    host.add(10, "bond0", "bond")
+    host.add(1, "eth0", master=10)
+    host.add(2, "eth1", master=10)
+    host.add(3, "eth2")
+    host.add(4, "eth3")
+    host.add(5, "eth4", native=False)
+    host.add(11, "br1", "bridge")
+    host.add(12, "bond0.5", "vlan", link=10, master=11)
+    host.add(13, "br0", "bridge")
+    host.add(14, "eth2.7", "vlan", link=3, master=13)
+    host.add(15, "red", "vrf", table=100)
+    host.enslave(4, 15)
+    host.routed = {11: 254, 13: 254, 4: 100, 5: 254, 1: 77}
+    return host
+
+
+def test_the_same_settings_come_to_the_same_whatever_was_filtered_before(stacked, clock):
+    for first, second in permutations(SETTINGS, 2):
+        stacked.attachments.clear()
+        under_test = attaching_of(stacked)
+        for settings in (first, second, first):
+            undone = under_test.sync(settings, "auto")
+            assert stacked.filtered() == SETTINGS[settings], (first, second)
+            assert undone.attaching == undone.following == {}
+            stacked.let_go.clear()
+            under_test.sync(settings, "auto")
+            assert stacked.let_go == [], "nothing is let go twice"
+        attaching_of(stacked).sync(second, "auto")
+        assert stacked.filtered() == SETTINGS[second], "and what another process has taken over"
+
+
+def test_why_is_what_an_interface_carries(stacked, clock):
+    under_test = attaching_of(stacked)
+    under_test.sync(None, "auto")
+    assert {stacked.links[index].name: under_test.why(index) for index in stacked.attachments} == {
+        "bond0": "carries br1, which has a default route",
+        "eth2": "carries br0, which has a default route",
+        "eth3": "has a default route",
+        "eth4": "has a default route",
+    }
+    under_test.sync(("bond0",), "auto")
+    assert under_test.why(10) == ""
+
+
+def test_a_vrf_is_refused_and_its_port_is_filtered(stacked, clock):
+    under_test = attaching_of(stacked)
+    undone = under_test.sync(("red", "eth3"), "auto")
+    assert undone.attaching == {"red": "red: packets never meet a filter on a VRF device, name its ports instead: eth3"}
+    assert stacked.filtered() == {"eth3": "native"}
+    under_test.sync(("eth3",), "auto")
+    assert under_test.what_became_of("red") == "red: need not be filtered any more"
+    assert under_test.what_became_of("eth3") == ""
+    assert under_test.what_became_of("eth9") == "eth9: there is no such interface any more"
+
+
+def test_auto_knows_one_that_is_made_anew_by_its_name(stacked, clock):
+    under_test = attaching_of(stacked)
+    under_test.sync(None, "auto")
+    stacked.remove(5)
+    stacked.routed.pop(5)
+    under_test.sync(None, "auto", are_routes_new=False)
+    assert "eth4" not in stacked.filtered()
+    stacked.add(55, "eth4")
+    under_test.sync(None, "auto", are_routes_new=False)
+    assert stacked.filtered()["eth4"] == "native"
+    under_test.sync(None, "auto")
+    assert under_test.why(55) == "had a default route"
+    under_test.sync(("bond0",), "auto")
+    under_test.sync(None, "auto")
+    assert "eth4" not in stacked.filtered(), "what only those settings asked for went with them"

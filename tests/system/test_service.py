@@ -202,6 +202,27 @@ def test_the_daemon_has_three_powers_and_the_bounds_to_match(stopped: Machine) -
     assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
 
 
+def test_what_is_in_the_way_of_another_interface_makes_way(stopped: Machine) -> None:
+    """The kernel takes no filter below one that is there, and systemd closes what it kept in its own time."""
+    machine = stopped
+    machine.write(BLOCKLIST, service.blocklist(VILLAIN))
+    machine.run("ip", "link", "add", "above0", "link", wire.DEVICE, "up", "type", "macvlan")
+    try:
+        machine.write(SETTINGS, "interfaces: [above0]\n")
+        machine.run("systemctl", "start", UNIT)
+        since = machine.now()
+        for _ in range(10):
+            for names in (["above0", wire.DEVICE], ["above0"], [wire.DEVICE], ["above0"]):
+                machine.write(SETTINGS, f"interfaces: [{', '.join(names)}]\n")
+                machine.run("systemctl", "reload", UNIT)
+                told = service.status(machine)
+                assert (sorted(each["name"] for each in told["interfaces"]), told["troubles"]) == (sorted(names), [])
+        assert [line["MESSAGE"] for line in machine.journal(UNIT, since) if int(line["PRIORITY"]) <= 3] == []
+        assert wire.answers(machine, VILLAIN)
+    finally:
+        machine.run("ip", "link", "del", "above0")
+
+
 @pytest.mark.threat_model
 def test_interfaces_named_are_filtered_from_the_boot_on(stopped: Machine) -> None:
     machine = stopped

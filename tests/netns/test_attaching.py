@@ -1,6 +1,7 @@
 """Interfaces come, go, change their names and their namespaces, and the filter is where it should be.
 
-What this kernel cannot build (bonds, VLAN devices, VRFs, WireGuard) is in tests/unit/test_interfaces.py.
+What this kernel cannot build (bonds, VLAN devices, VRFs, WireGuard) is in tests/unit/test_interfaces.py and
+test_stacked.py.
 """
 
 import contextlib

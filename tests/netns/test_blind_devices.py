@@ -54,6 +54,7 @@ def forward(net: Net) -> None:
     net.run(net.host, "nft", "-f", "-", stdin=_FORWARD)
 
 
+@pytest.mark.threat_model
 def test_packets_that_pass_by_the_program_are_told_and_it_is_attached_anew(net: Net, tmp_path: Path) -> None:
     forward(net)
     with daemon_on(net, tmp_path, "generic") as daemon:

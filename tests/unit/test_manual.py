@@ -187,7 +187,10 @@ def test_levels_and_fields() -> None:
         for keyword in node.keywords
         if keyword.arg in ("interface", "entry", "source", "file", "line")
     }
-    assert set(re.findall(r"XDROPD_([A-Z]+)", text)) == fields_logged | {"EVENT"}
+    assert set(re.findall(r"XDROPD_([A-Z]+)", text)) == fields_logged | {
+        "EVENT",
+        "PORT",
+    }  # the port stands in samples.py
 
 
 # ---- files ----

@@ -175,8 +175,8 @@ ENTRY is an address, a network (203.0.113.0/24) or a range (198.51.100.7-198.51.
 """
 
 _STATUSES = """\
-Exit status: 0 done, 1 a plain no, 2 wrong usage, 69 the daemon does not answer, 70 a bug, 77 not permitted,
-78 bad configuration, blocklist or input. See xdropctl(8).
+Exit status: 0 done, 1 a plain no, 2 wrong usage, 69 the daemon does not answer, 70 a bug, 71 this kernel is too old,
+77 not permitted, 78 bad configuration, blocklist or input. See xdropctl(8).
 """
 
 

@@ -164,11 +164,11 @@ def _refused(path: str, problem: OSError) -> Exception:
 def _not_there(path: str, reason: str) -> Exception:
     from xdropd.errors import OLDEST_LINUX, KernelTooOld, Unavailable
 
-    sentence = f"xdropd does not answer on {path}: {reason}"
     if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < OLDEST_LINUX:
-        return Unavailable(sentence, str(KernelTooOld()))
+        return KernelTooOld()
     return Unavailable(
-        sentence, "start it with: systemctl start xdropd, or see why it does not run: journalctl -u xdropd"
+        f"xdropd does not answer on {path}: {reason}",
+        "start it with: systemctl start xdropd, or see why it does not run: journalctl -u xdropd",
     )
 
 

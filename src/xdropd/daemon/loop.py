@@ -72,7 +72,9 @@ class Loop:
         patience_s = 0.0
         if not self._has_work:
             parts = self._parts
-            due_s = min(parts.following.due_s(_TICK_SECONDS), parts.expiry.due_s, parts.host.due_s, server.idle_s())
+            due_s = min(parts.following.due_s(_TICK_SECONDS), parts.expiry.due_s, server.idle_s())
+            if self._is_free:
+                due_s = min(due_s, parts.host.due_s)
             patience_s = max(0.0, min(_TICK_SECONDS, due_s))
         self._parts.reactor.wait(patience_s)
         if self._has_work:
@@ -102,6 +104,11 @@ class Loop:
         While a job waits for files it has not looked at the list yet, and will find whatever it is by then.
         """
         return self._job is not None and not self._parts.reactor.is_reading
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether what is due may be done."""
+        return self._parts.progress.is_ready and not self._is_busy and not self._parts.changes.is_under_way
 
     @property
     def _may_begin_change(self) -> bool:
@@ -158,7 +165,7 @@ class Loop:
         parts.reactor.take_done()
         if parts.progress.is_ready:
             parts.following.look(now)
-            if not self._is_busy and not parts.changes.is_under_way:
+            if self._is_free:
                 self._do_what_is_due(now)
             parts.samples.log(parts.filter, parts.settings.in_force, parts.lists.state)
         parts.health.feed_watchdog(now)

@@ -51,6 +51,7 @@ class Attaching:
         self._refused: dict[int, tuple[str, Interface, str]] = {}
         self._routed: set[int] = set()  # as of the last look at routes
         self._had_route: dict[int, str] = {}  # their names as well
+        self._carriers: dict[int, frozenset[int]] = {}  # of each of these, as long as it was there
         self._gathering = Gathering()
         self._bond_of: dict[int, int] = {}  # by the index of a port
         self.names: dict[int, str] = {}
@@ -95,13 +96,13 @@ class Attaching:
         """
         there: Mapping[int, Interface] = self._netlink.interfaces()
         names_before, mode_before = self._wanted or (wanted_names, mode)
-        sessions: Collection[str] = ()
+        held: set[int] = set()
+        around = Surroundings(there, pppoe.devices() if wanted_names is None else ())
         if wanted_names is None:
             self._look_at_routes(there, is_from_names=names_before is not None, are_new=are_routes_new)
-            sessions = pppoe.devices()
-        around = Surroundings(there, sessions)
+            held = self._held(around)
         self._wanted = wanted_names, mode
-        self._choice = choice = interfaces.choose(wanted_names, around, self._routed, self._had_route, mode)
+        self._choice = choice = interfaces.choose(wanted_names, around, self._routed, held, mode)
         self._leave_for_now(choice, mode, around)
         self._forget_refusals(mode, there)
         self.names.update({index: interface.name for index, interface in there.items()})
@@ -166,6 +167,15 @@ class Attaching:
             if index in self._routed or index in self._had_route or link.name in lost:
                 self._had_route.pop(lost.get(link.name, 0), None)
                 self._had_route[index] = link.name
+
+    def _held(self, around: Surroundings) -> set[int]:
+        """What had a route; and what carried it, where that itself has gone: a session is dialled again."""
+        present = self._had_route.keys() & around.links.keys()
+        self._carriers = {
+            **{ifindex: found for ifindex, found in self._carriers.items() if ifindex in self._had_route},
+            **{ifindex: around.carriers(ifindex) for ifindex in present},
+        }
+        return present.union(*(self._carriers.get(ifindex, ()) for ifindex in self._had_route.keys() - present))
 
     def _leave_for_now(self, choice: Choice, mode: str, around: Surroundings) -> None:
         """Bonds that are just being put together, unless they are filtered already."""

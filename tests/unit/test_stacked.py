@@ -101,6 +101,9 @@ class Host:
         self.attachments[index] = Kept(mode, self.programs)
         return reason
 
+    def count_ports(self, _index, _ports):
+        pass
+
     def release(self, index):
         self.let_go.append(self.links[index].name if index in self.links else "")
         del self.attachments[index]
@@ -266,6 +269,28 @@ def test_a_vrf_is_refused_and_its_port_is_filtered(stacked, clock):
     assert under_test.what_became_of("red") == "red: need not be filtered any more"
     assert under_test.what_became_of("eth3") == ""
     assert under_test.what_became_of("eth9") == "eth9: there is no such interface any more"
+
+
+def test_auto_keeps_what_carried_something_that_has_gone(stacked, clock):
+    """A session that is dialled again, a VLAN device that is made anew: nothing happens to the card below."""
+    under_test = attaching_of(stacked)
+    under_test.sync(None, "auto")
+    before = stacked.filtered()
+    for index in (13, 14):
+        stacked.remove(index)
+        stacked.routed.pop(index, None)
+        under_test.sync(None, "auto", are_routes_new=index == 14)
+        assert stacked.filtered() == before
+    assert under_test.why(3) == "had a default route"
+    stacked.add(40, "br0", "bridge")
+    stacked.add(41, "eth2.7", "vlan", link=3, master=40)
+    under_test.sync(None, "auto", are_routes_new=False)
+    assert under_test.why(3) == "carries br0, which had a default route"
+    assert stacked.let_go == []
+    # While it is there, it says by whom it is carried.
+    stacked.free(41)
+    under_test.sync(None, "auto")
+    assert stacked.filtered() == {**{name: before[name] for name in ("bond0", "eth3", "eth4")}, "br0": "generic"}
 
 
 def test_auto_knows_one_that_is_made_anew_by_its_name(stacked, clock):

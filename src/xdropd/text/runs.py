@@ -138,9 +138,8 @@ def find(data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = ()) -> 
     may stand inside a literal or a quoted text. `data` holds plain newlines and no control characters.
     `before` and `after` are runs that are known; what is between them is looked at.
     """
-    start = before[-1].place.end if before else 0
     end = after[0].place.start if after else len(data)
-    runs = [*before, *_scanned(data, start, end), *after]
+    runs = [*before, *_scanned(data, before[-1].place if before else None, end), *after]
     kept: list[bytes] = []
     kept_to = 0
     for place, _ in runs:
@@ -150,9 +149,11 @@ def find(data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = ()) -> 
     return b"".join(kept), runs
 
 
-def _scanned(data: bytes, start: int, end: int) -> Iterator[Run]:
-    """Each run in a part of the text, no longer than a chunk."""
-    line = 1 + data.count(b"\n", 0, start)
+def _scanned(data: bytes, before: Place | None, end: int) -> Iterator[Run]:
+    """Each run in a part of the text, from behind another one on; none of them is longer than a chunk."""
+    start, line = 0, 1
+    if before is not None:
+        start, line = before.end, before.last_line + data.count(b"\n", before.last, before.end)
     counted = start
     reasons = Reasons()
     for offset, chunk in chunks(data, start, end):

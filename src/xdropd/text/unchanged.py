@@ -8,7 +8,7 @@ and the last item of each run included, by which the reader proves that YAML sti
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xdropd.text.runs import Place, Run, Unchanged
+from xdropd.text.runs import CHUNK_BYTES, Place, Run, Unchanged
 
 _PIECE_BYTES = 1 << 14  # compared at once; a run is some 128 KiB
 
@@ -26,15 +26,19 @@ def find(old: bytes, new: bytes, known: Sequence[Known]) -> tuple[list[Run], lis
     head = next((at for at in range(0, shorter, _PIECE_BYTES) if _from_start(old, at) != _from_start(new, at)), shorter)
     left = shorter - head
     tail = next((at for at in range(0, left, _PIECE_BYTES) if _from_end(old, at) != _from_end(new, at)), left)
-    octets = len(new) - len(old)
-    lines = new.count(b"\n", head, len(new) - tail) - old.count(b"\n", head, len(old) - tail)
     before = [Run(place, Unchanged(section, 0)) for section, place in known if place.end <= head]
-    after = [
-        Run(place.moved(octets, lines), Unchanged(section, lines))
-        for section, place in known
-        if place.start > len(old) - tail  # not where it begins: the end of the line before must be the same as well
-    ]
-    return before, after
+    # Not where what is the same begins: the end of the line before must be the same as well.
+    behind = [each for each in known if each.place.start > len(old) - tail]
+    if not behind:
+        return before, []
+    octets = len(new) - len(old)
+    lines = _lines(new, head, len(new) - tail) - _lines(old, head, len(old) - tail)
+    return before, [Run(place.moved(octets, lines), Unchanged(section, lines)) for section, place in behind]
+
+
+def _lines(text: bytes, start: int, end: int) -> int:
+    """How many end there. In pieces, for nothing else in this process goes on while bytes are counted."""
+    return sum(text.count(b"\n", at, min(at + CHUNK_BYTES, end)) for at in range(start, end, CHUNK_BYTES))
 
 
 def _from_start(text: bytes, at: int) -> bytes:

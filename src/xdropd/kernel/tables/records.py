@@ -32,13 +32,12 @@ class RecordTable:
 
         Raises KernelError or MemoryError.
         """
-        packed = self._pack(keys)
 
         def put(at: int) -> int:
-            upto = min(at + KEYS_A_BATCH, len(keys))
-            chunk = packed[at * self._key_bytes : upto * self._key_bytes]
-            retried(libbpf.update_batch, self.descriptor, chunk, values[at:upto].tobytes(), upto - at)
-            return upto - at
+            part = keys[at : at + KEYS_A_BATCH]
+            values_blob = values[at : at + KEYS_A_BATCH].tobytes()
+            retried(libbpf.update_batch, self.descriptor, self._pack(part), values_blob, len(part))
+            return len(part)
 
         with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
             try:

@@ -76,6 +76,16 @@ def test_packets_that_pass_by_the_program_are_told_and_it_is_attached_anew(net: 
         assert "notice: blind: no longer a problem" in daemon.log
 
 
+def test_of_one_that_is_gone_nothing_is_said_to_be_mended(net: Net, tmp_path: Path) -> None:
+    forward(net)
+    with daemon_on(net, tmp_path, "generic") as daemon:
+        wait_until(lambda: send(net, 20) or daemon.status()["degraded"], within_s=SPEAKS_WITHIN_S)
+        net.run(net.host, "ip", "link", "del", "blind")
+        wait_until(lambda: not daemon.status()["degraded"], within_s=SPEAKS_WITHIN_S)
+        assert "notice: blind: there is no such interface any more" in daemon.log
+        assert "no longer a problem" not in daemon.log
+
+
 @pytest.mark.parametrize("mode", ["native", "generic"])
 def test_no_alarm_where_packets_meet_the_program(net: Net, tmp_path: Path, mode: str) -> None:
     """Listed or not, few or many, and none at all."""

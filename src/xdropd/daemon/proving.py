@@ -50,4 +50,5 @@ class Proving:
             for ifindex, doubt in self._doubts.items()
             if doubt.sentence
         }
-        self._telling.trouble("evidence", sentences, "interface", "interface")
+        endings = {name: self._attaching.what_became_of(name) for name in self._telling.troubles.get("evidence", {})}
+        self._telling.trouble("evidence", sentences, "interface", "interface", endings)

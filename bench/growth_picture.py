@@ -7,13 +7,18 @@ import math
 from collections.abc import Iterable, Iterator
 
 from bench.figures import Figure, Report
-from bench.kinds import KINDS
+from bench.kinds import ANNOTATED, KINDS, RANGES
 from bench.picture import text
 
 GROUP = "growth"
 START = "start"
 INTERFACES = "start by interfaces"
 SWAP = "swap by interfaces"
+UP_TO_A_MILLION = (RANGES, ANNOTATED)
+_WHY_NO_FURTHER = (
+    "Ranges to a million: ten would be 90 million pieces, 12 GB of maps. With reason and end to a million: "
+    "a blocklist is read up to 256 MB."
+)
 
 _DECADE = 84
 _LEFT, _TOP, _BOTTOM = 64, 84, 84 + 4 * _DECADE
@@ -36,6 +41,7 @@ def draw(report: Report) -> str:
         f'<rect width="{width}" height="{_BOTTOM + 60}" rx="8" fill="#ffffff"/>',
         text(24, 28, "How long a start takes, as lists and hosts grow", font_size="16", font_weight="600"),
         text(24, 48, "seconds from the start of the process to everything in force", fill=_GREY),
+        text(24, 66, _WHY_NO_FURTHER, fill=_GREY, font_size="11"),
         *_panel(_LEFT, 4, "entries", by_kind),
         *_panel(second, 0, "interfaces", by_count),
     ]

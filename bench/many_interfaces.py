@@ -1,5 +1,6 @@
 """Many interfaces: a start, a list that outgrows its maps, and what the programs take in the kernel."""
 
+import contextlib
 import re
 import tempfile
 import time
@@ -64,8 +65,11 @@ def _add_interfaces(net: Net, count: int) -> None:
 def _verdict_programs(daemon: Daemon) -> int:
     """How many programs larger than a stub the daemon holds."""
     found = set()
-    for told in Path("/proc", str(daemon.process_id), "fdinfo").iterdir():
-        fields = dict(re.findall(r"^(memlock|prog_id):\s*(\d+)$", told.read_text(encoding="ascii"), re.MULTILINE))
+    for descriptor in Path("/proc", str(daemon.process_id), "fdinfo").iterdir():
+        told = ""
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            told = descriptor.read_text(encoding="ascii")
+        fields = dict(re.findall(r"^(memlock|prog_id):\s*(\d+)$", told, re.MULTILINE))
         if {"memlock", "prog_id"} <= fields.keys() and int(fields["memlock"]) > _STUB_BYTES_AT_MOST:
             found.add(fields["prog_id"])
     return len(found)

@@ -90,3 +90,15 @@ def test_a_device_whose_packets_are_seen_again_is_no_trouble():
     done, sentence = remedies(60, may_be_generic=True, seen_from_s=8)
     assert [remedy for _, remedy in done] == [Remedy.ATTACH_ANEW]
     assert sentence == ""
+
+
+def test_an_attachment_that_counts_from_zero_has_seen_nothing_yet():
+    """A driver that lost its program in the midst of things: what it had seen is not what it sees again."""
+    doubt, done, seen = Doubt(), [], 5000
+    for second in range(60):
+        remedy = doubt.look(5000 + 1000 * second, seen, 50.0 + second, may_be_generic=not done[1:])
+        if remedy:
+            done.append(remedy)
+            seen = 0
+    assert done == [Remedy.ATTACH_ANEW, Remedy.ATTACH_GENERIC, Remedy.GIVE_UP]
+    assert doubt.sentence

@@ -162,9 +162,12 @@ def _refused(path: str, problem: OSError) -> Exception:
 
 
 def _not_there(path: str, reason: str) -> Exception:
+    import re
+
     from xdropd.errors import OLDEST_LINUX, KernelTooOld, Unavailable
 
-    if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < OLDEST_LINUX:
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version and tuple(map(int, version.groups())) < OLDEST_LINUX:
         return KernelTooOld()
     return Unavailable(
         f"xdropd does not answer on {path}: {reason}",

@@ -63,7 +63,7 @@ class Doubt:
 
     def look(self, received: int, seen: int, now_s: float, *, may_be_generic: bool) -> Remedy | None:
         """What is to be done now, if anything is. `may_be_generic`: it is filtered natively, and need not be."""
-        if self.sentence and seen != self._seen:  # it sees packets again
+        if self.sentence and seen > self._seen:  # more of them; a count that falls is that of another attachment
             self.sentence, self._tried = "", []
         self._seen = seen
         unseen = self._evidence.look(received, seen, now_s)

@@ -10,7 +10,6 @@ from xdropd.daemon.settling import Settling
 from xdropd.filter.attaching import Attaching, Undone
 from xdropd.filter.lists import Lists
 from xdropd.host.netlink import Netlink
-from xdropd.host.telling import Telling
 from xdropd.rules.desired import guard_of
 from xdropd.sources.settingsfile import SettingsFile
 
@@ -30,7 +29,6 @@ class OwnHost:
         lists: Lists,
         changes: Changes,
         settling: Settling,
-        telling: Telling,
     ) -> None:
         self._named = named
         self._netlink = netlink
@@ -39,7 +37,6 @@ class OwnHost:
         self._lists = lists
         self._changes = changes
         self._settling = settling
-        self._telling = telling
         self._guard: Listing | None = None
         self._changed: frozenset[str] = frozenset()
         self._links_at = self._routes_at = 0.0
@@ -58,10 +55,8 @@ class OwnHost:
 
     def tell_interfaces(self, undone: Undone) -> None:
         """What failed, or nothing; and of what failed before, whether it has come about or need not any more."""
-        for what, now in (("interfaces", undone.attaching), ("routes", undone.following)):
-            before = self._telling.troubles.get(what, {})
-            endings = {name: self._attaching.what_became_of(name) for name in before}
-            self._telling.trouble(what, now, "interface", "interface", endings)
+        self._attaching.tell("interfaces", undone.attaching)
+        self._attaching.tell("routes", undone.following)
 
     # ---- the guard ----
 

@@ -80,12 +80,10 @@ class Parts:
         self.keeping = Keeping(catalogue, settings, reactor, telling)
         self.following = Following(catalogue, settings, reactor, telling, wanted.ask_for_any)
         self.settling = Settling(lists, self.keeping, self.following, reactor, telling)
-        self.host = OwnHost(
-            places.interfaces, self.netlink, self.attaching, settings, lists, changes, self.settling, telling
-        )
+        self.host = OwnHost(places.interfaces, self.netlink, self.attaching, settings, lists, changes, self.settling)
         self.blocking = Blocking(blocks, lists, changes, reactor, telling)
         self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, log)
-        self.proving = Proving(kernel, self.attaching, self.netlink, settings, telling)
+        self.proving = Proving(kernel, self.attaching, self.netlink, settings)
         self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
 

@@ -4,7 +4,6 @@ from xdropd.filter.attaching import Attaching
 from xdropd.filter.evidence import Doubt, Remedy
 from xdropd.filter.filter import Filter
 from xdropd.host.netlink import Netlink
-from xdropd.host.telling import Telling
 from xdropd.sources.settingsfile import SettingsFile
 
 _EVERY_SECONDS = 2.0
@@ -13,14 +12,11 @@ _EVERY_SECONDS = 2.0
 class Proving:
     """One daemon's."""
 
-    def __init__(
-        self, kernel: Filter, attaching: Attaching, netlink: Netlink, settings: SettingsFile, telling: Telling
-    ) -> None:
+    def __init__(self, kernel: Filter, attaching: Attaching, netlink: Netlink, settings: SettingsFile) -> None:
         self._filter = kernel
         self._attaching = attaching
         self._netlink = netlink
         self._settings = settings
-        self._telling = telling
         self._doubts: dict[int, Doubt] = {}
         self._due_at = 0.0
 
@@ -38,8 +34,8 @@ class Proving:
             mode = filtered[ifindex].mode
             may_be_generic = mode != "generic" and chosen == "auto"
             remedy = self._doubts[ifindex].look(received[ifindex], seen, now, may_be_generic=may_be_generic)
-            self._tell()
             if remedy in (Remedy.ATTACH_ANEW, Remedy.ATTACH_GENERIC):
+                self._tell()  # before what comes of it
                 self._attaching.attach_anew(ifindex, "generic" if remedy is Remedy.ATTACH_GENERIC else mode)
         self._tell()
 
@@ -50,5 +46,4 @@ class Proving:
             for ifindex, doubt in self._doubts.items()
             if doubt.sentence
         }
-        endings = {name: self._attaching.what_became_of(name) for name in self._telling.troubles.get("evidence", {})}
-        self._telling.trouble("evidence", sentences, "interface", "interface", endings)
+        self._attaching.tell("evidence", sentences)

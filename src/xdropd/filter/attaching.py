@@ -78,6 +78,11 @@ class Attaching:
         """Sentences on what is filtered as soon as there is something to filter."""
         return list(self._choice.waiting.values())
 
+    def tell(self, what: str, troubles: Mapping[str, str]) -> None:
+        """Be degraded for these, by the name of the interface; of those before, say how they ended."""
+        endings = {name: self.what_became_of(name) for name in self._telling.troubles.get(what, {})}
+        self._telling.trouble(what, troubles, "interface", "interface", endings)
+
     def what_became_of(self, name: str) -> str:
         """Why it is no failure any more that an interface is not filtered; "" if it is filtered."""
         if name not in self.names.values():

@@ -123,6 +123,7 @@ class _Telling:
         self._report.add(self._figure(what, "s", found, *_at_most(self._story.edit_s)))
 
     def _empty(self) -> None:
+        time.sleep(self._settled_s)  # the READY of the edit before is not the one that is waited for
         begun = time.monotonic()
         self._daemon.reload(EMPTY)
         self._add("replaced by block: []", "s", time.monotonic() - begun, Demand(_EMPTIED_WITHIN_S))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from xdropd.columns.prefixes import FAMILIES, Column, find, match, order_of_equals, runs
+from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, order_of_equals, runs
 
 NEVER = float("inf")
 _ROWS_AT_ONCE = 4096
@@ -107,7 +107,7 @@ class Table:
             lasting = table.untils > now_s
             if not lasting.all():
                 table = table.taken(lasting)
-            distinct = _first_of_each(table.keys)
+            distinct = first_of_each(table.keys)
             if not distinct.all():
                 table = table.taken(distinct)
         return table
@@ -175,7 +175,7 @@ class Listing:
     @property
     def is_distinct(self) -> bool:
         """Whether no entry is there twice, with another end."""
-        return all(bool((table.keys[1:] != table.keys[:-1]).all()) for table in self.tables if table.untils is not None)
+        return all(bool(first_of_each(table.keys).all()) for table in self.tables if table.untils is not None)
 
     def from_lines(self, kept: Sequence[range], moved: Sequence[int]) -> Listing:
         """The entries in these lines, which ascend, of each the number of its line so much higher."""
@@ -326,7 +326,7 @@ def sorted_table(table: Table) -> Table:
         table = table.taken(order_of_equals(table.keys, table.lines))
     if table.untils is None or bool((table.untils == NEVER).all()):
         table = replace(table, untils=None)
-        distinct = _first_of_each(table.keys)
+        distinct = first_of_each(table.keys)
         table = table if distinct.all() else table.taken(distinct)
     if table.reasons is not None and not table.reasons.any():
         table = replace(table, reasons=None)
@@ -339,12 +339,6 @@ def prefix_length(version: int, first: int, last: int) -> int | None:
     if differing & (differing + 1) or first & differing:
         return None
     return FAMILIES[version].width - differing.bit_length()
-
-
-def _first_of_each(keys: Column) -> Column:
-    first = np.ones(len(keys), bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return first
 
 
 def _packed(

@@ -356,10 +356,16 @@ def order_of_equals(keys: Column, ranks: Column) -> Column:
     return rows
 
 
+def first_of_each(ascending: Column) -> Column:
+    """Which of these are the first of their value."""
+    found = np.ones(len(ascending), bool)
+    found[1:] = ascending[1:] != ascending[:-1]
+    return found
+
+
 def _stand_together(column: Column) -> Column:
     """Which of these have a neighbour that is the same."""
-    found = np.zeros(len(column), bool)
-    found[1:] = column[1:] == column[:-1]
+    found = ~first_of_each(column)
     found[:-1] |= found[1:]
     return found
 
@@ -425,9 +431,7 @@ def union(*columns: Column) -> Column:
     merged = filled[0] if len(filled) == 1 else np.concatenate(filled)
     if not _is_ascending(merged):
         merged = np.sort(merged, kind="stable")  # which is quick where what is sorted already is put together
-        distinct = np.ones(len(merged), bool)
-        distinct[1:] = merged[1:] != merged[:-1]
-        merged = merged[distinct]
+        merged = merged[first_of_each(merged)]
     return merged
 
 

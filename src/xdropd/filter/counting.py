@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from xdropd.columns.listing import KINDS, Kind
-from xdropd.columns.prefixes import Column, find, match, without
+from xdropd.columns.prefixes import Column, find, match, order, without
 from xdropd.filter.numbers import SourceNumbers
 from xdropd.filter.saved import SavedCounters
 from xdropd.filter.store import Store, Stored
@@ -101,15 +101,15 @@ class Counting:
         found = {}
         for (kind, source), some in parts.items():
             keys, stats = (np.concatenate(columns) for columns in zip(*some, strict=True))
-            order = np.argsort(keys, kind="stable")
-            found[kind, source] = keys[order], self.saved.added_to(kind, source, keys[order], stats[order])
+            rows = order(keys)
+            found[kind, source] = keys[rows], self.saved.added_to(kind, source, keys[rows], stats[rows])
         for kind, source, saved in self.saved.tables():
             keys, stats = found.get((kind, source), (saved.keys[:0], saved.stats[:0]))
             alone = without(saved.keys, keys)
             rows = match(saved.keys, alone)[0]
             all_keys = np.concatenate((keys, alone))
-            order = np.argsort(all_keys, kind="stable")
-            found[kind, source] = all_keys[order], np.concatenate((stats, saved.stats[rows]))[order]
+            places = np.argsort(all_keys, kind="stable")
+            found[kind, source] = all_keys[places], np.concatenate((stats, saved.stats[rows]))[places]
         return found
 
     def volume(self, source: int) -> Volume:
@@ -180,8 +180,8 @@ def since_in(kind: Kind, readable: list[Readable]) -> tuple[Column, Column]:
     parts = [(np.zeros(0, kind.key_type), np.zeros(0, np.uint32))]
     parts += [(keys, stats["since_s"].copy()) for each in reversed(readable) for keys, stats in each.entries(kind)]
     keys, since = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(keys, kind="stable")
-    return keys[order], since[order]
+    rows = order(keys)
+    return keys[rows], since[rows]
 
 
 def since_of(version: int, records: Records, readable: list[Readable], now_s: int) -> Column:

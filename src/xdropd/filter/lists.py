@@ -30,7 +30,6 @@ NO_LIST_YET = "no list could be put in force since xdropd started, what was in f
 _ROOM_AN_ENTRY = 64  # bytes, for the arithmetic
 _STALE_SHARE = 4  # a fresh generation once one record in so many was removed: hints are only ever set
 _SWAP_OVER = 1 << 16  # removing so many records one by one takes longer than starting without them
-_ONE_BY_ONE_AT_MOST = 1 << 10
 
 
 class Programs(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xdropd.columns.listing import KINDS, Kind
-from xdropd.columns.prefixes import FAMILIES, Column, find, match
+from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, order
 from xdropd.errors import KernelError
 from xdropd.kernel import abi, libbpf
 from xdropd.kernel.abi import Stats
@@ -361,10 +361,9 @@ class Generation:
         if not parts:
             return Records(family.empty_keys(), np.zeros(0, np.uint32), np.zeros(0, family.range_type)), 0
         keys, sources, numbers, in_networks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        order = np.argsort(keys, kind="stable")  # of equal keys the address, which packets meet first, stays first
-        keys, sources, numbers, in_networks = keys[order], sources[order], numbers[order], in_networks[order]
-        repeated = np.zeros(len(keys), bool)
-        repeated[1:] = keys[1:] == keys[:-1]
+        rows = order(keys)  # of equal keys the address, which packets meet first, stays first
+        keys, sources, numbers, in_networks = (each[rows] for each in (keys, sources, numbers, in_networks))
+        repeated = ~first_of_each(keys)
         misplaced = ~in_networks & (sources == EXEMPT)
         strays = keys[repeated]
         for _ in self._remove("networks", version, strays):
@@ -409,8 +408,8 @@ def _sorted_together(parts: list[tuple[Column, Column]], key_type: np.dtype[Any]
     if not parts:
         return np.zeros(0, key_type), np.zeros(0, abi.STATS)
     keys, stats = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(keys, kind="stable")
-    return keys[order], stats[order]
+    rows = order(keys)
+    return keys[rows], stats[rows]
 
 
 def are_pieces(version: int, records: Records) -> Column:

@@ -19,7 +19,7 @@ import numpy as np
 
 from xdropd.columns.listing import NEVER, Listing, Row
 from xdropd.columns.nesting import ancestors, holding, least_above, lengths_in, parents
-from xdropd.columns.prefixes import FAMILIES, Column, find, match, runs, union
+from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, runs, union
 from xdropd.rules.allow import Exempt
 
 EXEMPT = 0
@@ -47,8 +47,7 @@ class Pieces:
         if not len(ranges):  # of most sources, and of every single block
             return cls(family.empty_keys(), np.zeros(0, np.uint32), family.empty_keys(), [])
         rows, keys = family.split(*family.ends_of_ranges(ranges))
-        distinct = np.ones(len(keys), bool)
-        distinct[1:] = keys[1:] != keys[:-1]
+        distinct = first_of_each(keys)
         distinct_keys = keys if distinct.all() else keys[distinct]
         return cls(keys, rows, distinct_keys, lengths_in(version, distinct_keys))
 
@@ -183,8 +182,7 @@ class State:
         numbers = np.repeat(np.array([number for number, _ in tables], np.uint32), [len(keys) for _, keys in tables])
         order = np.argsort(keys, kind="stable")  # so that of equal keys the first source's comes first
         keys = keys[order]
-        first = np.ones(len(keys), bool)
-        first[1:] = keys[1:] != keys[:-1]
+        first = first_of_each(keys)
         return keys[first], numbers[order][first]
 
     def _contested(self, version: int, touched: Column | None) -> Records | None:

@@ -188,15 +188,10 @@ class Catalogue:
         found: dict[str, Any] = {"lists": lists, "matched": self._matched}
         if self._blocklist is not None and self._unsaved is None:
             look, document = self._blocklist
-            self._blocklist = look.settled(self.absolute), document
+            look = look.settled(self.absolute)
+            self._blocklist = look, document
             listings = [number_of(document.block), number_of(document.allow)]
-            found["blocklist"] = [
-                self.absolute,
-                self._blocklist[0].as_told(),
-                listings,
-                document.includes,
-                document.runs,
-            ]
+            found["blocklist"] = [self.absolute, look.as_told(), listings, document.includes, document.runs]
         return found
 
     def recall(self, told: dict[str, Any], listings: Sequence[Listing]) -> None:

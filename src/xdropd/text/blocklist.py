@@ -66,13 +66,23 @@ def read(data: bytes, file: str, before: Before | None = None) -> Blocklist:
     """
     text, unreadable = yamlnodes.decode(data, file)
     if unreadable is None and not _has_other_line_breaks(text):
-        for earlier in (before, None) if before is not None and text is data else (None,):
-            known = unchanged.find(earlier.text, text, earlier.said.runs) if earlier is not None else ((), ())
-            rest, found = runs.find(text, *known)
-            if found:
-                with suppress(_Misjudged):  # read again without the shortcut
-                    return _Reader(rest, file, found, earlier and earlier.said).read(None)
+        found = _by_runs(text, file, before) if before is not None and text is data else None
+        found = found or _by_runs(text, file)
+        if found is not None:
+            return found
     return _Reader(text, file, []).read(unreadable)
+
+
+def _by_runs(text: bytes, file: str, before: Before | None = None) -> Blocklist | None:
+    """Read it by its runs; None where there are none, or where YAML says otherwise."""
+    known = unchanged.find(before.text, text, before.said.runs) if before is not None else ((), ())
+    rest, found = runs.find(text, *known)
+    if not found:
+        return None
+    try:
+        return _Reader(rest, file, found, before.said if before is not None else None).read(None)
+    except _Misjudged:
+        return None
 
 
 def _has_other_line_breaks(data: bytes) -> bool:

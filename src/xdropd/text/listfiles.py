@@ -61,7 +61,7 @@ def read(data: bytes, file: str, reason: str = "") -> ListFile:
     """
     data = data.removeprefix(_BOM)
     reader = _Reader(file, format_of(data))
-    for _, chunk in runs.chunks(data):
+    for chunk in runs.chunks(data):
         reader.take(chunk)
     return reader.result(reason)
 

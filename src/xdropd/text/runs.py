@@ -120,14 +120,18 @@ class Run(NamedTuple):
     inner: Items | Unchanged
 
 
-def chunks(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole lines of about CHUNK_BYTES), together the text from a line's start to a line's end."""
-    end = len(data) if end is None else end
+def chunks(data: bytes) -> Iterator[bytes]:
+    """Whole lines of about CHUNK_BYTES, together the whole text."""
+    return (data[start:stop] for start, stop in _spans(data, 0, len(data)))
+
+
+def _spans(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where each chunk begins and ends, from the start of a line to the end of one."""
     while start < end:
         stop = data.rfind(b"\n", start, min(end, start + CHUNK_BYTES)) + 1
         if not stop:
             stop = data.find(b"\n", start, end) + 1 or end
-        yield start, data[start:stop]
+        yield start, stop
         start = stop
 
 
@@ -156,8 +160,8 @@ def _scanned(data: bytes, before: Place | None, end: int) -> Iterator[Run]:
         start, line = before.end, before.last_line + data.count(b"\n", before.last, before.end)
     counted = start
     reasons = Reasons()
-    for offset, chunk in chunks(data, start, end):
-        for match in _RUN.finditer(data, offset, offset + len(chunk)):
+    for span in _spans(data, start, end):
+        for match in _RUN.finditer(data, *span):
             line += data.count(b"\n", counted, match.start())
             counted = match.start()
             run = _run(match, line, reasons)

@@ -83,10 +83,10 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
         return b"", Problem(file, 1, 1, "the file is UTF-16, save it as UTF-8")
     data = data.removeprefix(_BOM)
     if b"\r" in data:
-        data = b"".join(chunk.replace(b"\r\n", b"\n") for _, chunk in runs.chunks(data))
+        data = b"".join(chunk.replace(b"\r\n", b"\n") for chunk in runs.chunks(data))
     kept: list[bytes] = []
     unreadable = None
-    for _, chunk in runs.chunks(data):  # each step is short: other threads have a turn between them
+    for chunk in runs.chunks(data):  # each step is short: other threads have a turn between them
         if _is_plain(chunk):
             kept.append(chunk)
             continue

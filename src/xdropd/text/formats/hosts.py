@@ -12,7 +12,7 @@ _LOCALHOST_LINE = re.compile(rb"^[ \t]*[0-9A-Fa-f.:]+[ \t]+localhost\b", re.MULT
 
 def is_one(data: bytes) -> bool:
     """Whether it names localhost, as every one of them does."""
-    return b"localhost" in data and any(_LOCALHOST_LINE.search(chunk) for _, chunk in runs.chunks(data))
+    return b"localhost" in data and any(_LOCALHOST_LINE.search(chunk) for chunk in runs.chunks(data))
 
 
 def _parse(text: str) -> Span:

@@ -62,7 +62,7 @@ def is_comment(text: str) -> bool:
 
 def content_lines(data: bytes) -> Iterator[str]:
     """The lines that say something."""
-    for _, chunk in runs.chunks(data):
+    for chunk in runs.chunks(data):
         for text in texts(tidied(chunk)):
             if not is_comment(text):
                 yield text

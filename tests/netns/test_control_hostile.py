@@ -287,7 +287,7 @@ def test_readers_that_do_not_read(daemon: Daemon) -> None:
             select.select([reader], [], [], 5)
         for _ in range(20):
             answers_promptly(daemon)
-        assert memory_kb(daemon) - before_kb < 32 << 10
+        assert memory_kb(daemon) - before_kb < 20 << 10, "what does not fit into their sockets, and little else"
         received = b""
         while chunk := readers[-1].recv(1 << 20):
             received += chunk

@@ -59,7 +59,7 @@ STEPS = {
         ("loop",),
     ),
     "control": (
-        ("__init__", "moments", "pauses", "sentences", "waiting"),
+        ("__init__", "moments", "pauses", "sentences", "sharedstats", "waiting"),
         ("fields", "rows"),
         ("answers", "operations"),
         ("requests",),

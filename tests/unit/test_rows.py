@@ -14,7 +14,8 @@ from xdropd.columns.listing import KINDS, Kind, Listing, Row, prefix_length
 from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import rows
 from xdropd.control.moments import moment, moments
-from xdropd.control.rows import AllStats, SharedStats, described, lines_of
+from xdropd.control.rows import described, lines_of
+from xdropd.control.sharedstats import AllStats
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
 from xdropd.text.addresses import format_packed
@@ -68,9 +69,8 @@ def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.Monkey
         listed = some_listing(version, rng, rng.choice((0, 1, 5, 30)))
         source = Source(rng.choice(NAMES), NUMBER, listed, reason=rng.choice(("", "theirs")))
         of_row, known = some_stats(rng, listed)
-        shared = SharedStats()
-        shared.latest = known if turn % 4 else {}
-        pieces = list(lines_of(source, shared))
+        told_of: AllStats = known if turn % 4 else {}
+        pieces = list(lines_of(source, lambda told_of=told_of: told_of))  # type: ignore[misc]
         assert all(piece.endswith(b"\n") and piece.count(b"\n") <= 5 for piece in pieces)
         told = [described(source, row, of_row.get(row) if turn % 4 else None) for row in listed.rows()]
         expected = [json.dumps({"row": each}, separators=(",", ":")) for each in told]
@@ -88,13 +88,3 @@ def test_many_addresses_are_written_as_one_is(version: int, packed: list[bytes])
     family = {4: AF_INET, 6: AF_INET6}[version]
     expected = [inet_ntop(family, each[:width]) for each in packed]
     assert format_packed(version, b"".join(each[:width] for each in packed)) == expected
-
-
-def test_what_was_known_goes_with_the_last_who_uses_it() -> None:
-    shared = SharedStats()
-    with shared.used():
-        shared.latest = known = some_stats(Random(0), Listing.empty())[1]
-        with shared.used():
-            pass
-        assert shared.latest is known
-    assert shared.latest == {}

@@ -15,7 +15,8 @@ from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.control import fields
 from xdropd.control.moments import moment
 from xdropd.control.pauses import with_pauses
-from xdropd.control.rows import AllStats, SharedStats, described, lines_of
+from xdropd.control.rows import described, lines_of
+from xdropd.control.sharedstats import AllStats, SharedStats
 from xdropd.control.waiting import Waiting
 from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest
@@ -36,7 +37,7 @@ class Answers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._waiting = Waiting(parts.progress, parts.reactor)
-        self._stats = SharedStats()
+        self._stats = SharedStats(parts.reactor.calculator, parts.filter.counting.all_stats)
 
     def status(self, _request: Mapping[str, Any]) -> Iterator[Line]:
         """What is in force, where, and what is wrong."""
@@ -86,9 +87,9 @@ class Answers:
                     yield {"row": self._described(source, row)}
         else:
             with self._stats.used():
-                self._stats.latest = yield from self._waiting.aside(self._parts.filter.counting.all_stats)
+                yield from self._read_stats()
                 for source in sources:
-                    yield from lines_of(source, self._stats)
+                    yield from lines_of(source, self._stats.latest)
         yield {"result": {}}
 
     def lookup(self, request: Mapping[str, Any]) -> Iterator[Line]:
@@ -129,8 +130,9 @@ class Answers:
             raise BadRequest(f'"count" is a number from 1 to {_TOP_AT_MOST}')
         yield from self._waiting.until_ready()
         sources = {source.number: source for source in self._parts.lists.known().sources}
-        counting = self._parts.filter.counting
-        busiest = yield from self._waiting.aside(lambda: _busiest(counting.all_stats(), _TOP_KEYS[by], number))
+        with self._stats.used():
+            yield from self._read_stats()
+            busiest = yield from self._waiting.aside(lambda: _busiest(self._stats.latest(), _TOP_KEYS[by], number))
         for source_number, span in busiest:
             source = sources.get(source_number)
             if source is not None and (row := source.listing.row(*span)):
@@ -178,6 +180,11 @@ class Answers:
                 "last_success": results.last_success_s or (results.last.at_s if results.last.is_ok else 0),
             }
         }
+
+    def _read_stats(self) -> Iterator[Line]:
+        reading = self._stats.asked()
+        yield from self._waiting.until(lambda: reading.is_done)
+        self._stats.take(reading)
 
     def _described(self, source: Source, row: Row) -> dict[str, Any]:
         kind, key = _key_of(Span(*row[:3]))

@@ -1,8 +1,7 @@
 """Entries as the protocol tells them: one for an answer, or many at a time, straight from the columns."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,13 @@ import numpy as np
 from xdropd.columns.listing import KINDS, NEVER, Kind, Row, Table
 from xdropd.columns.prefixes import FAMILIES, Column, find
 from xdropd.control.moments import moment, moments, monotonic_zero_s
+from xdropd.control.sharedstats import AllStats
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
 from xdropd.text.addresses import Span, format_packed
 
 _ROWS_A_PIECE = 1024
 _REST = '"reason":%s,"since":%s,"until":%s,"packets":%d,"bytes":%d,"last_seen":%s}}\n'
-
-AllStats = Mapping[tuple[Kind, int], tuple[Column, Column]]
 
 
 def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
@@ -35,32 +33,13 @@ def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
     }
 
 
-class SharedStats:
-    """What is known of all entries, by the latest reading: held once for all answers under way, however slow."""
-
-    def __init__(self) -> None:
-        self.latest: AllStats = {}
-        self._users = 0
-
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        """While an answer is made of them; with the last one they go."""
-        self._users += 1
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self.latest = {}
-
-
-def lines_of(source: Source, known: SharedStats) -> Iterator[bytes]:
+def lines_of(source: Source, latest: Callable[[], AllStats]) -> Iterator[bytes]:
     """Everything that a source lists, many lines at a time: the same as `described` says of each."""
     for kind in KINDS:
         table = source.listing.table(kind)
         for at in range(0, len(table), _ROWS_A_PIECE):
-            # Nothing here may hold what was known, while somebody takes his time to read.
-            yield _piece(source, kind, table.taken(slice(at, at + _ROWS_A_PIECE)), known.latest)
+            # Nothing here may hold what is known, while somebody takes his time to read.
+            yield _piece(source, kind, table.taken(slice(at, at + _ROWS_A_PIECE)), latest())
 
 
 def _piece(source: Source, kind: Kind, table: Table, known: AllStats) -> bytes:

@@ -165,8 +165,7 @@ class ControlServer:
             del line  # an answer can take long, and be one of many
             replies = self._handler(request)
             del request
-            for reply in replies:
-                yield reply if isinstance(reply, bytes | None) else _line_of(reply) if reply else b""
+            yield from map(_said, replies)  # a loop would hold what was said last for as long as nobody reads
         except XdropdError as problem:
             said: dict[str, Any] = {"error": _sayable(str(problem)), "kind": type(problem).__name__}
             problems = [each.as_json() for each in getattr(problem, "problems", [])]
@@ -179,6 +178,10 @@ class ControlServer:
 def _sayable(text: str) -> str:
     """What the request said may be quoted in it."""
     return "\n".join(map(names.printable, text.split("\n")))
+
+
+def _said(line: Line) -> bytes | None:
+    return line if isinstance(line, bytes | None) else _line_of(line) if line else b""
 
 
 def _line_of(reply: Reply) -> bytes:

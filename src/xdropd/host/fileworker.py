@@ -34,6 +34,7 @@ class Work(Generic[_T]):
     """A piece of work that was handed over."""
 
     def __init__(self, call: Callable[[], _T]) -> None:
+        self.is_begun = False
         self.is_done = False
         self._call = call
         self._result: _T
@@ -47,6 +48,7 @@ class Work(Generic[_T]):
 
     def do(self) -> None:
         """Do it here and now."""
+        self.is_begun = True
         try:
             self._result = self._call()
         except MemoryError as problem:

@@ -11,7 +11,8 @@
  *
  * The programs
  *   xdrop_root      what the driver knows. It never changes; it jumps to the program in force.
- *   xdrop_verdict   the program in force, one for all interfaces: parse, decide, count.
+ *   xdrop_verdict   the program in force, one for all interfaces: parse, decide, count. What passes goes on to the
+ *                   program in next_program, somebody else's, if there is one.
  *
  * The lookup
  *   Innocent packets must not pay for the length of the list. So hints, small enough for the CPU's cache, tell most
@@ -167,6 +168,12 @@ BPF_PERCPU_HASH(more_interfaces, __u32, struct seen, SLOTS_BEHIND);
 
 /* Settings, one cell. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
+
+/*
+ * The program that passed packets go on to, in slot 0; mostly there is none. The index being a constant, the kernel
+ * writes the jump into the instructions, and without a program there is nothing to look up.
+ */
+BPF_PROG_ARRAY(next_program, 1);
 
 /* The next moment at which a drop may be sampled. */
 BPF_ARRAY(next_sample_ns, __u64, 1);
@@ -754,7 +761,7 @@ static __always_inline int drop(struct xdp_md *context, struct seen *seen, struc
 	return chosen->monitor ? XDP_PASS : XDP_DROP;
 }
 
-int xdrop_verdict(struct xdp_md *context)
+static __always_inline int verdict_on(struct xdp_md *context)
 {
 	struct seen *seen = seen_on(context->ingress_ifindex);
 	int starts_with_ip = seen && seen->starts_with_ip;
@@ -779,4 +786,13 @@ int xdrop_verdict(struct xdp_md *context)
 	if (entry)
 		return drop(context, seen, entry, &origin, length_bytes);
 	return pass(seen, length_bytes);
+}
+
+int xdrop_verdict(struct xdp_md *context)
+{
+	int action = verdict_on(context);
+
+	if (action == XDP_PASS)
+		next_program.call(context, 0); /* it comes back only where there is none */
+	return action;
 }

@@ -44,7 +44,7 @@ class Suite(NamedTuple):
 SUITES = {
     "unit": Suite({}),
     "packets": Suite(_BPF_POWERS, ("bpftool",), ("bcc",)),
-    "netns": Suite({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping"), ("bcc",)),
+    "netns": Suite({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping", "bpftool"), ("bcc",)),
     "system": Suite(
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
         ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),

@@ -42,7 +42,7 @@ STEPS = {
     "filter": (
         ("__init__", "carriers", "evidence", "firstversion", "numbers", "program", "saved"),
         ("bonds", "interfaces", "store"),
-        ("counting", "proof"),
+        ("counting", "nextprogram", "proof"),
         ("lists",),
         ("filter",),
         ("attaching", "samples"),
@@ -51,7 +51,7 @@ STEPS = {
         ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
         ("following", "handover", "keeping", "results"),
         ("announcing", "blocking", "settling", "wanted"),
-        ("ownhost", "proving", "reconciling", "trust"),
+        ("onwards", "ownhost", "proving", "reconciling", "trust"),
         ("expiry", "health"),
         ("parts",),
         ("reloads",),

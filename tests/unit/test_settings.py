@@ -28,7 +28,13 @@ def problems(text):
 
 
 DEFAULTS = Settings(
-    interfaces=None, xdp_mode="auto", action="drop", guard=True, malformed="drop", log_drops_per_minute=60
+    interfaces=None,
+    xdp_mode="auto",
+    action="drop",
+    guard=True,
+    malformed="drop",
+    log_drops_per_minute=60,
+    next_program=None,
 )
 
 
@@ -39,6 +45,8 @@ DEFAULTS = Settings(
         'interfaces: [eth0, "wan*", "eth0.5"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 90/m',
         "log_drops: 0",
         "log_drops: 120/m",
+        "next: /sys/fs/bpf/balancer",
+        "next: '/sys/fs/bpf/a: b'",
     ],
 )
 def test_what_was_read_can_be_written(text):
@@ -61,9 +69,10 @@ def test_the_shipped_settings_are_the_defaults_with_every_key():
 def test_everything_can_be_said():
     text = (
         'interfaces: [eth0, "wan*"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 5/m\n'
+        "next: /sys/fs/bpf/balancer\n"
     )
     assert read(text) == Settings(
-        ("eth0", "wan*"), "native", "monitor", guard=False, malformed="pass", log_drops_per_minute=5
+        ("eth0", "wan*"), "native", "monitor", False, "pass", 5, next_program="/sys/fs/bpf/balancer"
     )
 
 
@@ -105,7 +114,7 @@ def test_log_drops(text, per_minute):
         ("interfaces: *\n", ["1:13: a text cannot start with '*', put it in quotes, or write '- ' where an entry starts"]),
         ("interfaces: &a [*b]\n", ["1:13: '&a' is an anchor, which is not accepted here, write the text itself", "1:17: '*b' is an alias, which is not accepted here, write the text itself"]),
         ("interface: [eth0]\n", ["1:1: unknown key 'interface', did you mean 'interfaces'?"]),
-        ("log_level: debug\n", ["1:1: unknown key 'log_level', the settings file has interfaces, xdp_mode, action, guard, malformed or log_drops"]),
+        ("log_level: debug\n", ["1:1: unknown key 'log_level', the settings file has interfaces, xdp_mode, action, guard, malformed, log_drops or next"]),
         ("xdp_mode: skb\n", ["1:11: 'skb' is no value for 'xdp_mode', did you mean 'generic'?"]),
         ("xdp_mode: offload\n", ["1:11: 'offload' is no value for 'xdp_mode', write auto, native or generic"]),
         ("action: Drop\n", ["1:9: 'Drop' is no value for 'action', did you mean 'drop'?"]),
@@ -113,6 +122,11 @@ def test_log_drops(text, per_minute):
         ("action:\n", ["1:1: nothing follows 'action:', remove the line to have the default"]),
         ("guard: yes\n", ["1:8: 'yes' is no value for 'guard', did you mean 'true'?"]),
         ("guard: 'False'\n", ["1:8: 'False' is no value for 'guard', did you mean 'false'?"]),
+        ("next: balancer\n", ["1:7: 'balancer' is no path from the root on, write one such as /sys/fs/bpf/balancer, or none"]),
+        ("next:\n", ["1:1: nothing follows 'next:', remove the line to have the default"]),
+        ("next: [/sys/fs/bpf/a]\n", ["1:7: 'next' has one value, write the path of a pinned XDP program, or none"]),
+        ('next: "/sys/fs/bpf/a\\0"\n', ["1:7: '/sys/fs/bpf/a\\x00' holds a control character, leave it out"]),
+        (f"next: /{'a' * 4095}\n", ["1:7: this path is too long, write at most 4095 characters"]),
         ("malformed: accept\n", ["1:12: 'accept' is no value for 'malformed', did you mean 'pass'?"]),
         ("log_drops: 5\n", ["1:12: '5' is no rate, write N/s or N/m with N up to 999999, or 0 for none"]),
         ("log_drops: 1/h\n", ["1:12: '1/h' is no rate, write N/s or N/m with N up to 999999, or 0 for none"]),

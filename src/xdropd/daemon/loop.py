@@ -175,6 +175,7 @@ class Loop:
         parts.expiry.look_at_clock()
         parts.host.follow(now)
         parts.proving.look_after(now)
+        parts.onwards.look_after(now)
         parts.settling.settle(now)
         parts.keeping.look_after(now)
         parts.handover.look_after(now)

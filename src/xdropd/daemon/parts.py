@@ -11,6 +11,7 @@ from xdropd.daemon.following import Following
 from xdropd.daemon.handover import Handover
 from xdropd.daemon.health import Health
 from xdropd.daemon.keeping import Keeping
+from xdropd.daemon.onwards import Onwards
 from xdropd.daemon.ownhost import OwnHost
 from xdropd.daemon.progress import Progress
 from xdropd.daemon.proving import Proving
@@ -84,6 +85,7 @@ class Parts:
         self.blocking = Blocking(blocks, lists, changes, reactor, telling)
         self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, log)
         self.proving = Proving(kernel, self.attaching, self.netlink, settings)
+        self.onwards = Onwards(kernel, settings, reactor, telling)
         self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)
         self.health = Health(systemd, kernel, self.host, self.following, self.trust, self.announcing, progress, telling)
 

@@ -32,6 +32,7 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
     yield
     if parts.filter.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
         parts.announcing.tell_repaired(1)
+    yield from parts.onwards.look()
     if reading is not None:
         counted = yield from parts.lists.change_to(desired(parts, reading), now_s)
         parts.telling.trouble("takeover")

@@ -48,6 +48,7 @@ def start(parts: Parts) -> Iterator[None]:
             yield from lists.renew()
     with noting(failed if is_adopted else None):
         parts.filter.choose(parts.settings.in_force)
+        yield from parts.onwards.look()
         undone = parts.host.attach_interfaces()
         is_the_only_one = len(undone.attaching) == 1 and not undone.following and not parts.filter.attachments
         if is_the_only_one and not is_adopted:

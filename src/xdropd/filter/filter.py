@@ -19,6 +19,7 @@ from xdropd.errors import KernelError, NotAttachable
 from xdropd.filter.counting import Aside, Counting
 from xdropd.filter.firstversion import FirstVersionsGeneration, parked_counts
 from xdropd.filter.lists import Lists, Programs
+from xdropd.filter.nextprogram import NextProgram
 from xdropd.filter.proof import Proof, Proven
 from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
@@ -45,6 +46,7 @@ class Filter:
         """Of the filter that was taken over; None where all has to be compared."""
         self.counting = Counting(self._store, aside)
         self.lists = Lists(self._store, self.counting, self.proof, program, self._put_in_force, aside, say)
+        self.next_program = NextProgram(self._store)
         self.attachments: dict[int, Attachment] = {}
         self._ports: dict[int, set[int]] = {}  # of bonds, by index
 

@@ -43,6 +43,7 @@ MAP_KINDS = {
     "interfaces": (libbpf.MAP_PERCPU_ARRAY, NUMBER_BYTES, SEEN.itemsize),
     "more_interfaces": (libbpf.MAP_PERCPU_HASH, NUMBER_BYTES, SEEN.itemsize),
     "settings": (libbpf.MAP_ARRAY, NUMBER_BYTES, SETTINGS.itemsize),
+    "next_program": (libbpf.MAP_PROG_ARRAY, NUMBER_BYTES, NUMBER_BYTES),
     "next_sample_ns": (libbpf.MAP_ARRAY, NUMBER_BYTES, 8),
     "samples": (libbpf.MAP_QUEUE, 0, SAMPLE.itemsize),
     "addresses4": (libbpf.MAP_HASH, KEY_BYTES[4], STATS.itemsize),
@@ -59,7 +60,7 @@ MAP_KINDS = {
 }
 INTERFACE_MAP = "in_force"
 """The map of one interface."""
-SHARED_MAPS = frozenset({"interfaces", "more_interfaces", "settings", "next_sample_ns", "samples"})
+SHARED_MAPS = frozenset({"interfaces", "more_interfaces", "settings", "next_program", "next_sample_ns", "samples"})
 """Those that outlive generations and interfaces."""
 LIST_MAPS = frozenset(MAP_KINDS) - SHARED_MAPS - {INTERFACE_MAP}
 """The maps of a generation."""

@@ -34,6 +34,9 @@ _ANY = 0  # whether the key is there or not
 # Flags of BPF_PROG_LOAD
 F_XDP_HAS_FRAGS = 1 << 5
 
+# Flags of BPF_OBJ_GET
+_F_RDONLY = 1 << 3
+
 # Flags of BPF_PROG_TEST_RUN
 F_TEST_XDP_LIVE_FRAMES = 1 << 1
 
@@ -136,6 +139,10 @@ class _BatchOpts(ct.Structure):
     _fields_ = [("sz", ct.c_size_t), ("elem_flags", ct.c_uint64), ("flags", ct.c_uint64)]
 
 
+class _ObjGetOpts(ct.Structure):
+    _fields_ = [("sz", ct.c_size_t), ("file_flags", ct.c_uint32), ("path_fd", ct.c_int)]
+
+
 class _MapInfo(ct.Structure):
     _fields_ = [
         ("type", ct.c_uint32),
@@ -206,6 +213,7 @@ _lookup_batch = _declare(
     ct.POINTER(ct.c_uint32),
     ct.POINTER(_BatchOpts),
 )
+_obj_get = _declare("bpf_obj_get_opts", ct.c_char_p, ct.POINTER(_ObjGetOpts))
 _info = _declare("bpf_obj_get_info_by_fd", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32))
 _test_run = _declare("bpf_prog_test_run_opts", ct.c_int, ct.POINTER(_TestRunOpts))
 
@@ -240,6 +248,7 @@ class MapShape:
 class ProgramShape:
     """What the kernel tells of a program. `tag` is a hash of its instructions (without map addresses)."""
 
+    type: int
     id: int
     name: str
     tag: str
@@ -468,7 +477,7 @@ def program_shape(program: int) -> ProgramShape:
     """BPF_OBJ_GET_INFO_BY_FD of a program."""
     info, size = _ProgInfo(), ct.c_uint32(ct.sizeof(_ProgInfo))
     _check(_info(program, ct.byref(info), ct.byref(size)), "ask about a program")
-    return ProgramShape(info.id, info.name.decode(), bytes(info.tag).hex())
+    return ProgramShape(info.type, info.id, info.name.decode(), bytes(info.tag).hex())
 
 
 def link_target(link: int) -> tuple[int, int]:
@@ -476,6 +485,25 @@ def link_target(link: int) -> tuple[int, int]:
     info, size = _LinkInfo(), ct.c_uint32(ct.sizeof(_LinkInfo))
     _check(_info(link, ct.byref(info), ct.byref(size)), "ask about a link")
     return info.prog_id, info.xdp_ifindex
+
+
+def pinned_program(path: bytes) -> int:
+    """BPF_OBJ_GET of a program: a new descriptor. Read access to the file suffices.
+
+    Raises FileNotFoundError, PermissionError or another OSError where it cannot be got, ValueError with a sentence
+    where it is something else.
+    """
+    options = _ObjGetOpts(sz=ct.sizeof(_ObjGetOpts), file_flags=_F_RDONLY)
+    descriptor = int(_obj_get(path, ct.byref(options)))
+    if descriptor < 0:
+        number = ct.get_errno()
+        if number == errno.EACCES and os.access(path, os.R_OK):  # what it says of any other file (kernel/bpf/inode.c)
+            raise ValueError("this is a file, and nothing is pinned there")
+        raise OSError(number, os.strerror(number), path)
+    if not Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith("bpf-prog"):
+        os.close(descriptor)
+        raise ValueError("a map or a link is pinned there, and no program")
+    return descriptor
 
 
 def program_in(array_fd: int, index: int) -> int:

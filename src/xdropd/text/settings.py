@@ -13,13 +13,14 @@ from typing import Any, Literal
 from xdropd.text import names, wording, yamlnodes
 from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, Stopped
 
-_KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops")
+_KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops", "next")
 _WORDS = {
     "xdp_mode": ("auto", "native", "generic"),
     "action": ("drop", "monitor"),
     "guard": ("true", "false"),
     "malformed": ("drop", "pass"),
 }
+_FORMS = {"log_drops": "N/s, N/m or 0", "next": "the path of a pinned XDP program, or none"}
 # What others call the same thing.
 _SYNONYMS = {
     "xdp_mode": {"skb": "generic", "xdpgeneric": "generic", "drv": "native", "driver": "native", "xdpdrv": "native"},
@@ -28,6 +29,9 @@ _SYNONYMS = {
     "malformed": {"accept": "pass", "allow": "pass", "deny": "drop", "block": "drop"},
 }
 _NAME_BYTES_AT_MOST = 127  # ALTIFNAMSIZ without its NUL, linux/if.h: of a device's further names
+_PATH_BYTES_AT_MOST = 4095  # PATH_MAX without its NUL, linux/limits.h
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _SEPARATOR = re.compile(r"[\s,]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.*?-]{1,20}")
 _GLOB = re.compile(r"[*?\[]")
@@ -47,6 +51,8 @@ class Settings:
     malformed: Literal["drop", "pass"] = "drop"
     log_drops_per_minute: int = 60
     """At most so many sampled lines on dropped packets; 0 for none."""
+    next_program: str | None = None
+    """Where the XDP program is pinned that passed packets go on to."""
 
     def as_written(self) -> dict[str, str]:
         """Each key with its value, as a file could have them."""
@@ -54,13 +60,18 @@ class Settings:
         rate = f"{self.log_drops_per_minute}/m" if rest else f"{seconds}/s" if seconds else "0"
         names = "auto" if self.interfaces is None else f"[{', '.join(map(_quoted, self.interfaces))}]"
         guard = str(self.guard).lower()
-        return dict(zip(_KEYS, (names, self.xdp_mode, self.action, guard, self.malformed, rate), strict=True))
+        values = (names, self.xdp_mode, self.action, guard, self.malformed, rate, _path_written(self.next_program))
+        return dict(zip(_KEYS, values, strict=True))
 
 
 def _quoted(name: str) -> str:
     if name.isalnum():
         return name
     return "'" + name.replace("'", "''") + "'" if set(name) & {'"', "\\"} else f'"{name}"'
+
+
+def _path_written(path: str | None) -> str:
+    return "none" if path is None else path if _PLAIN_PATH.fullmatch(path) else _quoted(path)
 
 
 def read(data: bytes, file: str) -> Settings:
@@ -99,6 +110,8 @@ def _settings(document: Document, root: Node) -> Settings:
                 document.problem(value.line, value.column, f"'{name}' has one value, write {_choice(name)}")
         elif name == "log_drops":
             changes["log_drops_per_minute"] = _rate(document, value)
+        elif name == "next":
+            changes["next_program"] = _path(document, value)
         elif value.text in _WORDS[name]:
             changes[name] = value.text == "true" if name == "guard" else value.text
         else:
@@ -107,7 +120,7 @@ def _settings(document: Document, root: Node) -> Settings:
 
 
 def _choice(name: str) -> str:
-    return "N/s, N/m or 0" if name == "log_drops" else wording.either(_WORDS[name])
+    return _FORMS.get(name) or wording.either(_WORDS[name])
 
 
 def _why_not(name: str, text: str) -> str:
@@ -129,6 +142,23 @@ def _rate(document: Document, value: Scalar) -> int:
         )
         return 0
     return int(match[1]) * (60 if match[2] == "s" else 1)
+
+
+def _path(document: Document, value: Scalar) -> str | None:
+    if value.text == "none":
+        return None
+    shown = wording.quoted(value.text)
+    what = ""
+    if not value.text.startswith("/"):
+        what = f"{shown} is no path from the root on, write one such as /sys/fs/bpf/balancer, or none"
+    elif _CONTROL.search(value.text):
+        what = f"{shown} holds a control character, leave it out"
+    elif len(os.fsencode(names.actual(value.text))) > _PATH_BYTES_AT_MOST:
+        what = f"this path is too long, write at most {_PATH_BYTES_AT_MOST} characters"
+    if what:
+        document.problem(value.line, value.column, what)
+        return None
+    return value.text
 
 
 def _interfaces(document: Document, value: Node) -> tuple[str, ...] | None:

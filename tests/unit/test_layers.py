@@ -33,7 +33,7 @@ RUNGS = {part: rung for rung, parts in enumerate(LADDER) for part in parts}
 # lower steps. In the others it is enough that there is no circle.
 STEPS = {
     "kernel": (
-        ("__init__", "libbpf", "retry", "tables/__init__"),
+        ("__init__", "libbpf", "retry", "tables/__init__", "typeinformation"),
         ("abi", "compile_child", "hooks/xdp"),
         ("compiler", "hooks/__init__", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
         ("generation",),

@@ -19,10 +19,10 @@ import numpy as np
 from xdropd.columns.listing import KINDS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, order
 from xdropd.errors import KernelError
-from xdropd.kernel import abi, libbpf
+from xdropd.kernel import abi, libbpf, typeinformation
 from xdropd.kernel.abi import Stats
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.libbpf import MapShape
+from xdropd.kernel.libbpf import MapShape, TypeInformation
 from xdropd.kernel.retry import retried
 from xdropd.kernel.tables import hints
 from xdropd.kernel.tables.hints import Hints
@@ -99,14 +99,19 @@ def load(
 ) -> int:
     """Load a program of a blueprint against maps by name and with fitted numbers by name, fit for jumbo frames.
 
-    The caller closes the descriptor.
+    Others may trace it. The caller closes the descriptor.
     """
     body = bytearray(blueprint.programs[program])
     for at, name in blueprint.references[program]:
         libbpf.set_reference(body, at, maps[name])
     for at, name in blueprint.numbers[program]:
         libbpf.set_constant(body, at, numbers[name])
-    return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS)
+    types = libbpf.load_types(typeinformation.of_xdp_program(program))
+    try:
+        told = TypeInformation(types, typeinformation.FUNCTION_TYPE)
+        return libbpf.load_xdp_program(program, bytes(body), libbpf.F_XDP_HAS_FRAGS, told)
+    finally:
+        os.close(types)
 
 
 def create(blueprint: Blueprint, name: str, max_entries: int | None = None) -> int:

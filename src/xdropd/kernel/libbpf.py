@@ -104,6 +104,12 @@ class _ProgLoadOpts(ct.Structure):
     ]
 
 
+class _FuncInfo(ct.Structure):
+    """struct bpf_func_info."""
+
+    _fields_ = [("insn_off", ct.c_uint32), ("type_id", ct.c_uint32)]
+
+
 class _LinkCreateOpts(ct.Structure):
     _fields_ = [
         ("sz", ct.c_size_t),
@@ -194,6 +200,7 @@ _map_create = _declare(
 _prog_load = _declare(
     "bpf_prog_load", ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, ct.POINTER(_ProgLoadOpts)
 )
+_btf_load = _declare("bpf_btf_load", ct.c_char_p, ct.c_size_t, ct.c_void_p)
 _link_create = _declare("bpf_link_create", ct.c_int, ct.c_int, ct.c_int, ct.POINTER(_LinkCreateOpts))
 _update = _declare("bpf_map_update_elem", ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64)
 _lookup = _declare("bpf_map_lookup_elem", ct.c_int, ct.c_char_p, ct.c_void_p)
@@ -318,13 +325,30 @@ def _not_permitted(number: int, missing: list[str]) -> NotPermitted:
     )
 
 
-def load_xdp_program(name: str, instructions: bytes, flags: int = 0) -> int:
+@dataclass(frozen=True, slots=True)
+class TypeInformation:
+    """BTF of a program: the object's descriptor, and the number of the type of its only function."""
+
+    descriptor: int
+    function: int
+
+
+def load_types(types: bytes) -> int:
+    """BPF_BTF_LOAD: a new descriptor."""
+    return _check(_btf_load(types, len(types), None), "load type information")
+
+
+def load_xdp_program(name: str, instructions: bytes, flags: int = 0, types: TypeInformation | None = None) -> int:
     """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. Raises ProgramRefused where the verifier gives a reason.
 
     EACCES is then the verifier's word for an access that the program must not make, not ours for a missing capability;
     for that it has EPERM.
     """
     options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), expected_attach_type=ATTACH_TYPE_XDP, prog_flags=flags)
+    if types is not None:
+        function = _FuncInfo(0, types.function)
+        options.prog_btf_fd, options.func_info_rec_size = types.descriptor, ct.sizeof(_FuncInfo)
+        options.func_info, options.func_info_cnt = ct.cast(ct.pointer(function), ct.c_void_p), 1
     count = len(instructions) // INSN_BYTES
     descriptor = _prog_load(PROG_TYPE_XDP, name[:15].encode(), b"GPL", instructions, count, ct.byref(options))
     if descriptor >= 0:

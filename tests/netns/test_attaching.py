@@ -215,6 +215,22 @@ def test_auto_follows_the_default_route_and_does_not_let_go_when_it_flaps(net: N
         become(net, "eth1")
 
 
+def test_why_a_mode_is_refused_is_said_in_the_words_of_the_kernel(net: Net, tmp_path: Path) -> None:
+    """What a bpf link tells is an error number; over netlink the kernel says a sentence."""
+    net.run(net.host, "ip", "link", "add", "macvlan0", "link", "eth0", "up", "type", "macvlan")
+    net.run(net.host, "ip", "link", "add", "br0", "up", "type", "bridge")
+    refused = "the kernel refuses native mode: Underlying driver does not support XDP in native mode"
+    with daemon_on(net, tmp_path, "[macvlan0, br0, eth0]\nxdp_mode: native") as daemon:
+        become(net, "eth0")
+        assert f"error: macvlan0: {refused}: eth0 below it may be able to be filtered natively" in daemon.log
+        assert f"error: br0: {refused}\n" in daemon.log
+    with daemon_on(net, tmp_path, "[macvlan0]") as daemon:
+        become(net, "macvlan0")
+        said = "Underlying driver does not support XDP in native mode"
+        why = f"the driver refuses native mode ({said}): eth0 below it may be able to be filtered natively"
+        assert f"warning: macvlan0: generic mode, which is slower: {why}\n" in daemon.log
+
+
 def test_globs_take_a_bridge_and_its_ports(net: Net, tmp_path: Path) -> None:
     net.cable(net.host, "eth1", net.peer, "eth1")
     net.run(net.host, "ip", "link", "add", "br0", "up", "type", "bridge")
@@ -466,7 +482,7 @@ def test_somebody_elses_program_on_one_of_several(net: Net, tmp_path: Path) -> N
     with contextlib.ExitStack() as stack:
         program = stack.enter_context(occupant(net, "eth1", libbpf.XDP_FLAGS_SKB_MODE))
         with daemon_on(net, tmp_path, "[eth0, eth1]") as daemon:
-            sentence = f"eth1: another XDP program is attached, id {program}; it is left alone"
+            sentence = f"eth1: another XDP program is attached, id {program} (somebody_else); it is left alone"
             assert f"error: {sentence}" in daemon.log
             assert daemon.status()["troubles"] == [sentence]
             assert daemon.ctl("reload").returncode == 0

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from xdropd.errors import CompileError, KernelError, NotAttachable
 from xdropd.filter import interfaces
 from xdropd.filter.bonds import Gathering
-from xdropd.filter.carriers import BONDS, Surroundings
+from xdropd.filter.carriers import BONDS, STACKED, Surroundings
 from xdropd.filter.filter import Filter
 from xdropd.filter.interfaces import Choice
+from xdropd.filter.remedies import remedy
 from xdropd.host import pppoe
 from xdropd.host.log import WARNING
 from xdropd.host.netlink import Interface, Netlink
@@ -140,7 +141,7 @@ class Attaching:
     def attach_anew(self, ifindex: int, mode: str) -> None:
         """Take the program off an interface and put it there again. What fails is told and tried with the next look."""
         there = self._settled(self._let_go([ifindex]))
-        if ifindex in there and (failure := self._attach(there[ifindex], mode)):
+        if ifindex in there and (failure := self._attach(there[ifindex], mode, there)):
             self._telling.log.error("attach", f"{there[ifindex].name}: {failure}", interface=there[ifindex].name)
 
     def _count_for_bonds(self, around: Surroundings) -> None:
@@ -281,8 +282,8 @@ class Attaching:
             above = {*around.above(ifindex)}
             if link is None or (ifindex in self._refused and above & self._filter.attachments.keys()):
                 continue
-            failure = self._attach(link, mode)
-            if failure and ifindex in before and not self._attach(link, before[ifindex]):
+            failure = self._attach(link, mode, there)
+            if failure and ifindex in before and not self._attach(link, before[ifindex], there):
                 self._stuck[ifindex] = mode, f"{link.name}: stays in {before[ifindex]} mode: {failure}"
             elif failure:
                 failures[ifindex] = f"{link.name}: {failure}"
@@ -294,16 +295,15 @@ class Attaching:
         failures |= {ifindex: sentence for ifindex, (*_, sentence) in self._refused.items()}
         return {there[ifindex].name: sentence for ifindex, sentence in failures.items() if ifindex in there}
 
-    def _attach(self, interface: Interface, mode: str) -> str:
+    def _attach(self, interface: Interface, mode: str, there: Mapping[int, Interface]) -> str:
         """Why it failed; "" if it did not."""
-        occupant: dict[str, object] = {"id": interface.xdp_program} if interface.xdp_program else {}
         is_packet = interfaces.starts_with_ip(interface)
         try:
             reason = self._filter.attach(
-                interface.index, "generic" if is_packet else mode, occupant, starts_with_ip=is_packet
+                interface.index, "generic" if is_packet else mode, interface.xdp_program, starts_with_ip=is_packet
             )
         except NotAttachable as refusal:
-            return refusal.message
+            return _with_remedy(refusal.message, interface, there)
         except (KernelError, CompileError) as refusal:
             return str(refusal)
         self._refused.pop(interface.index, None)
@@ -311,13 +311,21 @@ class Attaching:
         self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)
         if reason:
             message = f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})"
-            self._telling.log.warning("attach", message, interface=interface.name)
+            remedied = _with_remedy(message, interface, there)
+            if remedied != message and interface.kind not in STACKED:
+                remedied += "; to be asked again, it takes 'xdp_mode: native'"
+            self._telling.log.warning("attach", remedied, interface=interface.name)
         return ""
 
 
 def _is_filtered(interface: Interface, kept: Attachment) -> bool:
     """Whether the link is on this interface: its own may have moved away and left its index to it."""
     return kept.is_attached and interface.xdp_program == kept.root_id
+
+
+def _with_remedy(sentence: str, interface: Interface, there: Mapping[int, Interface]) -> str:
+    what = remedy(interface, sentence, there)
+    return f"{sentence}: {what}" if what else sentence
 
 
 def _with_fields(sentences: Mapping[str, str]) -> dict[str, Fields]:

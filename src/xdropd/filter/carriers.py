@@ -13,8 +13,10 @@ from xdropd.host.netlink import Interface
 BONDS = frozenset({"bond", "team"})
 """Kinds whose ports have no life of their own: their frames are the bond's."""
 
+STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
+"""Kinds that stand on another device, from which they have what they receive, and have no driver."""
+
 _BRIDGE, _VRF, _PPP, _VETH = "bridge", "vrf", "ppp", "veth"
-_STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
 # What they hold cannot be read below them, so they are not stepped down from.
 _SECURED = frozenset({"macsec"})
 _TUNNELS = frozenset({"vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"})
@@ -74,7 +76,7 @@ class Surroundings:
             return [port for port in self.ports(link.index) if self._leads_outside(self.links[port])]
         if link.kind == _VRF:
             return self.ports(link.index)
-        if link.kind in _STACKED and link.link:
+        if link.kind in STACKED and link.link:
             return (link.link,)
         if link.kind == _PPP:
             return [each.index for each in self.links.values() if each.name in self._sessions]
@@ -83,13 +85,13 @@ class Surroundings:
     def _leads_outside(self, link: Interface) -> bool:
         """Whether other machines are behind a port, rather than guests and containers of this one."""
         seen: set[int] = set()
-        while link.kind in _STACKED | _SECURED and link.link in self.links and link.index not in seen:
+        while link.kind in STACKED | _SECURED and link.link in self.links and link.index not in seen:
             seen.add(link.index)
             link = self.links[link.link]
         bus, device = link.parent
         is_hardware = bool(device) and bus not in _TO_GUESTS
         # What stands on a device of another namespace is the way out of this one.
-        is_way_out = link.kind in _STACKED | _SECURED and not link.link
+        is_way_out = link.kind in STACKED | _SECURED and not link.link
         return is_hardware or is_way_out or link.kind in BONDS or link.kind in _TUNNELS
 
     def _height(self, index: int, known: dict[int, int]) -> int:

@@ -150,8 +150,8 @@ class Filter:
             raise NotAttachable("there is no list of this version's making in force yet")
         return self.generation, self._program.blueprint()
 
-    def attach(self, ifindex: int, mode: str, occupant: Mapping[str, object], *, starts_with_ip: bool = False) -> str:
-        """Filter an interface, whose packets may start with IP.
+    def attach(self, ifindex: int, mode: str, occupant: int, *, starts_with_ip: bool = False) -> str:
+        """Filter an interface, whose packets may start with IP. `occupant`: the id of the program that is there, or 0.
 
         The generation in force is behind the root program before the first packet meets it.
 

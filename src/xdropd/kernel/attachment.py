@@ -7,7 +7,6 @@ there, nobody else can attach or detach by netlink.
 
 import errno
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdropd.errors import KernelError, NotAttachable
@@ -110,29 +109,30 @@ def prepare(blueprint: Blueprint) -> Prepared:
     return Prepared(roots, maps)
 
 
-def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str, object]) -> tuple[Attachment, str]:
+def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: int) -> tuple[Attachment, str]:
     """Attach a prepared root program in the wanted mode, or with "auto" in the first one that the kernel takes.
 
-    Returns the attachment and, where "auto" had to fall back, the kernel's reason. `occupant` describes who holds the
-    place if it is taken, for the error. Raises NotAttachable; the prepared parts are closed then.
+    Returns the attachment and, where "auto" had to fall back, the kernel's reason. `occupant` is the id of the program
+    that holds the place, 0 if it is not known, for the error. Raises NotAttachable; the prepared parts are closed then.
     """
     modes = list(HOOKS) if wanted == "auto" else [wanted]
     reason = ""
     try:
         for mode in modes:
+            root = prepared.roots[HOOKS[mode].root_program]
             try:
-                link = HOOKS[mode].attach(prepared.roots[HOOKS[mode].root_program], ifindex)
+                link = HOOKS[mode].attach(root, ifindex)
             except KernelError as refusal:
                 if refusal.errno in _TAKEN:
                     raise NotAttachable(_who_is_there(occupant, refusal.errno)) from refusal
                 if refusal.errno in _GONE:
                     raise NotAttachable("the interface is gone") from refusal
+                reason = HOOKS[mode].why_not(root, ifindex) or os.strerror(refusal.errno)
                 if mode == modes[-1]:
-                    raise NotAttachable(f"the kernel refuses {mode} mode: {os.strerror(refusal.errno)}") from refusal
-                reason = os.strerror(refusal.errno)
+                    raise NotAttachable(f"the kernel refuses {mode} mode: {reason}") from refusal
             else:
-                for root in prepared.roots.values():
-                    os.close(root)
+                for spare in prepared.roots.values():
+                    os.close(spare)
                 return Attachment(ifindex, mode, link, prepared.maps), reason
     except NotAttachable:
         prepared.close()
@@ -140,11 +140,11 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: Mapping[str,
     raise AssertionError("unreachable")
 
 
-def _who_is_there(occupant: Mapping[str, object], refusal: int) -> str:
-    program, name = occupant.get("id"), occupant.get("name")
-    called = f" ({name})" if name else ""
-    if program:
-        return f"another XDP program is attached, id {program}{called}; it is left alone"
+def _who_is_there(occupant: int, refusal: int) -> str:
+    if occupant:
+        name = libbpf.program_name(occupant)
+        called = f" ({name})" if name else ""
+        return f"another XDP program is attached, id {occupant}{called}; it is left alone"
     if refusal == errno.EEXIST:  # dev_xdp_attach (net/core/dev.c)
         return "the kernel takes no program on it while a device above it, such as its bridge, has one"
     return "another XDP program is being attached; it is left alone"

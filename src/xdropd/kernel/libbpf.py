@@ -41,6 +41,7 @@ _F_RDONLY = 1 << 3
 F_TEST_XDP_LIVE_FRAMES = 1 << 1
 
 # Flags of an XDP attachment (uapi/linux/if_link.h)
+_XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
 
@@ -119,6 +120,10 @@ class _LinkCreateOpts(ct.Structure):
         ("target_btf_id", ct.c_uint32),
         ("reserved", ct.c_uint64 * 4),
     ]
+
+
+class _XdpAttachOpts(ct.Structure):
+    _fields_ = [("sz", ct.c_size_t), ("old_prog_fd", ct.c_int)]
 
 
 class _TestRunOpts(ct.Structure):
@@ -221,12 +226,21 @@ _lookup_batch = _declare(
     ct.POINTER(_BatchOpts),
 )
 _obj_get = _declare("bpf_obj_get_opts", ct.c_char_p, ct.POINTER(_ObjGetOpts))
+_program_by_id = _declare("bpf_prog_get_fd_by_id", ct.c_uint32)
 _info = _declare("bpf_obj_get_info_by_fd", ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32))
 _test_run = _declare("bpf_prog_test_run_opts", ct.c_int, ct.POINTER(_TestRunOpts))
 
-# libbpf 1.x speaks on standard error unless told not to; every failure is raised here anyway.
+_xdp_attach = _declare("bpf_xdp_attach", ct.c_int, ct.c_int, ct.c_uint32, ct.c_void_p)
+_xdp_detach = _declare("bpf_xdp_detach", ct.c_int, ct.c_uint32, ct.POINTER(_XdpAttachOpts))
+
+# libbpf 1.x speaks on standard error unless told not to; every failure is raised here anyway. A va_list is handed over
+# by its address, or is one, wherever Linux runs.
+_Print = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _library.libbpf_set_print.argtypes = [ct.c_void_p]
 _library.libbpf_set_print(None)
+_vsnprintf = ct.CDLL(None).vsnprintf
+_vsnprintf.argtypes = [ct.c_char_p, ct.c_size_t, ct.c_char_p, ct.c_void_p]
+_SAID_BY_KERNEL = "Kernel error message: "  # libbpf's words before an extended acknowledgement (its nlattr.c)
 
 
 def _check(result: int, call: str) -> int:
@@ -375,6 +389,31 @@ def attach_xdp(program: int, ifindex: int, flags: int) -> int:
     )
 
 
+def why_not_xdp(program: int, ifindex: int, flags: int) -> str:
+    """What the kernel says of a program that it has just refused to attach: its own sentence, "" where it has none.
+
+    A link tells no more than an error number; over netlink the kernel answers in words. If it takes the program this
+    time, that comes off again.
+    """
+    said = []
+
+    def note(_level: int, form: bytes, arguments: int) -> int:
+        text = ct.create_string_buffer(1 << 10)
+        _vsnprintf(text, len(text), form, arguments)
+        said.append(text.value.decode(errors="replace").strip())
+        return 0
+
+    callback = _Print(note)
+    _library.libbpf_set_print(callback)
+    try:
+        if _xdp_attach(ifindex, program, flags | _XDP_FLAGS_UPDATE_IF_NOEXIST, None) == 0:
+            _xdp_detach(ifindex, flags, ct.byref(_XdpAttachOpts(ct.sizeof(_XdpAttachOpts), program)))
+    finally:
+        _library.libbpf_set_print(None)
+    sentences = [text.partition(_SAID_BY_KERNEL)[2] for text in said if _SAID_BY_KERNEL in text]
+    return " · ".join(filter(None, sentences))
+
+
 def update(map_fd: int, key: bytes, value: bytes) -> None:
     """BPF_MAP_UPDATE_ELEM; `key` and `value` are exactly as long as the map's."""
     _check(_update(map_fd, key, value, _ANY), "update map")
@@ -502,6 +541,17 @@ def program_shape(program: int) -> ProgramShape:
     info, size = _ProgInfo(), ct.c_uint32(ct.sizeof(_ProgInfo))
     _check(_info(program, ct.byref(info), ct.byref(size)), "ask about a program")
     return ProgramShape(info.type, info.id, info.name.decode(), bytes(info.tag).hex())
+
+
+def program_name(number: int) -> str:
+    """The name of the program with this id; "" if it has none, is gone, or may not be asked for: CAP_SYS_ADMIN may."""
+    descriptor = int(_program_by_id(number))
+    if descriptor < 0:
+        return ""
+    try:
+        return program_shape(descriptor).name
+    finally:
+        os.close(descriptor)
 
 
 def link_target(link: int) -> tuple[int, int]:

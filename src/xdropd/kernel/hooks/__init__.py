@@ -15,6 +15,9 @@ class Hook(Protocol):
     def attach(self, program: int, ifindex: int) -> int:
         """Attach a root program; the link. Raises KernelError."""
 
+    def why_not(self, program: int, ifindex: int) -> str:
+        """What the kernel says in words of an attachment that it has just refused; "" where it has none."""
+
     def target(self, link: int) -> tuple[int, int]:
         """What a link holds: (id of the program, index of the interface); the latter is 0 once that is gone."""
 

@@ -15,6 +15,9 @@ class _Xdp:
     def attach(self, program: int, ifindex: int) -> int:
         return libbpf.attach_xdp(program, ifindex, self.flag)
 
+    def why_not(self, program: int, ifindex: int) -> str:
+        return libbpf.why_not_xdp(program, ifindex, self.flag)
+
     def target(self, link: int) -> tuple[int, int]:
         return libbpf.link_target(link)
 

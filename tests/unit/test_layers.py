@@ -41,7 +41,7 @@ STEPS = {
     ),
     "filter": (
         ("__init__", "carriers", "evidence", "firstversion", "numbers", "program", "saved"),
-        ("bonds", "interfaces", "remedies", "store"),
+        ("bonds", "interfaces", "quirks", "remedies", "store"),
         ("counting", "nextprogram", "proof"),
         ("lists",),
         ("filter",),

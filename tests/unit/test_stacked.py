@@ -7,6 +7,7 @@ their own; then it takes no port that is not so.
 
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,8 +39,8 @@ class Host:
     let_go: list[str] = field(default_factory=list)
     programs: int = 0
 
-    def add(self, index, name, kind="", *, master=0, link=0, native=True, table=0):
-        parent = ("pci", CAN_BE_NATIVE if native else "another") if not kind else ("", "")
+    def add(self, index, name, kind="", *, master=0, link=0, native=True, table=0, bus="pci"):
+        parent = (bus, CAN_BE_NATIVE if native else "another") if not kind else ("", "")
         self.links[index] = Interface(
             index, name, kind, 1, True, False, 0, 1500, 0, link=link, parent=parent, table=table
         )
@@ -308,3 +309,33 @@ def test_auto_knows_one_that_is_made_anew_by_its_name(stacked, clock):
     under_test.sync(("bond0",), "auto")
     under_test.sync(None, "auto")
     assert "eth4" not in stacked.filtered(), "what only those settings asked for went with them"
+
+
+def test_virtio_that_loses_large_frames_natively_is_generic_unless_it_is_asked_for(host, clock, monkeypatch):
+    """Of Linux 6.1: whatever else was in force before, and told at once when the MTU is raised all the same."""
+    kernel = "6.1.0-50-amd64"
+    monkeypatch.setattr(attaching.quirks.os, "uname", lambda: SimpleNamespace(release=kernel))
+    host.add(2, "ens1", bus="virtio")
+    host.add(3, "ens2", bus="virtio")
+    host.links[3] = replace(host.links[3], mtu_at_most=1500)
+    names, under_test = ("ens1", "ens2"), attaching_of(host)
+    for mode in ("auto", "native", "auto", "generic", "auto"):
+        assert not under_test.sync(names, mode).attaching
+        expected = {"auto": "generic", "native": "native", "generic": "generic"}[mode]
+        assert host.filtered() == {"ens1": expected, "ens2": "generic" if mode == "generic" else "native"}
+    let_go = len(host.let_go)
+    under_test.sync(names, "auto")
+    assert len(host.let_go) == let_go, "the same settings again change nothing"
+
+    under_test.sync(names, "native")
+    host.links[2] = replace(host.links[2], mtu=9000)
+    told = under_test.sync(names, "native").attaching
+    assert told.keys() == {"ens1"}
+    assert "frames above 3500 bytes are lost" in told["ens1"]
+    host.links[2] = replace(host.links[2], mtu=1500)
+    assert not under_test.sync(names, "native").attaching
+
+    kernel = "6.12.48+deb13-amd64"
+    newer = Host({2: replace(host.links[2], mtu=9000)})
+    assert not attaching_of(newer).sync(("ens1",), "auto").attaching
+    assert newer.filtered() == {"ens1": "native"}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xdropd.errors import CompileError, KernelError, NotAttachable
-from xdropd.filter import interfaces
+from xdropd.filter import interfaces, quirks
 from xdropd.filter.bonds import Gathering
 from xdropd.filter.carriers import BONDS, STACKED, Surroundings
 from xdropd.filter.filter import Filter
@@ -134,6 +134,7 @@ class Attaching:
         if released:
             there = self._settled(released)
         failures |= self._attach_all(choice.wanted, mode, before, around, there)
+        failures |= self._losses(there)
         self._count_for_bonds(around)
         self._telling.each_once("waiting", WARNING, "interface", _with_fields(choice.waiting))
         return Undone(failures, choice.unfollowed)
@@ -203,12 +204,17 @@ class Attaching:
             ifindex: kept.mode
             for ifindex, kept in self._filter.attachments.items()
             if ifindex not in self._stuck
-            and not interfaces.starts_with_ip(there[ifindex])
             and (
-                mode not in ("auto", kept.mode)
-                or (mode == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
+                (wanted := _mode_for(there[ifindex], mode)) not in ("auto", kept.mode)
+                or (wanted == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
             )
         }
+
+    def _losses(self, there: Mapping[int, Interface]) -> dict[str, str]:
+        """Sentences on interfaces that lose packets because they are filtered, by name."""
+        natively = [index for index, kept in self._filter.attachments.items() if kept.mode == _NATIVE]
+        found = {there[index].name: quirks.loss(there[index]) for index in natively if index in there}
+        return {name: f"{name}: {sentence}" for name, sentence in found.items() if sentence}
 
     def _forget_refusals(self, mode: str, there: Mapping[int, Interface]) -> None:
         """Of another mode; and where a device has changed, which may be what was lacking."""
@@ -300,7 +306,7 @@ class Attaching:
         is_packet = interfaces.starts_with_ip(interface)
         try:
             reason = self._filter.attach(
-                interface.index, "generic" if is_packet else mode, interface.xdp_program, starts_with_ip=is_packet
+                interface.index, _mode_for(interface, mode), interface.xdp_program, starts_with_ip=is_packet
             )
         except NotAttachable as refusal:
             return _with_remedy(refusal.message, interface, there)
@@ -309,7 +315,10 @@ class Attaching:
         self._refused.pop(interface.index, None)
         got = self._filter.attachments[interface.index].mode
         self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)
-        if reason:
+        if mode == "auto" and (quirk := quirks.why_generic(interface)):
+            message = f"{interface.name}: generic mode, which is slower: {quirk}"
+            self._telling.log.warning("attach", message, interface=interface.name)
+        elif reason:
             message = f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})"
             remedied = _with_remedy(message, interface, there)
             if remedied != message and interface.kind not in STACKED:
@@ -321,6 +330,12 @@ class Attaching:
 def _is_filtered(interface: Interface, kept: Attachment) -> bool:
     """Whether the link is on this interface: its own may have moved away and left its index to it."""
     return kept.is_attached and interface.xdp_program == kept.root_id
+
+
+def _mode_for(interface: Interface, mode: str) -> str:
+    """In which mode to try an interface, given what the settings say."""
+    is_generic = interfaces.starts_with_ip(interface) or (mode == "auto" and quirks.why_generic(interface))
+    return "generic" if is_generic else mode
 
 
 def _with_remedy(sentence: str, interface: Interface, there: Mapping[int, Interface]) -> str:

@@ -63,6 +63,7 @@ _IFLA_LINKINFO = 18
 _IFLA_EXT_MASK = 29
 _IFLA_LINK_NETNSID = 37  # there where the IFLA_LINK is an index of another network namespace
 _IFLA_XDP = 43
+_IFLA_MAX_MTU = 51
 _IFLA_PROP_LIST = 52
 _IFLA_ALT_IFNAME = 53  # any number, inside of IFLA_PROP_LIST
 _IFLA_PARENT_DEV_NAME = 56  # from Linux 5.14
@@ -153,6 +154,7 @@ class Interface:
     link: int = 0  # index of what it stands on, or of its peer; 0: nothing, or in another network namespace
     parent: tuple[str, str] = ("", "")  # bus and name of the hardware or virtual device behind it; empty: none
     table: int = 0  # of a VRF: its routing table
+    mtu_at_most: int = 0  # by its driver; 0: not known
 
 
 class _NextHop(NamedTuple):
@@ -426,6 +428,7 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
         is_loopback=bool(flags & _IFF_LOOPBACK),
         master=_number(attributes, _IFLA_MASTER),
         mtu=_number(attributes, _IFLA_MTU),
+        mtu_at_most=_number(attributes, _IFLA_MAX_MTU),
         xdp_program=next(filter(None, (_number(xdp, mode) for mode in modes)), 0),
         altnames=tuple(map(_text, _altnames(attributes.get(_IFLA_PROP_LIST, b"")))),
         link=0 if _IFLA_LINK_NETNSID in attributes else _number(attributes, _IFLA_LINK),

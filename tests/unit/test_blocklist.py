@@ -4,7 +4,7 @@
 
 import random
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from xdropd.errors import RefusedFile
-from xdropd.text import blocklist, runs, unchanged, yamlnodes
+from xdropd.text import blocklist, packedruns, runs, unchanged, yamlnodes
 from xdropd.text.addresses import Span
 from xdropd.text.blocklist import Include
 
@@ -484,12 +484,27 @@ def texts(draw):
     return (newline.join(lines) + draw(st.sampled_from(["", newline]))).encode()
 
 
+class InBytes:
+    """What a guest does, without its process: a part of a text goes there, and its runs come back, as bytes."""
+
+    @contextmanager
+    def scanning(self, part):
+        yield lambda: packedruns.unpack(b"".join(packedruns.pack(list(runs.scan(part, 0, len(part))))))
+
+
+def of_any_size(patch):
+    """Have each text be large enough for a guest."""
+    patch.setattr(runs, "_WORTH_BYTES", 1)
+    patch.setattr(runs, "_HEAD_START_BYTES", 0)
+
+
 @settings(max_examples=1000)
-@given(texts(), st.integers(100, 1500))
-def test_the_shortcut_agrees_with_the_events_on_everything(text, chunk_bytes):
+@given(texts(), st.integers(100, 1500), st.sampled_from([None, InBytes()]))
+def test_the_shortcut_agrees_with_the_events_on_everything(text, chunk_bytes, beside):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
-        shortcut = outcome(lambda data: blocklist.read(data, "f"), text)
+        of_any_size(patch)
+        shortcut = outcome(lambda data: blocklist.read(data, "f", None, beside), text)
         found = runs.find(text.replace(b"\r\n", b"\n"))[1]
     assert shortcut == outcome(by_events, text)
     event(f"{'refused' if isinstance(shortcut, list) else 'read'}, {'with' if found else 'without'} runs")
@@ -566,11 +581,12 @@ def test_what_is_read_again_by_what_differs_is_read_as_a_whole(data, chunk_bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
         patch.setattr(unchanged, "_PIECE_BYTES", piece_bytes)
+        of_any_size(patch)
         for _ in range(4):
             text = "\n".join([*lines, ""]).encode()
             if before is not None:
                 kept += sum(map(len, unchanged.find(before.text, text, before.said.runs)))
-            read = outcome(lambda data, before=before: blocklist.read(data, "f", before), text)
+            read = outcome(lambda data, before=before: blocklist.read(data, "f", before, InBytes()), text)
             assert read == outcome(by_events, text)
             with suppress(RefusedFile):
                 before = blocklist.Before(text, blocklist.read(text, "f", before))

@@ -23,6 +23,7 @@ from xdropd.errors import Problem, RefusedFile
 from xdropd.host import libc
 from xdropd.host.files import Signature, matching_lists, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
+from xdropd.host.guest import Guest
 from xdropd.host.statefolder import StateFolder, name_for
 from xdropd.rules.desired import Desired, Written
 from xdropd.sources import trust
@@ -150,7 +151,7 @@ class Catalogue:
             return None
         try:
             with _undisturbed():
-                return self._reading(blocklist.read(data, names.shown(self.path)), None)
+                return self._reading(blocklist.read(data, names.shown(self.path), None, Guest()), None)
         except RefusedFile:
             return None
 
@@ -222,7 +223,7 @@ class Catalogue:
         if self._blocklist is not None and self._blocklist[0].is_same(data, signature):
             document = self._blocklist[1]
         else:
-            document = blocklist.read(data, names.shown(self.path), self._before())
+            document = blocklist.read(data, names.shown(self.path), self._before(), Guest())
             self._unsaved = data
         self._blocklist = (look, document)
         return document

@@ -16,7 +16,7 @@ from xdropd.columns.listing import Builder, Listing, Row, combined
 from xdropd.errors import Problem
 from xdropd.text import moments, runs, unchanged, wording, yamlnodes
 from xdropd.text.addresses import parse_span
-from xdropd.text.runs import Run, Unchanged
+from xdropd.text.runs import Beside, Run, Unchanged
 from xdropd.text.unchanged import Known
 from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
 
@@ -59,24 +59,26 @@ class _Misjudged(Exception):
     """What looked like a run of plain items is none for YAML."""
 
 
-def read(data: bytes, file: str, before: Before | None = None) -> Blocklist:
+def read(data: bytes, file: str, before: Before | None = None, beside: Beside | None = None) -> Blocklist:
     """Read a whole blocklist. `file` is only the name for problems. Of `before`, what is still the same is used again.
+
+    Some of a large text is read by `beside`.
 
     Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
     """
     text, unreadable = yamlnodes.decode(data, file)
     if unreadable is None and not _has_other_line_breaks(text):
-        found = _by_runs(text, file, before) if before is not None and text is data else None
-        found = found or _by_runs(text, file)
+        found = _by_runs(text, file, before, beside) if before is not None and text is data else None
+        found = found or _by_runs(text, file, None, beside)
         if found is not None:
             return found
     return _Reader(text, file, []).read(unreadable)
 
 
-def _by_runs(text: bytes, file: str, before: Before | None = None) -> Blocklist | None:
+def _by_runs(text: bytes, file: str, before: Before | None, beside: Beside | None) -> Blocklist | None:
     """Read it by its runs; None where there are none, or where YAML says otherwise."""
-    known = unchanged.find(before.text, text, before.said.runs) if before is not None else ((), ())
-    rest, found = runs.find(text, *known)
+    first, last = unchanged.find(before.text, text, before.said.runs) if before is not None else ((), ())
+    rest, found = runs.find(text, first, last, beside)
     if not found:
         return None
     try:

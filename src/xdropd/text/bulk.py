@@ -27,7 +27,7 @@ _SAMPLE_BYTES = 1 << 12
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """Words of one kind that are entries: which ones, and their keys."""
 
     rows: Column
@@ -37,8 +37,8 @@ class _Read(NamedTuple):
 class Words(NamedTuple):
     """What a chunk of words says. `left` are the indices of those that are read one by one by whoever asked."""
 
-    prefixes: dict[int, _Read]
-    ranges: dict[int, _Read]
+    prefixes: dict[int, Read]
+    ranges: dict[int, Read]
     left: list[int]
 
     def into(
@@ -63,13 +63,13 @@ def read_lines(text: bytes, words_of: Callable[[list[str]], Sequence[str]] = lis
         words = read(words_of(texts))
         return words, [texts[at] for at in words.left]
     lines = dotted.read(text)
-    dotted_ones = _Read(lines.rows, lines.keys)
+    dotted_ones = Read(lines.rows, lines.keys)
     if not len(lines.others):
         return Words({4: dotted_ones}, {}, []), []
     texts = lines.rest.decode(errors="replace").split("\n")[:-1]
     found = read(words_of(texts))
     prefixes, ranges = (
-        {version: _Read(lines.others[rows], keys) for version, (rows, keys) in kind.items()}
+        {version: Read(lines.others[rows], keys) for version, (rows, keys) in kind.items()}
         for kind in (found.prefixes, found.ranges)
     )
     prefixes[4] = _together(dotted_ones, prefixes[4])
@@ -89,13 +89,13 @@ def read(words: Sequence[str]) -> Words:
     return Words(prefixes, spans, sorted(left))
 
 
-def _together(one: _Read, other: _Read) -> _Read:
+def _together(one: Read, other: Read) -> Read:
     """Both, in the order of the text."""
     if not len(one.rows) or not len(other.rows):
         return one if len(one.rows) else other
     rows, keys = np.concatenate((one.rows, other.rows)), np.concatenate((one.keys, other.keys))
     order = np.argsort(rows, kind="stable")
-    return _Read(rows[order], keys[order])
+    return Read(rows[order], keys[order])
 
 
 def _sorted_out(words: Sequence[str]) -> tuple[_Rows, _Rows, _Rows]:
@@ -111,13 +111,13 @@ def _sorted_out(words: Sequence[str]) -> tuple[_Rows, _Rows, _Rows]:
     return found
 
 
-def _addresses(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+def _addresses(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> Read:
     family = FAMILIES[version]
     kept, packed = _packed(version, [words[at] for at in rows], rows, left)
-    return _Read(kept, family.keys(family.addresses(packed), family.width))
+    return Read(kept, family.keys(family.addresses(packed), family.width))
 
 
-def _networks(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+def _networks(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> Read:
     family, known = FAMILIES[version], _LENGTHS[version]
     parts = "/".join([words[at] for at in rows]).split("/") if rows else []
     lengths = list(map(known.get, parts[1::2]))
@@ -134,10 +134,10 @@ def _networks(version: int, words: Sequence[str], rows: list[int], left: list[in
     if has_host_bits.any():
         left += numbers[has_host_bits].tolist()
         numbers, keys = numbers[~has_host_bits], keys[~has_host_bits]
-    return _Read(numbers, keys)
+    return Read(numbers, keys)
 
 
-def _ranges(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> _Read:
+def _ranges(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> Read:
     """Ranges that are no prefix: those that are one are left to be read singly, which is rare."""
     family = FAMILIES[version]
     parts = "-".join([words[at] for at in rows]).split("-") if rows else []
@@ -155,7 +155,7 @@ def _ranges(version: int, words: Sequence[str], rows: list[int], left: list[int]
     numbers = np.array(rows, np.intp)
     odd = (firsts >= lasts) | _are_prefixes(version, firsts, lasts) | _is_mapped(version, firsts)
     left += numbers[odd].tolist()
-    return _Read(numbers[~odd], family.range_keys(firsts[~odd], lasts[~odd]))
+    return Read(numbers[~odd], family.range_keys(firsts[~odd], lasts[~odd]))
 
 
 def _are_prefixes(version: int, firsts: Column, lasts: Column) -> Column:

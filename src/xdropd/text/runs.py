@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from xdropd.columns.prefixes import Column
 from xdropd.text import bulk, moments
 
 CHUNK_BYTES = 1 << 17  # some 8,000 lines: large enough to be quick, small enough to be no weight in memory
-
+_WORTH_BYTES = 20 << 20  # of a text, for half of it to be scanned by somebody else, who has to be called first
+_HEAD_START_BYTES = 4 << 20  # what is scanned here until he has begun
 
 # No word of this form is anything but a plain text for YAML, unless a colon ends it.
 _WORD = rb"[0-9A-Fa-f:][0-9A-Fa-f.:/-]*"
@@ -70,13 +72,18 @@ class Place(NamedTuple):
 class Reasons:
     """The reasons in all runs of a text, by number: many items have few reasons, and each is looked at once."""
 
-    def __init__(self) -> None:
-        self._numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
+    def __init__(self, texts: Sequence[bytes] = ()) -> None:
+        self._numbers: defaultdict[bytes, int] = defaultdict(count(len(texts)).__next__, zip(texts, count()))
         self._in: dict[Builder, Column] = {}
 
     def numbers(self, texts: Sequence[bytes]) -> Column:
         """Of reasons as they are written."""
         return np.fromiter(map(self._numbers.__getitem__, texts), np.uint32, len(texts))
+
+    @property
+    def texts(self) -> list[bytes]:
+        """All of them, as they are written, by number."""
+        return list(self._numbers)
 
     def within(self, builder: Builder) -> Column:
         """What the builder calls each of them, once all are known."""
@@ -103,6 +110,10 @@ class Items(NamedTuple):
             reasons = known.within(builder)[numbers]
         self.words.into(builder, self.lines, reasons, self.untils)
 
+    def moved(self, lines: int) -> Items:
+        """The same, so much further down."""
+        return self._replace(lines=self.lines + np.uint32(lines))
+
 
 class Unchanged(NamedTuple):
     """Inner items that an earlier version of the text had as well."""
@@ -120,6 +131,13 @@ class Run(NamedTuple):
     inner: Items | Unchanged
 
 
+class Beside(Protocol):
+    """Somebody who scans a part of a text while another part is scanned here."""
+
+    def scanning(self, part: bytes) -> AbstractContextManager[Callable[[], Sequence[Run] | None]]:
+        """Begin with it. The callable waits for what `scan` says of the part; None if that could not be done."""
+
+
 def chunks(data: bytes) -> Iterator[bytes]:
     """Whole lines of about CHUNK_BYTES, together the whole text."""
     return (data[start:stop] for start, stop in _spans(data, 0, len(data)))
@@ -135,15 +153,20 @@ def _spans(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def find(data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = ()) -> tuple[bytes, list[Run]]:
+def find(
+    data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = (), beside: Beside | None = None
+) -> tuple[bytes, list[Run]]:
     """The text without the inner items of runs, and the runs.
 
     Of each inner line its newline stays, so that everything else keeps its place. A run need not be one for YAML: it
     may stand inside a literal or a quoted text. `data` holds plain newlines and no control characters.
-    `before` and `after` are runs that are known; what is between them is looked at.
+    `before` and `after` are runs that are known; what is between them is looked at, some of it by `beside`.
     """
-    end = after[0].place.start if after else len(data)
-    runs = [*before, *_scanned(data, before[-1].place if before else None, end), *after]
+    start, line, end = 0, 1, after[0].place.start if after else len(data)
+    if before:
+        place = before[-1].place
+        start, line = place.end, place.last_line + data.count(b"\n", place.last, place.end)
+    runs = [*before, *_between(data, start, end, line, beside), *after]
     kept: list[bytes] = []
     kept_to = 0
     for place, _ in runs:
@@ -153,11 +176,24 @@ def find(data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = ()) -> 
     return b"".join(kept), runs
 
 
-def _scanned(data: bytes, before: Place | None, end: int) -> Iterator[Run]:
-    """Each run in a part of the text, from behind another one on; none of them is longer than a chunk."""
-    start, line = 0, 1
-    if before is not None:
-        start, line = before.end, before.last_line + data.count(b"\n", before.last, before.end)
+def _between(data: bytes, start: int, end: int, line: int, beside: Beside | None) -> Iterator[Run]:
+    """Each run in a part of the text, of which `beside` takes the end where that is worth it."""
+    cut = data.rfind(b"\n", start, start + (end - start) // 2 + _HEAD_START_BYTES) + 1
+    if beside is None or end - start < _WORTH_BYTES or cut <= start:
+        yield from scan(data, start, end, line)
+        return
+    with beside.scanning(data[cut:end]) as theirs:
+        line = yield from scan(data, start, cut, line)
+        found = theirs()
+    if found is None:
+        yield from scan(data, cut, end, line)
+    else:
+        for place, inner in found:
+            yield Run(place.moved(cut, line - 1), inner.moved(line - 1) if isinstance(inner, Items) else inner)
+
+
+def scan(data: bytes, start: int, end: int, line: int = 1) -> Generator[Run, None, int]:
+    """Each run in a part of the text, which starts with this line; the line behind it. None is longer than a chunk."""
     counted = start
     reasons = Reasons()
     for span in _spans(data, start, end):
@@ -168,6 +204,7 @@ def _scanned(data: bytes, before: Place | None, end: int) -> Iterator[Run]:
             if run is not None:
                 yield run
                 line, counted = run.place.last_line, run.place.last
+    return line + data.count(b"\n", counted, end)
 
 
 def _run(match: re.Match[bytes], line: int, reasons: Reasons) -> Run | None:

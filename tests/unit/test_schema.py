@@ -71,7 +71,7 @@ SAMPLES = {
         "", "{}\n", "[]\n", "x\n", "x: y\n", "action: drop\n", "action: monitor\n", "action: Drop\n", "action:\n", "action: [drop]\n", "xdp_mode: auto\n", "xdp_mode: native\n",
         "xdp_mode: generic\n", "xdp_mode: skb\n", "guard: true\n", "guard: false\n", "guard: 'true'\n", "guard: yes\n", "guard: True\n", "malformed: drop\n", "malformed: pass\n",
         *(f"next: {text}\n" for text in ("none", "None", "/sys/fs/bpf/a", "'/a b'", "balancer", "", "''", "[/a]", "{}", "/", '"/a\\n"', '"/a\\0"', f"/{'a' * 4094}", f"/{'a' * 4095}")),
-        "malformed: x\n", *(f"log_drops: {text}\n" for text in ("0", "0/s", "1/s", "999999/m", "1000000/s", "01/s", "1", "1/h", "-1/s", "''", "[1/s]", "'0'")),
+        "malformed: x\n", *(f"log_drops: {text}\n" for text in ("0", "0/s", "1/s", "999999/m", "1000000/s", "01/s", "1", "1/h", "-1/s", "''", '"1/s\\n"', "[1/s]", "'0'")),
         *(f"interfaces: {text}\n" for text in ("auto", "Auto", "eth0", "[]", "[auto]", "[eth0]", "[eth0, 'wan*']", "['']", "[a/b]", "['a b']", "['a:b']", "[.]", "[..]", "[...]", "{}",
             "[an-altname-may-be-long]", f"[{'long' * 31}abc]", f"[{'long' * 32}]", f"[{'long' * 32}*]", "[abcdefghijklmno]", "[[a]]", "[eth0, eth0]")),
     ],

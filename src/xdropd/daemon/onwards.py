@@ -67,14 +67,13 @@ class Onwards:
         What cannot be read, or does not fit, changes nothing, unless it is another path's that stands in the slot.
         """
         slot = self._filter.next_program
-        if program is not None:
-            why_not = slot.put(program)
-        if not why_not and program is not None:
+        if program is not None and not (why_not := slot.put(program)):
             self._in_slot = path
-        elif not why_not or path != (self._in_slot or path):
+            return ""
+        if not why_not or self._in_slot not in (None, path):
             slot.leave_out()
             self._in_slot = None
-        return why_not or ("nothing is pinned there" if program is None and path is not None else "")
+        return why_not or ("nothing is pinned there" if path is not None else "")
 
     def _tell(self, path: str | None, trouble: str) -> None:
         shown = self._settings.in_force.next_program

@@ -47,6 +47,8 @@ class NextProgram:
         Raises KernelError where it may fit another time.
         """
         shape = libbpf.program_shape(program)
+        if shape.id == self.id:  # each write has the kernel change the instructions of the verdict
+            return ""
         if shape.type != libbpf.PROG_TYPE_XDP:
             return f"program {shape.id} ({shape.name}) is not an XDP program"
         try:

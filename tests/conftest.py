@@ -50,6 +50,10 @@ SUITES = {
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
         ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),
     ),
+    "machines": Suite(
+        {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
+        ("debootstrap", "unshare", "setpriv", "mke2fs", "qemu-system-x86_64"),
+    ),
 }
 
 _closed: dict[str, str] = {}

@@ -76,7 +76,9 @@ _IFLA_XDP_SKB_PROG_ID = 6
 _IFLA_XDP_HW_PROG_ID = 7
 _IFLA_STATS_LINK_64 = 1  # also the bit to ask for it
 _IFF_UP = 0x1
+_IFF_BROADCAST = 0x2
 _IFF_LOOPBACK = 0x8
+_IFF_POINTOPOINT = 0x10
 
 # uapi/linux/if_addr.h, uapi/linux/nexthop.h
 _IFA_ADDRESS = 1
@@ -153,6 +155,7 @@ class Interface:
     link: int = 0  # index of what it stands on, or of its peer; 0: nothing, or in another network namespace
     parent: tuple[str, str] = ("", "")  # bus and name of the hardware or virtual device behind it; empty: none
     table: int = 0  # of a VRF: its routing table
+    has_one_peer: bool = False  # of a tunnel: it has one other end, whose address it was given
 
 
 class _NextHop(NamedTuple):
@@ -434,6 +437,7 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
             _text(attributes.get(_IFLA_PARENT_DEV_NAME, b"")),
         ),
         table=_number(_nested(about, _IFLA_INFO_DATA), _IFLA_VRF_TABLE) if kind == "vrf" else 0,
+        has_one_peer=flags & (_IFF_POINTOPOINT | _IFF_BROADCAST) == _IFF_POINTOPOINT,
     )
 
 

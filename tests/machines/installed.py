@@ -37,10 +37,12 @@ def clear(guest: Guest) -> None:
         f"systemctl stop {UNIT} 'told-*'",
         "systemctl reset-failed",
         "ip -all netns delete",
-        "for device in $(ls /sys/class/net | grep -v -e ^nic -e ^lo$ -e bonding_masters); do",
-        "  ip link delete $device 2>/dev/null || ip link set $device down",  # some come with their module, and stay
+        "[ ! -e /sys/class/net/uplink ] || { ip link set uplink down; ip link set uplink name nic0; }",
+        "for device in $(ls /sys/class/net | grep -v -x -E 'nic.|lo|bonding_masters'); do",
+        # Some come with their module, and stay; others go with what they stand on.
+        "  ip link delete $device 2>/dev/null || ip link set $device down 2>/dev/null || true",
         "done",
-        "for device in $(cd /sys/class/net && ls -d nic*); do",
+        "for device in $(cd /sys/class/net && ls -d nic?); do",
         "  ip link set $device down nomaster",
         "  ip address flush dev $device",
         "  ip link set $device mtu 1500",
@@ -105,11 +107,11 @@ def address(device: str, table: int = 0, addresses: dict[int, str] = ADDRESSES, 
     where = f" table {table}" if table else ""
     lines = [
         f"ip link set {device} up",
-        f"ip address add {addresses[4]}/24 dev {device}",
-        f"ip address add {addresses[6]}/64 dev {device} nodad",
+        f"ip address replace {addresses[4]}/24 dev {device}",
+        f"ip address replace {addresses[6]}/64 dev {device} nodad",
     ]
     if routed:
-        lines += [f"ip route add default via {gateway} dev {device}{where}" for gateway in GATEWAYS.values()]
+        lines += [f"ip route replace default via {gateway} dev {device}{where}" for gateway in GATEWAYS.values()]
     return lines
 
 

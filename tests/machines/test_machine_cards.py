@@ -10,8 +10,10 @@ from installed import BLOCKLIST, SOON_S, address, filtered, start, status, told,
 
 from waiting import wait_until
 
-_SPEAKS_WITHIN_S = 10.0
-"""The contract's, of a hundred packets."""
+_SPEAKS_WITHIN_S = 10.0 + 5.0
+"""The contract's, of a hundred packets; and what an emulated machine takes longer to write and to read its journal."""
+_CURED_WITHIN_S = 40.0
+"""Under traffic the driver may come up without the program once more: then it takes another hundred packets."""
 
 _CARDS = [
     pytest.param(0, id="virtio"),
@@ -30,16 +32,6 @@ def _has_native(guest: Guest, number: int) -> bool:
 def _is_up(guest: Guest, number: int) -> bool:
     """Some take seconds to have a carrier."""
     return "up" in guest.do(f"cat /sys/class/net/nic{number}/operstate")
-
-
-def _routed(number: int) -> list[str]:
-    """The routes, which go with a link that is set down."""
-    device = f"nic{number}"
-    return [
-        f"ip route replace default via 192.0.2.254 dev {device}",
-        f"ip address replace 2001:db8::1/64 dev {device} nodad",
-        f"ip route replace default via 2001:db8::fe dev {device}",
-    ]
 
 
 _TREATMENTS = {
@@ -62,7 +54,7 @@ def test_a_card_is_filtered_whatever_is_done_to_it(guest: Guest, number: int) ->
         return  # its story is the next test
     for treatment in _TREATMENTS.values():
         guest.do(treatment.format(f"nic{number}"), check=False)  # not every driver has rings of another size
-        guest.do(*_routed(number))
+        guest.do(*address(f"nic{number}"))
         wait_until(lambda: _is_up(guest, number), within_s=SOON_S)
         assert wire.answered(there) == INNOCENTS
     assert not any("saw none of them" in each for each in told(guest))
@@ -80,24 +72,23 @@ def test_every_queue_is_filtered(guest: Guest) -> None:
     for number in range(1, 101):
         wire.send(there.frame(wire.echo(f"10.1.0.{number}", there.addresses[4], number)))
     wait_until(lambda: status(guest)["packets"]["dropped"] == 100, within_s=SOON_S)
+    assert wire.answered(there, EVERYBODY) == EVERYBODY, "and nobody else"
     assert all(now > then for now, then in zip(_received_by_queue(guest), before, strict=True))
 
 
 def _received_by_queue(guest: Guest) -> list[int]:
-    """Packets, by the driver's own count."""
+    """Packets that met the program, by the driver's own count (virtio_net.c, whose names for it have changed)."""
     said = guest.do("ethtool -S nic4")
-    found = [
-        int(line.rpartition(":")[2])
-        for line in said.splitlines()
-        if re.search(r"rx_?queue_\d+_packets|rx\d+_packets", line)
-    ]
+    found = re.findall(r"rx(?:_queue_)?\d+_xdp_packets: (\d+)", said)
     assert len(found) == 2, said
-    return found
+    return list(map(int, found))
 
 
-@pytest.mark.always("trixie")
 @pytest.mark.parametrize("machine", ["trixie"], indirect=True)
-@pytest.mark.parametrize("treatment", list(_TREATMENTS))
+@pytest.mark.parametrize(
+    "treatment",
+    [pytest.param("down and up", marks=pytest.mark.always("trixie")), "another MTU", "another ring"],
+)
 def test_a_driver_that_has_lost_the_program_is_found_out_and_cured(guest: Guest, treatment: str) -> None:
     """vmxnet3 of Linux 6.6 to 6.12 at least no longer runs it then, and says nothing."""
     guest.do(*address("nic3"))
@@ -107,12 +98,23 @@ def test_a_driver_that_has_lost_the_program_is_found_out_and_cured(guest: Guest,
     assert filtered(guest) == {"nic3": "native"}
     assert wire.answered(there) == INNOCENTS
 
-    guest.do(_TREATMENTS[treatment].format("nic3"), *_routed(3))
+    guest.do(_TREATMENTS[treatment].format("nic3"), *address("nic3"))
     wait_until(lambda: _is_up(guest, 3), within_s=SOON_S)
     assert wire.answered(there, EVERYBODY) == EVERYBODY, "the driver has learned to keep the program: rejoice"
-    wire.flood(there, min(INNOCENTS), 100)
-    begun = time.monotonic()
-    wait_until(lambda: any("saw none of them" in each for each in told(guest)), within_s=_SPEAKS_WITHIN_S)
-    print(f"told {time.monotonic() - begun:.1f} s after the hundredth packet")
-    wait_until(lambda: wire.answered(there) == INNOCENTS, within_s=SOON_S)
-    wait_until(lambda: not status(guest)["degraded"], within_s=SOON_S)
+
+    def is_told() -> bool:
+        """While packets go on coming in."""
+        wire.flood(there, min(INNOCENTS), 20, rate=40)
+        return any("saw none of them" in each for each in told(guest))
+
+    wire.flood(there, min(INNOCENTS), 100, rate=40)
+    hundredth = time.monotonic()
+    wait_until(is_told, within_s=_SPEAKS_WITHIN_S)
+    print(f"told within {time.monotonic() - hundredth:.1f} s of the hundredth packet")
+
+    def is_cured() -> bool:
+        wire.flood(there, min(INNOCENTS), 20, rate=40)
+        return wire.answered(there) == INNOCENTS and not status(guest)["degraded"]
+
+    wait_until(is_cured, within_s=_CURED_WITHIN_S)
+    print(f"cured within {time.monotonic() - hundredth:.1f} s of it: {filtered(guest)}")

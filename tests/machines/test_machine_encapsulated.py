@@ -3,12 +3,13 @@
 Every test is one story. Without xdropd everybody is answered; with it, all but those that are listed.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 from cable import EVERYBODY, INNOCENTS, VILLAINS, Way, tag
 from guests import Guest
-from installed import ADDRESSES, SOON_S, address, configure, filtered, mac, start, status, way
+from installed import ADDRESSES, BLOCKLIST, GATEWAYS, SOON_S, address, configure, filtered, mac, start, status, way
 
 from waiting import wait_until
 
@@ -122,32 +123,70 @@ def test_wireguard(guest: Guest) -> None:
     assert answered() == INNOCENTS
 
 
-def _tunnel(guest: Guest, kind: str, remote: str, *, addresses: dict[int, str]) -> None:
-    """A tunnel device over nic0, by which the default routes go."""
-    end = f"remote {remote}" if remote else ""
+def _tunnel(guest: Guest, kind: str, remote: str, versions: Collection[int]) -> None:
+    """A tunnel device over nic0, by which the default routes go; without `remote` it has many other ends."""
     guest.do(
         "ip link set nic0 up",
         f"ip address add {_LOCAL}/24 dev nic0",
-        "ip route add 198.51.100.1/32 via 203.0.113.254 dev nic0",
-        f"ip link add tunnel0 type {kind} local {_LOCAL} {end}",
+        f"ip route add {_REMOTE}/32 via 203.0.113.254 dev nic0",
+        f"ip link add tunnel0 type {kind} local {_LOCAL} {remote and 'remote ' + remote}",
         "ip link set tunnel0 up",
-        *(f"ip address add {each}/{64 if ':' in each else 24} dev tunnel0 nodad" for each in addresses.values()),
-        *(f"ip -{version} route add default dev tunnel0" for version in addresses),
     )
+    for version in versions:
+        guest.do(f"ip address add {ADDRESSES[version]}/{64 if version == 6 else 24} dev tunnel0")
+        if remote:
+            way_back = "dev tunnel0"
+        elif kind == "gre":  # its neighbours have the addresses of other ends
+            gateway = GATEWAYS[version]
+            guest.do(f"ip neigh add {gateway} lladdr {_REMOTE} dev tunnel0")
+            way_back = f"via {gateway} dev tunnel0"
+        else:
+            way_back = f"via {'::' if version == 6 else ''}{_REMOTE} dev tunnel0 {'' if version == 6 else 'onlink'}"
+        guest.do(f"ip -{version} route add default {way_back}")
 
 
-@pytest.mark.parametrize(
-    ("kind", "versions"),
-    [("ipip", {4}), ("sit", {6}), ("gre", {4, 6})],
-)
-def test_tunnels_to_one_other_end(guest: Guest, kind: str, versions: set[int]) -> None:
-    """What they hand on starts with the inner header."""
-    addresses = {version: ADDRESSES[version] for version in versions}
-    _tunnel(guest, kind, _REMOTE, addresses=addresses)
+_TUNNELS = [
+    pytest.param("ipip", {4}, id="ipip"),
+    pytest.param("sit", {6}, id="sit"),
+    pytest.param("gre", {4, 6}, id="gre"),
+]
+
+
+def _through(kind: str, versions: Collection[int]) -> tuple[Way, frozenset[str]]:
+    """The way through a tunnel, and who may take it."""
+    way_in = Way(mac(0), {version: ADDRESSES[version] for version in versions}, outer=(_REMOTE, _LOCAL), tunnel=kind)
+    return way_in, frozenset(source for source in EVERYBODY if (6 if ":" in source else 4) in versions)
+
+
+@pytest.mark.parametrize(("kind", "versions"), _TUNNELS)
+def test_a_tunnel_to_one_other_end_shows_inner_headers(guest: Guest, kind: str, versions: set[int]) -> None:
+    """And nothing else: that the outer source is listed makes no difference there."""
+    _tunnel(guest, kind, _REMOTE, versions)
+    guest.run("sh", "-c", f"echo '  - {_REMOTE}' >>{BLOCKLIST}")
     wire = guest.cables[0]
-    there = Way(mac(0), addresses, outer=(_REMOTE, _LOCAL), tunnel=kind)
-    sources = {source for source in EVERYBODY if (6 if ":" in source else 4) in versions}
+    there, sources = _through(kind, versions)
     assert wire.answered(there, EVERYBODY) == sources
     start(guest)
     assert filtered(guest) == {"tunnel0": "generic"}
+    assert status(guest)["degraded"] is False
     assert wire.answered(there) == sources & INNOCENTS
+
+
+@pytest.mark.parametrize(("kind", "versions"), _TUNNELS)
+def test_a_tunnel_to_many_other_ends(guest: Guest, kind: str, versions: set[int]) -> None:
+    """The same, but for gre: there the outer header comes first, which is told."""
+    _tunnel(guest, kind, "", versions)
+    wire = guest.cables[0]
+    there, sources = _through(kind, versions)
+    assert wire.answered(there, EVERYBODY) == sources
+    start(guest)
+    if kind != "gre":
+        assert filtered(guest) == {"tunnel0": "generic"}
+        assert wire.answered(there) == sources & INNOCENTS
+        return
+    assert filtered(guest) == {}
+    (trouble,) = status(guest)["troubles"]
+    assert trouble.startswith(
+        "tunnel0: has a default route and is left alone: packets meet a filter there with their outer"
+    )
+    assert wire.answered(there, EVERYBODY) == sources

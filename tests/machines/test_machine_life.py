@@ -44,7 +44,8 @@ def test_the_story_of_a_service(guest: Guest, interfaces: str) -> None:
         assert wire.answered(there) == INNOCENTS
     guest.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     assert wire.answered(there) == INNOCENTS, "nothing runs, and it filters"
-    assert guest.run("xdropctl", "lookup", "198.51.100.66").returncode == 0
+    lookup = ("xdropctl", "lookup", "198.51.100.66")
+    wait_until(lambda: guest.run(*lookup, check=False).returncode == 0, within_s=SOON_S)
     assert wire.answered(there) == INNOCENTS, "the next process filters"
     guest.write(BLOCKLIST, "block: []\n")
     wait_until(lambda: wire.answered(there) == EVERYBODY, within_s=_LISTED_WITHIN_S)

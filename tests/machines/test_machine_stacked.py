@@ -129,9 +129,9 @@ def test_below_an_ipvlan_device_its_parent(guest: Guest, mode: str) -> None:
         "ip route add default dev ipv0",
         "ip -6 route add default dev ipv0",
         # In l3 mode what goes out takes its way by the parent's routes.
-        *(f"ip neigh replace {each} lladdr 02:00:00:00:fe:01 dev nic0" for each in ("192.0.2.254", "2001:db8::fe")),
+        *(f"ip neigh replace {each} lladdr 02:00:00:00:fe:01 dev nic0" for each in ("192.0.2.254", "fe80::fe")),
         "ip route add 198.51.100.0/24 via 192.0.2.254 dev nic0 onlink",
-        "ip route add 2001:db8:bad::/64 via 2001:db8::fe dev nic0 onlink",
+        "ip route add 2001:db8:bad::/64 via fe80::fe dev nic0",
     )
     wire = guest.cables[0]
     assert wire.answered(way(), EVERYBODY) == EVERYBODY

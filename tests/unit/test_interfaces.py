@@ -18,11 +18,13 @@ TUNNEL, SIT, IPGRE = 768, 776, 778
 HARDWARE = ("pci", "0000:00:03.0")
 
 
-def interface(index, name, *, kind="", arp_type=ETHER, master=0, altnames=(), link=0, parent=("", ""), has_peer=False):
+def interface(
+    index, name, *, kind="", arp_type=ETHER, master=0, altnames=(), link=0, parent=("", ""), is_point_to_point=False
+):
     is_loopback = arp_type == LOOPBACK
     return Interface(
         *(index, name, kind, arp_type, True, is_loopback, master, 1500, 0, altnames, link, parent),
-        has_one_peer=has_peer,
+        is_point_to_point=is_point_to_point,
     )
 
 
@@ -236,7 +238,7 @@ def test_default_routes_that_cannot_be_followed():
 
 @pytest.mark.parametrize("arp_type", [NONE, PPP, TUNNEL, SIT, IPGRE])
 def test_devices_whose_packets_start_with_ip(arp_type):
-    tunnel = interface(40, "tunnel0", arp_type=arp_type, has_peer=True)
+    tunnel = interface(40, "tunnel0", arp_type=arp_type, is_point_to_point=True)
     for mode in ("auto", "generic"):
         assert choose(None, Surroundings({40: tunnel}), [40], (), mode).wanted == {40: "has a default route"}
     assert starts_with_ip(tunnel)

@@ -56,7 +56,7 @@ def choose(
 
 def starts_with_ip(interface: Interface) -> bool:
     """Whether packets come without an Ethernet header there. Such a device can be filtered in generic mode only."""
-    return interface.arp_type in _STARTS_WITH_IP or (interface.arp_type == _GRE and interface.has_one_peer)
+    return interface.arp_type in _STARTS_WITH_IP or (interface.arp_type == _GRE and interface.is_point_to_point)
 
 
 def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> str:
@@ -66,7 +66,7 @@ def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> s
         advice = f"name its ports instead: {ports}" if ports else "name its ports instead, of which it has none yet"
         return f"packets never meet a filter on a VRF device, {advice}"
     has_ethernet = interface.arp_type == ARPHRD_ETHER or interface.is_loopback
-    if interface.arp_type == _GRE and not interface.has_one_peer:
+    if interface.arp_type == _GRE and not interface.is_point_to_point:
         return "packets meet a filter there with their outer header, for this tunnel has no remote address"
     if not has_ethernet and not starts_with_ip(interface):
         kind = f" ({interface.kind})" if interface.kind else ""

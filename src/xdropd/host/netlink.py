@@ -155,7 +155,7 @@ class Interface:
     link: int = 0  # index of what it stands on, or of its peer; 0: nothing, or in another network namespace
     parent: tuple[str, str] = ("", "")  # bus and name of the hardware or virtual device behind it; empty: none
     table: int = 0  # of a VRF: its routing table
-    has_one_peer: bool = False  # of a tunnel: it has one other end, whose address it was given
+    is_point_to_point: bool = False  # and nothing else: of a gre tunnel, that it has one other end
 
 
 class _NextHop(NamedTuple):
@@ -437,7 +437,7 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
             _text(attributes.get(_IFLA_PARENT_DEV_NAME, b"")),
         ),
         table=_number(_nested(about, _IFLA_INFO_DATA), _IFLA_VRF_TABLE) if kind == "vrf" else 0,
-        has_one_peer=flags & (_IFF_POINTOPOINT | _IFF_BROADCAST) == _IFF_POINTOPOINT,
+        is_point_to_point=flags & (_IFF_POINTOPOINT | _IFF_BROADCAST) == _IFF_POINTOPOINT,
     )
 
 

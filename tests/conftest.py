@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 import pytest
 from _pytest.terminal import TerminalReporter
 
+import packaged
 from extent import IS_FULL
 from places import cache_folder
 
@@ -48,6 +49,10 @@ SUITES = {
     "system": Suite(
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
         ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),
+    ),
+    "machines": Suite(
+        {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
+        ("debootstrap", "unshare", "setpriv", "mke2fs", "qemu-system-x86_64"),
     ),
 }
 
@@ -124,3 +129,15 @@ def corpus(cache: Path) -> Path:
 def full() -> bool:
     """Whether endurance tests run their full counts (scripts/test --full) or a tenth."""
     return IS_FULL
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this tree."""
+    return packaged.copy_of_the_tree(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def package(tree: Path) -> Path:
+    """The Debian package of this tree."""
+    return packaged.build(tree, tree.parent / "current")

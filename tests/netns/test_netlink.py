@@ -84,6 +84,7 @@ def test_interfaces_are_those_that_ip_lists(net, netlink):
         assert interface.arp_type == arp_types[device["link_type"]]
         assert interface.is_up == ("UP" in device["flags"])
         assert interface.is_loopback == ("LOOPBACK" in device["flags"])
+        assert interface.is_point_to_point == ("POINTOPOINT" in device["flags"])
         assert interface.master == by_name.get(device.get("master"), 0)
         assert interface.mtu == device["mtu"]
         assert interface.xdp_program == 0

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import installation
 import pytest
-from machine import ENOUGH_SUITES, OTHER_SUITES, SUITES, Machine, make_root
+from machine import ENOUGH_SUITES, OTHER_SUITES, Machine
 
 from places import cache_folder
+from roots import SUITES, make_root
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -26,18 +27,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def builder(request: pytest.FixtureRequest, cache: Path) -> Path:
     """A root with what it takes to build the package, of a Debian that this machine does not run."""
     return make_root(cache, request.param, "build")
-
-
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this tree."""
-    return installation.copy_of_the_tree(tmp_path_factory.mktemp("package"))
-
-
-@pytest.fixture(scope="session")
-def package(tree: Path) -> Path:
-    """The Debian package of this tree."""
-    return installation.build(tree, tree.parent / "current")
 
 
 @pytest.fixture(scope="module", params=ENOUGH_SUITES)

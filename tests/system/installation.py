@@ -10,11 +10,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import service
 from machine import Machine
 
-REPOSITORY = Path(__file__).parents[2]
+from packaged import build
 
 SHARE = "/usr/share/xdropd"
 MODULES = f"{SHARE}/xdropd"
@@ -22,23 +21,6 @@ PROGRAM_TEXT = f"{SHARE}/bpf/xdrop.bpf.c"
 
 # What a package of the first version is made of, commit c4c2d26: a clone need not have the history.
 _FIRST_VERSION = Path(__file__).with_name("first_version.tar.xz")
-_BUILD_SECONDS_AT_MOST = 120
-
-
-def copy_of_the_tree(to: Path) -> Path:
-    """What building needs, in a folder that may be littered."""
-    leave_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
-    return Path(shutil.copytree(REPOSITORY, to / "tree", ignore=leave_out))
-
-
-def build(tree: Path, to: Path, *prefix: str) -> Path:
-    """The package that scripts/build-deb makes of a tree; `prefix` is a command that runs it in other circumstances."""
-    command = [*prefix, str(tree / "scripts" / "build-deb"), str(to)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS_AT_MOST, check=False)
-    if done.returncode:
-        pytest.fail(done.stdout + done.stderr, pytrace=False)
-    (said,) = done.stdout.splitlines()
-    return Path(said)
 
 
 def build_previous(tree: Path, to: Path) -> Path:

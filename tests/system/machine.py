@@ -10,32 +10,26 @@ a machine leaves in the kernel can be seen from anywhere.
 """
 
 import contextlib
-import fcntl
-import hashlib
 import itertools
 import json
 import os
 import platform
 import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from extent import IS_FULL
+from roots import CLEAN, SUITES, make_root
 
-# The oldest and the newest Debian that is supported, with their systemd, bcc and Python.
-SUITES = ("bookworm", "trixie")
 # Where the kernel and we ourselves are looked at, and systemd's part is the same in both, CI takes one of them.
 ENOUGH_SUITES = SUITES if IS_FULL else SUITES[:1]
 OTHER_SUITES = tuple(suite for suite in SUITES if suite != platform.freedesktop_os_release().get("VERSION_CODENAME"))
-
-PACKAGES = Path(__file__).parents[2] / "scripts" / "packages"
 
 _BOOT_SECONDS_AT_MOST = 60
 _SHUTDOWN_SECONDS_AT_MOST = 30
@@ -70,46 +64,7 @@ done
 [ -z "$stopping" ] || wait $nspawn
 """
 
-_CLEAN = (
-    "env",
-    "--ignore-environment",
-    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME=/root",
-    "LANG=C.UTF-8",
-    "TERM=dumb",
-)
-
 _serial = itertools.count()
-
-
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Two runs at once make the root only once."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def make_root(cache: Path, suite: str, purpose: str = "machine") -> Path:
-    """The folder with a minimal Debian of that suite and the packages for a purpose; made if it is not there yet."""
-    packages = subprocess.run([PACKAGES, purpose], check=True, capture_output=True, text=True).stdout.split()
-    key = hashlib.sha256(" ".join([*_CLEAN, *packages]).encode()).hexdigest()[:8]
-    folder = cache / f"{suite}-{key}"
-    with _only_one(folder.with_suffix(".lock")):
-        if folder.is_dir():
-            return folder
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
-        # Nothing that our own Python was told may reach that of the packages; and nobody else's tests shall wait.
-        patient = ["nice", *_CLEAN, *command]
-        done = subprocess.run(patient, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if done.returncode:
-            raise AssertionError(f"{shlex.join(command)}\n{done.stdout[-4000:]}")
-        (partial / "etc" / "machine-id").write_text("")  # each machine draws its own at boot
-        (partial / "etc" / "hostname").unlink(missing_ok=True)
-        partial.rename(folder)
-    return folder
 
 
 _CONTAINER = (
@@ -134,7 +89,7 @@ def run_unbooted(
             *("unshare", "--mount", "--propagation", "private", *place),
             *(part for part in _CONTAINER if not (with_network and part == "--private-network")),
             *("--volatile=overlay", "--as-pid2", "--pipe", f"--directory={root}", *binds),
-            *(*_CLEAN, *command),
+            *(*CLEAN, *command),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -217,7 +172,7 @@ class Machine:
         return self._console.read().decode(errors="replace")
 
     def _nsenter(self, *command: str) -> list[str]:
-        return ["nsenter", f"--target={self.leader_pid}", "--all", "--wd", "--", *_CLEAN, *command]
+        return ["nsenter", f"--target={self.leader_pid}", "--all", "--wd", "--", *CLEAN, *command]
 
     def run(
         self, *command: str, check: bool = True, stdin: str | bytes = b"", within_s: float = 60

@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import installation
 import pytest
-from installation import REPOSITORY
+
+from packaged import REPOSITORY, copy_of_the_tree
 
 SOURCES = REPOSITORY / "src" / "xdropd"
 
@@ -18,7 +18,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with xdropd in it, made with the two commands that the contract names."""
     folder = tmp_path_factory.mktemp("install")
-    tree = installation.copy_of_the_tree(folder)
+    tree = copy_of_the_tree(folder)
     made = folder / "venv"
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--system-site-packages", made], check=True)
     subprocess.run([made / "bin" / "pip", "install", "--quiet", "."], cwd=tree, check=True, env=_clean_environment())

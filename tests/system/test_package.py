@@ -14,11 +14,12 @@ import pytest
 import service
 import wire
 from flood import AT_LEAST_A_SECOND, Flood, prepare
-from installation import REPOSITORY
-from machine import SUITES, Machine, make_root, run_unbooted
+from machine import Machine, run_unbooted
 from wire import NEIGHBOUR, VILLAIN
 
 import xdropd
+from packaged import REPOSITORY, build
+from roots import SUITES, make_root
 from waiting import wait_until
 
 UNIT = "xdropd.service"
@@ -165,7 +166,7 @@ def test_two_builds_are_equal(tree: Path, package: Path, tmp_path: Path) -> None
         file.chmod(file.stat().st_mode & 0o700)
     circumstances = ("TZ=Asia/Kathmandu", "LC_ALL=C", "SOURCE_DATE_EPOCH=1")
     shell = ("sh", "-c", 'umask 077; exec "$@"', "sh")
-    again = installation.build(elsewhere, tmp_path / "again", "env", *circumstances, *shell)
+    again = build(elsewhere, tmp_path / "again", "env", *circumstances, *shell)
     for suffix in ("_all.deb", ".tar.xz", ".dsc"):
         (ours,) = package.parent.glob(f"*{suffix}")
         assert (again.parent / ours.name).read_bytes() == ours.read_bytes(), ours.name

@@ -9,10 +9,11 @@ import installation
 import pytest
 import service
 import wire
-from machine import SUITES, Machine
+from machine import Machine
 from service import BLOCKLIST, SETTINGS, UNIT
 from wire import NEIGHBOUR, VILLAIN
 
+from roots import SUITES
 from waiting import wait_until
 
 EXPOSURE_AT_MOST = 1.3

@@ -9,17 +9,23 @@ from itertools import permutations
 import pytest
 
 from xdropd.filter.carriers import Surroundings
-from xdropd.filter.interfaces import choose, why_not
+from xdropd.filter.interfaces import choose, starts_with_ip, why_not
 from xdropd.host import pppoe
 from xdropd.host.netlink import Interface
 
 ETHER, NONE, PPP, LOOPBACK = 1, 0xFFFE, 512, 772  # uapi/linux/if_arp.h
+TUNNEL, SIT, IPGRE = 768, 776, 778
 HARDWARE = ("pci", "0000:00:03.0")
 
 
-def interface(index, name, *, kind="", arp_type=ETHER, master=0, altnames=(), link=0, parent=("", "")):
+def interface(
+    index, name, *, kind="", arp_type=ETHER, master=0, altnames=(), link=0, parent=("", ""), is_point_to_point=False
+):
     is_loopback = arp_type == LOOPBACK
-    return Interface(index, name, kind, arp_type, True, is_loopback, master, 1500, 0, altnames, link, parent)
+    return Interface(
+        *(index, name, kind, arp_type, True, is_loopback, master, 1500, 0, altnames, link, parent),
+        is_point_to_point=is_point_to_point,
+    )
 
 
 def card(index, name, **more):
@@ -227,6 +233,25 @@ def test_default_routes_that_cannot_be_followed():
         "wg1": f"wg1: carries green, which has a default route, and is left alone: {wg}",
         "blue": "blue: has a default route and is left alone: packets never meet a filter on a VRF device, "
         "name its ports instead, of which it has none yet",
+    }
+
+
+@pytest.mark.parametrize("arp_type", [NONE, PPP, TUNNEL, SIT, IPGRE])
+def test_devices_whose_packets_start_with_ip(arp_type):
+    tunnel = interface(40, "tunnel0", arp_type=arp_type, is_point_to_point=True)
+    for mode in ("auto", "generic"):
+        assert choose(None, Surroundings({40: tunnel}), [40], (), mode).wanted == {40: "has a default route"}
+    assert starts_with_ip(tunnel)
+
+
+def test_a_gre_tunnel_to_nobody_in_particular_shows_its_outer_headers():
+    tunnel = interface(40, "gre0", kind="gre", arp_type=IPGRE)
+    assert not starts_with_ip(tunnel)
+    choice = choose(None, Surroundings({40: tunnel}), [40])
+    assert choice.wanted == {}
+    assert choice.unfollowed == {
+        "gre0": "gre0: has a default route and is left alone: packets meet a filter there with their outer header, "
+        "for this tunnel has no remote address"
     }
 
 

@@ -12,8 +12,14 @@ from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.host.netlink import Interface
 
 ARPHRD_ETHER = 1  # uapi/linux/if_arp.h
-_STARTS_WITH_IP = {65534, 512, 519}
-"""ARPHRD_NONE (tun, WireGuard), ARPHRD_PPP, ARPHRD_RAWIP (modems): what XDP meets there is an IP packet and no more."""
+_STARTS_WITH_IP = {65534, 512, 519, 768, 776}
+"""ARPHRD_NONE (tun, WireGuard), ARPHRD_PPP, ARPHRD_RAWIP (modems), ARPHRD_TUNNEL (ipip), ARPHRD_SIT: what XDP meets
+there is an IP packet and no more. Of a tunnel it is the inner one (skb_reset_mac_header in ipip_tunnel_rcv, ipip6_rcv).
+"""
+_GRE = 778
+"""ARPHRD_IPGRE. The same where the tunnel has one other end; without, XDP meets the outer header, which __ipgre_rcv
+leaves in front for ipgre_header_parse.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def choose(
 
 def starts_with_ip(interface: Interface) -> bool:
     """Whether packets come without an Ethernet header there. Such a device can be filtered in generic mode only."""
-    return interface.arp_type in _STARTS_WITH_IP
+    return interface.arp_type in _STARTS_WITH_IP or (interface.arp_type == _GRE and interface.is_point_to_point)
 
 
 def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> str:
@@ -60,6 +66,8 @@ def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> s
         advice = f"name its ports instead: {ports}" if ports else "name its ports instead, of which it has none yet"
         return f"packets never meet a filter on a VRF device, {advice}"
     has_ethernet = interface.arp_type == ARPHRD_ETHER or interface.is_loopback
+    if interface.arp_type == _GRE and not interface.is_point_to_point:
+        return "packets meet a filter there with their outer header, for this tunnel has no remote address"
     if not has_ethernet and not starts_with_ip(interface):
         kind = f" ({interface.kind})" if interface.kind else ""
         return f"what its packets begin with is not known{kind}: neither an Ethernet header nor IP"

@@ -77,7 +77,9 @@ _IFLA_XDP_SKB_PROG_ID = 6
 _IFLA_XDP_HW_PROG_ID = 7
 _IFLA_STATS_LINK_64 = 1  # also the bit to ask for it
 _IFF_UP = 0x1
+_IFF_BROADCAST = 0x2
 _IFF_LOOPBACK = 0x8
+_IFF_POINTOPOINT = 0x10
 
 # uapi/linux/if_addr.h, uapi/linux/nexthop.h
 _IFA_ADDRESS = 1
@@ -155,6 +157,7 @@ class Interface:
     parent: tuple[str, str] = ("", "")  # bus and name of the hardware or virtual device behind it; empty: none
     table: int = 0  # of a VRF: its routing table
     mtu_at_most: int = 0  # by its driver; 0: not known
+    is_point_to_point: bool = False  # and nothing else: of a gre tunnel, that it has one other end
 
 
 class _NextHop(NamedTuple):
@@ -437,6 +440,7 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
             _text(attributes.get(_IFLA_PARENT_DEV_NAME, b"")),
         ),
         table=_number(_nested(about, _IFLA_INFO_DATA), _IFLA_VRF_TABLE) if kind == "vrf" else 0,
+        is_point_to_point=flags & (_IFF_POINTOPOINT | _IFF_BROADCAST) == _IFF_POINTOPOINT,
     )
 
 

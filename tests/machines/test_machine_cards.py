@@ -1,0 +1,120 @@
+"""Cards, by their drivers: in which mode each is filtered, and whether it stays so whatever is done to it."""
+
+import re
+import time
+
+import pytest
+from cable import EVERYBODY, INNOCENTS
+from guests import Guest
+from installed import BLOCKLIST, SOON_S, address, filtered, start, status, told, way
+
+from waiting import wait_until
+
+_SPEAKS_WITHIN_S = 10.0 + 5.0
+"""The contract's, of a hundred packets; and what an emulated machine takes longer to write and to read its journal."""
+_CURED_WITHIN_S = 40.0
+"""Under traffic the driver may come up without the program once more: then it takes another hundred packets."""
+
+_CARDS = [
+    pytest.param(0, id="virtio"),
+    pytest.param(4, id="virtio with two queues"),
+    pytest.param(2, id="e1000e"),
+    pytest.param(3, id="vmxnet3"),
+]
+
+
+def _has_native(guest: Guest, number: int) -> bool:
+    """virtio always; vmxnet3 from Linux 6.6 on; e1000e never."""
+    release = tuple(int(part) for part in guest.do("uname -r").split("-")[0].split(".")[:2])
+    return number in (0, 4) or (number == 3 and release >= (6, 6))
+
+
+def _is_up(guest: Guest, number: int) -> bool:
+    """Some take seconds to have a carrier."""
+    return "up" in guest.do(f"cat /sys/class/net/nic{number}/operstate")
+
+
+_TREATMENTS = {
+    "down and up": "ip link set {0} down; ip link set {0} up",
+    "another MTU": "ip link set {0} mtu 1400",
+    "another ring": "ethtool -G {0} rx 512",
+}
+
+
+@pytest.mark.parametrize("number", _CARDS)
+def test_a_card_is_filtered_whatever_is_done_to_it(guest: Guest, number: int) -> None:
+    guest.do(*address(f"nic{number}"))
+    wait_until(lambda: _is_up(guest, number), within_s=SOON_S)
+    wire, there = guest.cables[number], way(number)
+    assert wire.answered(there, EVERYBODY) == EVERYBODY
+    start(guest)
+    assert filtered(guest) == {f"nic{number}": "native" if _has_native(guest, number) else "generic"}
+    assert wire.answered(there) == INNOCENTS
+    if number == 3 and _has_native(guest, number):
+        return  # its story is the next test
+    for treatment in _TREATMENTS.values():
+        guest.do(treatment.format(f"nic{number}"), check=False)  # not every driver has rings of another size
+        guest.do(*address(f"nic{number}"))
+        wait_until(lambda: _is_up(guest, number), within_s=SOON_S)
+        assert wire.answered(there) == INNOCENTS
+    assert not any("saw none of them" in each for each in told(guest))
+    assert status(guest)["degraded"] is False
+
+
+def test_every_queue_is_filtered(guest: Guest) -> None:
+    """What is sent by many goes to all of them."""
+    guest.write(BLOCKLIST, "block: [10.1.0.0/16]\n")
+    guest.do(*address("nic4"))
+    wire, there = guest.cables[4], way(4)
+    start(guest)
+    assert filtered(guest) == {"nic4": "native"}
+    before = _received_by_queue(guest)
+    for number in range(1, 101):
+        wire.send(there.frame(wire.echo(f"10.1.0.{number}", there.addresses[4], number)))
+    wait_until(lambda: status(guest)["packets"]["dropped"] == 100, within_s=SOON_S)
+    assert wire.answered(there, EVERYBODY) == EVERYBODY, "and nobody else"
+    assert all(now > then for now, then in zip(_received_by_queue(guest), before, strict=True))
+
+
+def _received_by_queue(guest: Guest) -> list[int]:
+    """Packets that met the program, by the driver's own count (virtio_net.c, whose names for it have changed)."""
+    said = guest.do("ethtool -S nic4")
+    found = re.findall(r"rx(?:_queue_)?\d+_xdp_packets: (\d+)", said)
+    assert len(found) == 2, said
+    return list(map(int, found))
+
+
+@pytest.mark.parametrize("machine", ["trixie"], indirect=True)
+@pytest.mark.parametrize(
+    "treatment",
+    [pytest.param("down and up", marks=pytest.mark.always("trixie")), "another MTU", "another ring"],
+)
+def test_a_driver_that_has_lost_the_program_is_found_out_and_cured(guest: Guest, treatment: str) -> None:
+    """vmxnet3 of Linux 6.6 to 6.12 at least no longer runs it then, and says nothing."""
+    guest.do(*address("nic3"))
+    wire, there = guest.cables[3], way(3)
+    assert wire.answered(there, EVERYBODY) == EVERYBODY
+    start(guest)
+    assert filtered(guest) == {"nic3": "native"}
+    assert wire.answered(there) == INNOCENTS
+
+    guest.do(_TREATMENTS[treatment].format("nic3"), *address("nic3"))
+    wait_until(lambda: _is_up(guest, 3), within_s=SOON_S)
+    assert wire.answered(there, EVERYBODY) == EVERYBODY, "the driver has learned to keep the program: rejoice"
+
+    def is_told() -> bool:
+        """While packets go on coming in."""
+        wire.flood(there, min(INNOCENTS), 20, rate=40)
+        return any("saw none of them" in each for each in told(guest))
+
+    wire.flood(there, min(INNOCENTS), 100, rate=40)
+    hundredth = time.monotonic()
+    wait_until(is_told, within_s=_SPEAKS_WITHIN_S)
+    print(f"told within {time.monotonic() - hundredth:.1f} s of the hundredth packet")
+
+    def is_cured() -> bool:
+        wire.flood(there, min(INNOCENTS), 20, rate=40)
+        return wire.answered(there) == INNOCENTS and not status(guest)["degraded"]
+
+    wait_until(is_cured, within_s=_CURED_WITHIN_S)
+    print(f"cured within {time.monotonic() - hundredth:.1f} s of it: {filtered(guest)}")

@@ -46,6 +46,7 @@ _QUEUE_BYTES = 1 << 22
 _LOOK_UP_EVERY_S = 0.2
 _ROUND_SECONDS = 0.15
 _LATECOMERS_SECONDS = 0.6
+_PAYLOAD = b"knock, knock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ class Cable:
         """Put a frame on it."""
         self._near_end.send(frame)
 
-    def answered(self, way: Way, surely: Collection[str] = INNOCENTS, within_s: float = 15.0) -> frozenset[str]:
+    def answered(
+        self, way: Way, surely: Collection[str] = INNOCENTS, within_s: float = 15.0, payload: bytes = _PAYLOAD
+    ) -> frozenset[str]:
         """Which sources of EVERYBODY get an answer to a ping, of those that have an address there.
 
         Everybody pings until those have been answered who `surely` are, or time is up; then there is a moment for
@@ -140,7 +143,7 @@ class Cable:
             for source in sources:
                 number = next(self._sequence) & 0xFFFF
                 numbers[number] = source
-                self.send(way.frame(self.echo(source, way.addresses[ip_address(source).version], number)))
+                self.send(way.frame(self.echo(source, way.addresses[ip_address(source).version], number, payload)))
             due = time.monotonic() + _ROUND_SECONDS
             while not self._has_answered(numbers, sources) and time.monotonic() < due:
                 time.sleep(0.01)
@@ -164,7 +167,7 @@ class Cable:
             self.send(way.frame(self.echo(source, destination, next(self._sequence) & 0xFFFF)))
             time.sleep(1 / rate)
 
-    def echo(self, source: str, destination: str, number: int, payload: bytes = b"knock, knock") -> bytes:
+    def echo(self, source: str, destination: str, number: int, payload: bytes = _PAYLOAD) -> bytes:
         """A ping, as an IP packet."""
         version = ip_address(source).version
         body = struct.pack("!BBHHH", _ECHO[version], 0, 0, self._identifier, number) + payload

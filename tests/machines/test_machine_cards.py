@@ -6,7 +6,7 @@ import time
 import pytest
 from cable import EVERYBODY, INNOCENTS
 from guests import Guest
-from installed import BLOCKLIST, SOON_S, address, filtered, start, status, told, way
+from installed import BLOCKLIST, SOON_S, address, becomes, configure, filtered, start, status, told, way
 
 from waiting import wait_until
 
@@ -14,6 +14,8 @@ _SPEAKS_WITHIN_S = 10.0 + 5.0
 """The contract's, of a hundred packets; and what an emulated machine takes longer to write and to read its journal."""
 _CURED_WITHIN_S = 40.0
 """Under traffic the driver may come up without the program once more: then it takes another hundred packets."""
+
+_LARGE = bytes(8000)
 
 _CARDS = [
     pytest.param(0, id="virtio"),
@@ -118,3 +120,32 @@ def test_a_driver_that_has_lost_the_program_is_found_out_and_cured(guest: Guest,
 
     wait_until(is_cured, within_s=_CURED_WITHIN_S)
     print(f"cured within {time.monotonic() - hundredth:.1f} s of it: {filtered(guest)}")
+
+
+def test_virtio_keeps_large_frames_whatever_its_mtu_becomes(guest: Guest) -> None:
+    """Before Linux 6.3 it loses them natively, and takes the MTU all the same: auto is generic there, and says why."""
+    is_old = tuple(map(int, guest.do("uname -r").split("-")[0].split(".")[:2])) < (6, 3)
+    guest.do(*address("nic5"))
+    wire, there = guest.cables[5], way(5)
+    start(guest)
+    becomes(guest, nic5="generic" if is_old else "native")
+    assert is_old == any("virtio loses frames above 3500 bytes" in each for each in told(guest))
+    guest.do("ip link set nic5 mtu 9000")
+    assert wire.answered(there) == INNOCENTS
+    assert wire.answered(there, payload=_LARGE) == INNOCENTS
+    assert status(guest)["degraded"] is False
+    guest.do("ip link set nic5 mtu 1500")
+    if not is_old:
+        return
+    configure(guest, "auto", "xdp_mode: native")
+    becomes(guest, nic5="native")
+    guest.do("ip link set nic5 mtu 9000")
+    wait_until(lambda: any("above 3500 bytes are lost" in each for each in status(guest)["troubles"]), within_s=SOON_S)
+    assert (
+        wire.answered(there, within_s=4.0, payload=_LARGE) == frozenset()
+    ), "this kernel's virtio has learned it: rejoice"
+    guest.do("ip link set nic5 mtu 1500")
+    wait_until(lambda: not status(guest)["degraded"], within_s=SOON_S)
+    configure(guest, "auto")
+    becomes(guest, nic5="generic")
+    assert wire.answered(there) == INNOCENTS

@@ -1,5 +1,6 @@
 """What happens to a machine in its life, on a kernel of Debian's own: cards come and go, and so does the daemon."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_card_is_unplugged_and_plugged_in_again(guest: Guest) -> None:
     guest.qmp("device_del", id="card0")
     wait_until(lambda: "nic0" not in guest.do("ls /sys/class/net"), within_s=SOON_S)
     wait_until(lambda: status(guest)["state"] == "waiting", within_s=SOON_S)
-    guest.qmp("device_add", driver="virtio-net-pci", id="card0", netdev="net0", mac=mac(0))
+    guest.qmp("device_add", driver="virtio-net-pci", id="card0", netdev="net0", mac=mac(0), host_mtu=1500)
     wait_until(lambda: "nic0" in guest.do("ls /sys/class/net"), within_s=SOON_S)
     becomes(guest, nic0="native")
     guest.do(*address("nic0"))
@@ -85,3 +86,33 @@ def test_a_card_is_renamed_and_its_link_goes_down_and_up(guest: Guest) -> None:
     guest.do("ip link set uplink down", "ip link set uplink name nic0")
     becomes(guest, nic0="native", nic1="native")
     assert not any("saw none of them" in each for each in told(guest))
+
+
+def test_others_can_trace_what_becomes_of_packets(guest: Guest) -> None:
+    """With the command of the manual: our programs have types, and what they return is in the capture."""
+    guest.do(*address("nic0"))
+    wire, there = guest.cables[0], way()
+    start(guest)
+    becomes(guest, nic0="native")
+    guest.run("systemd-run", "--unit=told-dump", *"stdbuf -oL xdpdump -i nic0 --rx-capture exit -x".split())
+    wait_until(lambda: "listening on nic0" in _dumped(guest), within_s=SOON_S, what="it listens")
+    assert wire.answered(there, INNOCENTS) == INNOCENTS
+    wait_until(lambda: {"PASS", "DROP"} <= {*re.findall(r"@exit\[(\w+)\]", _dumped(guest))}, within_s=SOON_S)
+    guest.run("systemctl", "stop", "told-dump")
+    assert wire.answered(there) == INNOCENTS, "and nothing has changed"
+
+
+def _dumped(guest: Guest) -> str:
+    return guest.do("journalctl --sync; journalctl --output=cat --unit=told-dump")
+
+
+def test_a_program_of_libxdp_is_left_alone_and_who_takes_it_off_is_told(guest: Guest) -> None:
+    guest.do(*address("nic0"), "xdp-filter load nic0")
+    wire, there = guest.cables[0], way()
+    assert guest.run("systemctl", "start", UNIT, check=False, within_s=120).returncode
+    (sentence,) = {each for each in told(guest) if "is attached, id" in each}
+    assert "'xdp-loader status nic0'" in sentence
+    assert wire.answered(there, EVERYBODY) == EVERYBODY
+    guest.do("xdp-loader unload nic0 --all")
+    start(guest)
+    assert wire.answered(there) == INNOCENTS

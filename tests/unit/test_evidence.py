@@ -102,3 +102,14 @@ def test_an_attachment_that_counts_from_zero_has_seen_nothing_yet():
             seen = 0
     assert done == [Remedy.ATTACH_ANEW, Remedy.ATTACH_GENERIC, Remedy.GIVE_UP]
     assert doubt.sentence
+
+
+@pytest.mark.parametrize("seen_before", [4, 5000])
+def test_an_attachment_that_has_seen_no_more_than_the_one_before_it_is_mended_all_the_same(seen_before):
+    doubt, seen = Doubt(), seen_before
+    for second in range(30):
+        if doubt.look(1000 * second, seen, 50.0 + second, may_be_generic=True):
+            seen = 4  # by the time of the next look, and none from then on
+            break
+    doubt.look(1000 * second + 4, seen, 51.0 + second, may_be_generic=True)
+    assert doubt.sentence == ""

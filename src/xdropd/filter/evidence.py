@@ -63,7 +63,7 @@ class Doubt:
 
     def look(self, received: int, seen: int, now_s: float, *, may_be_generic: bool) -> Remedy | None:
         """What is to be done now, if anything is. `may_be_generic`: it is filtered natively, and need not be."""
-        if self.sentence and seen > self._seen:  # more of them; a count that falls is that of another attachment
+        if self.sentence and seen > self._seen:
             self.sentence, self._tried = "", []
         self._seen = seen
         unseen = self._evidence.look(received, seen, now_s)
@@ -76,6 +76,7 @@ class Doubt:
             self._again_at = now_s + _AGAIN_AFTER_S
         else:
             self._evidence = Evidence()
+            self._seen = 0  # from where the next attachment counts
         return remedy
 
     def _next(self, *, may_be_generic: bool) -> Remedy:

@@ -111,7 +111,7 @@ def test_a_program_of_libxdp_is_left_alone_and_who_takes_it_off_is_told(guest: G
     wire, there = guest.cables[0], way()
     assert guest.run("systemctl", "start", UNIT, check=False, within_s=120).returncode
     (sentence,) = {each for each in told(guest) if "is attached, id" in each}
-    assert "'xdp-loader status nic0'" in sentence
+    assert sentence.endswith("libxdp's goes with: xdp-loader unload nic0 --all")
     assert wire.answered(there, EVERYBODY) == EVERYBODY
     guest.do("xdp-loader unload nic0 --all")
     start(guest)

@@ -13,7 +13,7 @@ from xdropd.host.netlink import Interface
 _REMEDIES = (
     ("(xdp_dispatcher)", "it is libxdp's, which takes it off with: xdp-loader unload {0} --all"),
     ("); it is left alone", ""),  # its name says whose it is
-    ("program is attached, id", "'bpftool prog' tells whose it is, and 'xdp-loader status {0}' if it is libxdp's"),
+    ("program is attached, id", "'bpftool prog' tells whose it is; libxdp's goes with: xdp-loader unload {0} --all"),
     ("mtu", "lower the MTU of {0}, or of its peer, first"),
     ("gro_hw", "turn off what the hypervisor does for {0}: in QEMU guest_tso4=off,guest_tso6=off,guest_ufo=off"),
     ("guest_", "turn off what the hypervisor does for {0}: in QEMU guest_tso4=off,guest_tso6=off,guest_ufo=off"),

@@ -1,4 +1,4 @@
-"""Drivers that take native mode and do harm then: which, in which kernels, and what to do about it. Pure."""
+"""Drivers that take native mode and do harm then: which, in which kernels, and what to do about it."""
 
 import os
 import re
@@ -11,9 +11,9 @@ _VIRTIO_IS_FINE_FROM = (6, 3)
 _VIRTIO_BYTES_AT_MOST = 3500
 
 
-def why_generic(interface: Interface, release: str = "") -> str:
-    """Why "auto" had better not be native there, as a clause; "" if it may. `release` is uname(2)'s, this kernel's."""
-    if not _holds_a_page(interface, release) or 0 < interface.mtu_at_most <= _VIRTIO_BYTES_AT_MOST:
+def why_generic(interface: Interface) -> str:
+    """Why "auto" had better not be native there, as a clause; "" if it may."""
+    if not _holds_a_page(interface) or 0 < interface.mtu_at_most <= _VIRTIO_BYTES_AT_MOST:
         return ""
     return (
         f"natively this kernel's virtio loses frames above {_VIRTIO_BYTES_AT_MOST} bytes once its MTU is raised;"
@@ -21,9 +21,9 @@ def why_generic(interface: Interface, release: str = "") -> str:
     )
 
 
-def loss(interface: Interface, release: str = "") -> str:
+def loss(interface: Interface) -> str:
     """What is lost on a device that is filtered natively, as a sentence on it; "" if nothing is."""
-    if not _holds_a_page(interface, release) or interface.mtu <= _VIRTIO_BYTES_AT_MOST:
+    if not _holds_a_page(interface) or interface.mtu <= _VIRTIO_BYTES_AT_MOST:
         return ""
     return (
         f"frames above {_VIRTIO_BYTES_AT_MOST} bytes are lost, listed or not: natively this kernel's virtio cannot have"
@@ -31,7 +31,7 @@ def loss(interface: Interface, release: str = "") -> str:
     )
 
 
-def _holds_a_page(interface: Interface, release: str) -> bool:
-    version = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+def _holds_a_page(interface: Interface) -> bool:
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
     is_old = version is not None and (int(version[1]), int(version[2])) < _VIRTIO_IS_FINE_FROM
     return interface.parent[0] == "virtio" and is_old

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from xdropd.filter.carriers import BONDS, STACKED
 from xdropd.host.netlink import Interface
 
+_OFFLOADS = "turn off what the hypervisor does for {0}: in QEMU guest_tso4=off,guest_tso6=off,guest_ufo=off"
 # Parts of a sentence, in lower case, and the remedy for an interface {0}. The first that fits counts.
 _REMEDIES = (
     ("(xdp_dispatcher)", "it is libxdp's, which takes it off with: xdp-loader unload {0} --all"),
     ("); it is left alone", ""),  # its name says whose it is
     ("program is attached, id", "'bpftool prog' tells whose it is; libxdp's goes with: xdp-loader unload {0} --all"),
     ("mtu", "lower the MTU of {0}, or of its peer, first"),
-    ("gro_hw", "turn off what the hypervisor does for {0}: in QEMU guest_tso4=off,guest_tso6=off,guest_ufo=off"),
-    ("guest_", "turn off what the hypervisor does for {0}: in QEMU guest_tso4=off,guest_tso6=off,guest_ufo=off"),
+    ("gro_hw", _OFFLOADS),
+    ("guest_", _OFFLOADS),
     ("lro", "turn it off first: ethtool -K {0} lro off"),
     ("queue", "see 'ethtool -l {0}', and change their number with 'ethtool -L'"),
     ("channel", "see 'ethtool -l {0}', and change their number with 'ethtool -L'"),

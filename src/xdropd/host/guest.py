@@ -70,9 +70,6 @@ def _answered(guest: "subprocess.Popen[bytes]", answer: int) -> list[Run] | None
     try:
         if guest.wait(_SECONDS_AT_MOST) != 0:
             return None
-        size = os.fstat(answer).st_size
-        with open(answer, "rb", closefd=False, buffering=0) as file:
-            file.seek(0)
-            return packedruns.unpack(file.read(size))
+        return packedruns.unpack(os.pread(answer, os.fstat(answer).st_size, 0))
     except (subprocess.TimeoutExpired, OSError, ValueError):
         return None

@@ -489,7 +489,7 @@ class InBytes:
 
     @contextmanager
     def scanning(self, part):
-        yield lambda: packedruns.unpack(b"".join(packedruns.pack(list(runs.scan(part, 0, len(part))))))
+        yield lambda: packedruns.unpack(b"".join(packedruns.pack(list(runs.scan(part, 0, len(part))))), len(part))
 
 
 def of_any_size(patch):

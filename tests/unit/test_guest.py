@@ -49,8 +49,8 @@ class Watched(Guest):
 
         answered = guest._answered
 
-        def and_counted(process: "subprocess.Popen[bytes]", answer: int) -> list[runs.Run] | None:
-            found = answered(process, answer)
+        def and_counted(process: "subprocess.Popen[bytes]", answer: int, size: int) -> list[runs.Run] | None:
+            found = answered(process, answer, size)
             self.answers += found is not None
             return found
 
@@ -116,9 +116,11 @@ def test_no_bytes_are_taken_for_runs_that_cannot_be(data: st.DataObject) -> None
         case _:
             packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        found = packedruns.unpack(bytes(packed))
+        found = packedruns.unpack(bytes(packed), len(TEXT))
     except ValueError:
         return
+    assert all(0 <= place.start <= place.second <= place.last <= place.end <= len(TEXT) for place, _ in found)
+    assert all(1 <= place.second_line <= place.last_line <= len(TEXT) for place, _ in found)
     for _, inner in found:
         assert isinstance(inner, runs.Items)
         for read in (*inner.words.prefixes.values(), *inner.words.ranges.values()):

@@ -32,7 +32,7 @@ class Guest:
                 yield lambda: None
                 return
             try:
-                yield lambda: _answered(guest, answer)
+                yield lambda: _answered(guest, answer, len(part))
             finally:
                 guest.kill()
                 guest.wait()
@@ -66,10 +66,10 @@ def _started(text: int, answer: int) -> "subprocess.Popen[bytes]":
     )
 
 
-def _answered(guest: "subprocess.Popen[bytes]", answer: int) -> list[Run] | None:
+def _answered(guest: "subprocess.Popen[bytes]", answer: int, part_bytes: int) -> list[Run] | None:
     try:
         if guest.wait(_SECONDS_AT_MOST) != 0:
             return None
-        return packedruns.unpack(os.pread(answer, os.fstat(answer).st_size, 0))
+        return packedruns.unpack(os.pread(answer, os.fstat(answer).st_size, 0), part_bytes)
     except (subprocess.TimeoutExpired, OSError, ValueError):
         return None

@@ -43,11 +43,12 @@ def pack(runs: Sequence[Run]) -> Iterator[bytes]:
                 yield np.ascontiguousarray(column, dtype).tobytes()
 
 
-def unpack(data: bytes) -> list[Run]:
-    """The inverse. Raises ValueError where it is not what `pack` gives."""
+def unpack(data: bytes, part_bytes: int) -> list[Run]:
+    """The inverse, for a part of a text of that size. Raises ValueError where it is not what `pack` gives."""
     parts = _Parts(data)
     count, text_count, text_bytes = parts.take(np.dtype("i8"), 3).tolist()
-    places = parts.take(np.dtype("i8"), count * _PLACE_NUMBERS).reshape(count, _PLACE_NUMBERS).tolist()
+    places = parts.take(np.dtype("i8"), count * _PLACE_NUMBERS).reshape(count, _PLACE_NUMBERS)
+    _see_that_they_are_places(places, part_bytes)
     lengths = parts.take(np.dtype("i8"), count * len(_TYPES)).reshape(count, len(_TYPES))
     texts = parts.take(np.dtype("u1"), text_bytes).tobytes().split(b"\n") if text_count else []
     if len(texts) != text_count or len(set(texts)) != text_count:
@@ -63,8 +64,21 @@ def unpack(data: bytes) -> list[Run]:
         raise ValueError("there is more than there should be")
     return [
         Run(Place(*place), _items_of([column[at] for column in columns], lengths[at].tolist(), reasons))
-        for at, place in enumerate(places)
+        for at, place in enumerate(places.tolist())
     ]
+
+
+def _see_that_they_are_places(places: Column, part_bytes: int) -> None:
+    """One after the other within the part, with no more lines than octets between two of their offsets."""
+    offsets, lines = places[:, :4], places[:, 4:7]
+    in_order = np.concatenate(([0], offsets.ravel(), [part_bytes]))
+    if (in_order[1:] < in_order[:-1]).any() or (places[:, 7] < 1).any():
+        raise ValueError("these are no places in the text")
+    if (lines < 1).any() or (lines[:, 0] > offsets[:, 0] + 1).any():
+        raise ValueError("these are no lines of the text")
+    between = np.diff(lines, axis=1)
+    if (between < 0).any() or (between > np.diff(offsets, axis=1)[:, :2]).any():
+        raise ValueError("these are no lines of the text")
 
 
 class _Parts:

@@ -1,7 +1,8 @@
 """One more source, by command: `xdropctl block` beside `nft add element`, `ipset add` and `xdp-filter ip`.
 
 Whole processes first, as a script would call them, beside a Python that does nothing. Then what the daemon itself needs
-for a request over the control socket, the disk's sync apart: its state folder is in memory for that. Last a batch.
+for a request over the control socket, the disk's sync apart: its state folder is in memory for that. Last a batch, and
+what a companion brings: all that a source blocks, replaced in one step, each entry with an end and a reason of its own.
 """
 
 import sys
@@ -15,6 +16,7 @@ from bench import lists, peers, processes
 from bench.daemon import Daemon
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread, in_turns
 from bench.telling import REPOSITORY
+from xdropd.commands import client
 from xdropd.text.addresses import format_address
 
 _GROUP = "block"
@@ -24,6 +26,8 @@ _BATCH = 20_000
 _BATCH_ROUNDS = 5
 _SETTLED_S = 3.0
 _MILLION = 1_000_000
+_END_S = 4_000_000_000
+_LINES_A_PIECE = 16_384
 IN_MEMORY = "/dev/shm"
 
 
@@ -35,6 +39,8 @@ def measure(report: Report, effort: Effort) -> None:
     _processes(report, listed, others, effort)
     _inside(report, listed, others, effort)
     _batch(report, listed, others, effort)
+    for replaced, most_s in ((50_000, 0.5), (250_000, 2.5)):
+        _replace(report, keys[: replaced // 5 if effort.is_quick else replaced], most_s, effort)
 
 
 def _processes(report: Report, listed: Sequence[int], others: Iterator[int], effort: Effort) -> None:
@@ -95,6 +101,36 @@ def _batch(report: Report, listed: Sequence[int], others: Iterator[int], effort:
             taken.append(processes.seconds([*xdropctl(daemon), "block", "-"], net.host, batch))
         what = f"{_BATCH:,} addresses on standard input, whole process"
         report.add(Figure(_GROUP, what, len(listed), "s", {XDROPD: Spread.of(taken)}, (Demand(1),)))
+
+
+def _replace(report: Report, keys: Sequence[int], most_s: float, effort: Effort) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        net = stack.enter_context(peers.host())
+        daemon = _running(stack, net.host, folder, [])
+        texts = lists.texts(keys)
+
+        def seconds(shift: int) -> float:
+            lines = [
+                client.line_of(text, str(_END_S + at + shift), f"reason {at % 50}") for at, text in enumerate(texts)
+            ]
+            follow = ["".join(lines[at : at + _LINES_A_PIECE]).encode() for at in range(0, len(lines), _LINES_A_PIECE)]
+            begun = time.monotonic()
+            client.ask(str(daemon.socket), {"verb": "replace", "source": "bench"}, follow=follow)
+            return time.monotonic() - begun
+
+        fresh, others, same = [], [], []
+        for at in range(effort.rounds(_BATCH_ROUNDS)):
+            client.ask(str(daemon.socket), {"verb": "flush", "source": "bench"})
+            fresh.append(seconds(at))
+            others.append(seconds(at + 1))
+            same.append(seconds(at + 1))
+        for what, taken in (
+            ("all of a source replaced, each with an end and a reason of its own, in force and on disk", fresh),
+            ("the same, each with another end", others),
+            ("the same, as it is", same),
+        ):
+            report.add(Figure(_GROUP, what, len(keys), "s", {XDROPD: Spread.of(taken)}, (Demand(most_s),)))
 
 
 def _running(stack: ExitStack, namespace: str, folder: Path, listed: Sequence[int]) -> Daemon:

@@ -5,6 +5,7 @@ calls the one in force. No interface is involved.
 """
 
 import os
+import struct
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -45,6 +46,18 @@ _IPV6 = (bytes.fromhex("86dd 6000000000081140") + bytes(32) + bytes.fromhex("000
 FRAMES = {4: _MACS + _IPV4, 6: _MACS + _IPV6}  # UDP in 62 bytes; only the source address matters
 
 
+TARGET4 = "198.51.100.1"
+"""Where the IPv4 frame goes."""
+
+
+def syn_to(port: int) -> bytes:
+    """The first packet of a TCP connection in place of the datagram, from port 9."""
+    frame = bytearray(FRAMES[4])
+    frame[23] = 6  # the protocol; behind the IP header of 20 bytes: ports, two numbers, 5 words, SYN
+    frame[34:] = struct.pack(">HHIIBBHHH", 9, port, 1, 0, 5 << 4, 1 << 1, 64240, 0, 0).ljust(len(frame) - 34, b"\0")
+    return bytes(frame)
+
+
 def compiled() -> tuple[Blueprint, Blueprint]:
     """xdropd's programs and the peers'. Raises CompileError."""
     folder = source_folder()
@@ -72,14 +85,22 @@ class Owned:
 class Xdropd(Owned):
     """A list in force on an interface that is only made believe. `root` is what its driver would call."""
 
-    def __init__(self, blueprint: Blueprint, keys: dict[int, Collection[int]], networks: Collection[Span] = ()) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        keys: dict[int, Collection[int]],
+        networks: Collection[Span] = (),
+        *,
+        pass_replies: bool = False,
+    ) -> None:
         super().__init__()
         shared = {name: self.own(create(blueprint, name)) for name in abi.SHARED_MAPS}
         interface = {abi.INTERFACE_MAP: self.own(create(blueprint, abi.INTERFACE_MAP))}
         InterfaceSlots(shared["interfaces"], shared["more_interfaces"]).give(_TEST_RUN_IFINDEX)
         state = State([Source("bench", 1, _listing(keys, networks))])
         records = {version: state.records(version) for version in FAMILIES}
-        generation = Generation.build(blueprint, 1, Sizes.to_hold(counts_of(records), 1), shared)
+        sizes = Sizes.to_hold(counts_of(records), 1)
+        generation = Generation.build(blueprint, 1, sizes, shared, pass_replies=pass_replies)
         self._exit.callback(generation.close)
         for version, each in records.items():
             for _ in generation.fill(version, each, since_s=1):
@@ -137,13 +158,16 @@ class Peers(Owned):
         """What the driver writes from now on, in this order and over and over."""
         fill_pool(self._pool, self._version, keys)
 
-    def runner(self, program: int, answer: int) -> Callable[[], float]:
-        """Something that gives the mean nanoseconds of a packet in driver and program, which must answer so."""
+    def runner(self, program: int, answer: int, frame: bytes = b"") -> Callable[[], float]:
+        """Something that gives the mean nanoseconds of a packet in driver and program, which must answer so.
+
+        It is the usual datagram, or another frame.
+        """
 
         def measure() -> float:
             libbpf.set_program(self._contender, 0, program)
             begun = time.thread_time_ns()
-            found = libbpf.test_run(self._driver, FRAMES[self._version], _REPEATS_AT_MOST)
+            found = libbpf.test_run(self._driver, frame or FRAMES[self._version], _REPEATS_AT_MOST)
             taken = time.thread_time_ns() - begun
             if found != answer:
                 raise KernelError("run a contender", 0, f"it answered {found} and not {answer}")

@@ -1,9 +1,10 @@
 """What a packet costs, above a program that only says XDP_PASS: from sources listed and not, over the list's size."""
 
+import socket
 from collections.abc import Collection
 
 from bench import lists
-from bench.contest import EMPTY, PLAIN, POOL_ADDRESSES, TRIE, Peers, Xdropd, compiled
+from bench.contest import EMPTY, PLAIN, POOL_ADDRESSES, TARGET4, TRIE, Peers, Xdropd, compiled, syn_to
 from bench.figures import XDROPD, Demand, Effort, Figure, Report, Spread, in_turns
 from xdropd.kernel.compiler import Blueprint
 from xdropd.text.addresses import Span
@@ -16,6 +17,8 @@ _DROP, _PASS = 1, 2
 _NETWORKS = 20_000
 _MILLION = SIZES[-1]
 _ROUNDS = 15
+_REPLIES_DROP = "replies: drop"
+_IP_FREEBIND = 15  # uapi/linux/in.h
 
 
 def measure(report: Report, effort: Effort) -> None:
@@ -25,6 +28,7 @@ def measure(report: Report, effort: Effort) -> None:
         _ipv4(report, ours, theirs, count, effort)
     for count in effort.sizes(*SIZES):
         _ipv6(report, ours, theirs, count, effort)
+    _replies(report, ours, theirs, effort)
 
 
 def _costs(peers: Peers, xdropd: Xdropd, answers: dict[str, int], effort: Effort) -> dict[str, Spread]:
@@ -88,3 +92,34 @@ def _ipv6(report: Report, ours: Blueprint, theirs: Blueprint, count: int, effort
                 peers.sources(sources)
                 costs = _costs(peers, xdropd, dict.fromkeys((XDROPD, PLAIN, TRIE), answer), effort)
                 report.add(Figure(_GROUP, f"IPv6, {what}", count, "ns", costs))
+
+
+def _replies(report: Report, ours: Blueprint, theirs: Blueprint, effort: Effort) -> None:
+    """With replies: pass, beside the same without: to a port where nobody waits, and to one that is listened to."""
+    keys = lists.addresses(10_000, seed=1)
+    with (
+        Xdropd(ours, {4: keys}, pass_replies=True) as passing,
+        Xdropd(ours, {4: keys}) as dropping,
+        Peers(theirs, 4, keys) as peers,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener,
+    ):
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)  # nobody has this address, so nobody gets there
+        listener.bind((TARGET4, 0))
+        listener.listen()
+        listed = lists.shuffled(keys, 7)
+        for what, sources, answer, frame in (
+            (UNLISTED, lists.addresses(POOL_ADDRESSES, 3, keys), _PASS, b""),
+            ("listed address, UDP to a port where nobody waits", listed, _DROP, b""),
+            ("listed address, SYN to a listener", listed, _DROP, syn_to(listener.getsockname()[1])),
+        ):
+            peers.sources(sources)
+            contenders = {
+                EMPTY: peers.runner(peers.programs[EMPTY], _PASS, frame),
+                XDROPD: peers.runner(passing.root, answer, frame),
+                _REPLIES_DROP: peers.runner(dropping.root, answer, frame),
+            }
+            for warm in contenders.values():
+                warm()
+            found = in_turns(contenders, effort.rounds(_ROUNDS))
+            costs = {name: found[name].above(found[EMPTY].median) for name in (XDROPD, _REPLIES_DROP)}
+            report.add(Figure(_GROUP, f"replies: pass, {what}", len(keys), "ns", costs))

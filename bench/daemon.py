@@ -7,7 +7,6 @@ the daemon has stored (FDSTORE=1) are given back to the next one (sd_listen_fds(
 import contextlib
 import fcntl
 import os
-import re
 import select
 import shutil
 import signal
@@ -17,8 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+from bench import processes
 from bench.telling import REPOSITORY
 from netns import inside
 from xdropd.commands import client
@@ -103,13 +103,6 @@ class Manager:
             os.close(descriptor)
 
 
-class Memory(NamedTuple):
-    """Resident memory of a process: now, and at most so far."""
-
-    now_bytes: int
-    peak_bytes: int
-
-
 class Daemon:
     """Filters `interface` of `namespace`. Everything it reads and writes is in `folder`, and stays there."""
 
@@ -161,11 +154,9 @@ class Daemon:
             self.process_id = os.posix_spawn(command[0], command, environment, file_actions=actions)
         return self._manager.await_ready(self._is_running, self.log) - begun
 
-    def memory(self) -> Memory:
+    def memory(self) -> processes.Memory:
         """What it has resident."""
-        status = Path("/proc", str(self.process_id), "status").read_text(encoding="ascii")
-        found = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB", status, re.MULTILINE))
-        return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
+        return processes.memory(self.process_id)
 
     def descriptors(self) -> int:
         """How many descriptors it has open."""

@@ -1,11 +1,13 @@
-"""Whole processes: from starting one to its end."""
+"""Processes: from starting one to its end, and what one that runs takes."""
 
 import os
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from netns import inside
 
@@ -37,3 +39,28 @@ def peak_bytes(command: Sequence[str], namespace: str, stdin: Path | None = None
     with tempfile.NamedTemporaryFile("r") as told:
         seconds(("/usr/bin/time", "--format=%M", f"--output={told.name}", *command), namespace, stdin)
         return int(told.read()) * 1024
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process: now, and at most so far."""
+
+    now_bytes: int
+    peak_bytes: int
+
+
+def memory(process_id: int) -> Memory:
+    """What it has resident."""
+    status = Path("/proc", str(process_id), "status").read_text(encoding="ascii")
+    found = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB", status, re.MULTILINE))
+    return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
+
+
+def forget_peak(process_id: int) -> None:
+    """What was at most resident is counted from now on."""
+    Path("/proc", str(process_id), "clear_refs").write_text("5", encoding="ascii")
+
+
+def cpu_seconds(process_id: int) -> float:
+    """What it has taken of all CPUs since it began, with the kernel on its behalf."""
+    behind_name = Path("/proc", str(process_id), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, behind_name[11:13])) / os.sysconf("SC_CLK_TCK")

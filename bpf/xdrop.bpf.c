@@ -7,7 +7,10 @@
  *      follows. On devices without Ethernet (tunnels, PPP) a frame starts with its IP header.
  *   2. A frame too short for the header it announces is MALFORMED.
  *   3. Neither IPv4 nor IPv6: PASSED.
- *   4. The source address, and nothing else in the packet, decides between DROPPED and PASSED.
+ *   4. The source address, and nothing else in the packet, decides between DROPPED and PASSED. Where it is listed by
+ *      sources that monitor only, the frame PASSED, and is counted for its entry.
+ *   5. Where the settings say so, what would be dropped is a REPLY, and passes, if it belongs to a connection of this host's
+ *      own: see the section on replies below.
  *
  * The programs
  *   xdrop_root      what the driver knows. It never changes; it jumps to the program in force.
@@ -39,7 +42,7 @@
 /* ---- What the kernel side and the daemon share ---- */
 
 /* What becomes of a frame; the index of its counters. */
-enum verdict { PASSED, DROPPED, MALFORMED, VERDICTS };
+enum verdict { PASSED, DROPPED, MALFORMED, REPLIES, VERDICTS };
 
 /* Frames and bytes. */
 struct volume {
@@ -47,7 +50,7 @@ struct volume {
 	__u64 bytes;
 };
 
-/* What is known of one entry. `source` numbers the file or caller that the entry came from. */
+/* What is known of one entry. `source` numbers the file or caller that the entry came from; in a record, with MONITORS. */
 struct stats {
 	__u64 packets;
 	__u64 bytes;
@@ -59,19 +62,27 @@ struct stats {
 /* The source of a prefix that passes although a wider one is listed. */
 #define EXEMPT 0
 
-/* A prefix: a network with its own stats, an exempt prefix, or a piece of the range with this number, which counts there. */
+/* Beside the number of a source in a record: its addresses pass, and are counted. */
+#define MONITORS (1U << 31)
+
+/*
+ * A prefix: a network with its own stats, an exempt prefix, or a piece of the range with this number, which counts there.
+ */
 struct network {
 	struct stats stats;
 	__u32 range; /* 0: no piece of a range */
 	__u32 unused;
 };
 
-/* A range: its stats, and its first and last address (an IPv4 address in the first four bytes). */
+/*
+ * A range: its stats, and its first and last address (an IPv4 address in the first four bytes). Or what is selected of a
+ * database, of both families, with its code in the first eight bytes, in network byte order.
+ */
 struct range {
 	struct stats stats;
 	__u8 first[16];
 	__u8 last[16];
-	__u32 version; /* 4 or 6; 0: the number is free */
+	__u32 version; /* 4 or 6, or 46 of a selection; 0: the number is free */
 	__u32 unused;
 };
 
@@ -121,9 +132,10 @@ struct hints {
 
 /*
  * Numbers that the daemon puts into the instructions when it loads a program for a generation, so that no packet has to
- * read them: the sizes of the filters, powers of two, less one. To bcc they are descriptors of an unknown kind.
+ * read them: the sizes of the filters, powers of two, less one; and whether replies pass, 1 or 0. The verifier leaves out
+ * what a 0 makes unreachable. To bcc they are descriptors of an unknown kind.
  */
-enum fitted_number { LAST_ADDRESS_WORD, LAST_PREFIX_WORD };
+enum fitted_number { LAST_ADDRESS_WORD, LAST_PREFIX_WORD, PASS_REPLIES };
 #define FITTED_NUMBER 15
 #define fitted(number) bpf_pseudo_fd(FITTED_NUMBER, number)
 
@@ -222,6 +234,12 @@ static __always_inline __u64 opaque(__u64 value)
 	asm volatile("" : "+r"(value));
 	return value;
 }
+
+/*
+ * The same, where the compiler would make one of two reads: to the verifier, which refuses a read of what is a pointer of
+ * one kind here and of another there ("same insn cannot be used with different pointers"), they have to stay two.
+ */
+#define KEEP_APART(value, number) asm volatile("" : "+r"(value) : "i"(number))
 
 /* ---- The cursor: every read checks its own bounds ---- */
 
@@ -370,36 +388,45 @@ static __always_inline int fetch_type(struct xdp_md *context, __u32 end)
 }
 
 /*
- * As read_origin, for a frame with headers in its fragments, where `data_end` does not reach and the kernel fetches them.
+ * As take_ethernet or type_of_packet, for a frame with headers in its fragments, where `data_end` does not reach and the
+ * kernel fetches them. `at` becomes the place of what follows.
  * (mlx5 with a large MTU keeps all of a frame there: mlx5e_skb_from_cqe_mpwrq_nonlinear in its en_rx.c.)
  */
-static __always_inline void fetch_origin(struct xdp_md *context, int starts_with_ip, __u32 length_bytes,
-					 struct origin *origin)
+static __always_inline int fetch_headers(struct xdp_md *context, int starts_with_ip, __u32 *at)
 {
-	__u32 at = 0;
 	int type;
 
+	*at = 0;
 	if (starts_with_ip) {
 		__u8 first;
 
-		type = bpf_xdp_load_bytes(context, 0, &first, sizeof(first)) ? TRUNCATED : type_of_ip(first);
-	} else {
-		at = sizeof(struct ethhdr);
-		type = fetch_type(context, at);
+		return bpf_xdp_load_bytes(context, 0, &first, sizeof(first)) ? TRUNCATED : type_of_ip(first);
 	}
+	*at = sizeof(struct ethhdr);
+	type = fetch_type(context, *at);
 #pragma unroll
 	for (int tags = 0; tags < MAX_VLAN_TAGS; tags++) {
 		if (!is_vlan(type))
 			break;
-		at += sizeof(struct vlan_tag);
-		type = fetch_type(context, at);
+		*at += sizeof(struct vlan_tag);
+		type = fetch_type(context, *at);
 	}
 	if (type == ETHERTYPE_PPPOE) {
-		at += sizeof(struct pppoe_header);
-		type = fetch_type(context, at);
+		*at += sizeof(struct pppoe_header);
+		type = fetch_type(context, *at);
 		if (type != TRUNCATED)
 			type = type_in_ppp(type);
 	}
+	return type;
+}
+
+/* As read_origin, for such a frame. */
+static __always_inline void fetch_origin(struct xdp_md *context, int starts_with_ip, __u32 length_bytes,
+					 struct origin *origin)
+{
+	__u32 at;
+	int type = fetch_headers(context, starts_with_ip, &at);
+
 	if (type == ETHERTYPE_IPV4) {
 		if (length_bytes < at + sizeof(struct ipv4_header) ||
 		    bpf_xdp_load_bytes(context, at + offsetof(struct ipv4_header, source_be), &origin->source,
@@ -521,19 +548,27 @@ static __always_inline struct lengths6 *lengths_near6(const struct overview *ove
 
 /* ---- The decision ---- */
 
-/* The stats of the entry that a prefix stands for; NULL where there is no prefix, or an exempt one. */
-static __always_inline struct stats *entry_of(struct network *network)
+/* What an address is listed by: the stats of an entry, and its source as the record has it; NULL where there is none. */
+struct entry {
+	struct stats *stats;
+	__u32 source;
+};
+
+#define NO_ENTRY ((struct entry){ .stats = NULL, .source = EXEMPT })
+
+/* The entry that a prefix stands for; none where there is no prefix, or an exempt one. */
+static __always_inline struct entry entry_of(struct network *network)
 {
 	struct range *range;
 	__u32 number;
 
 	if (!network || network->stats.source == EXEMPT)
-		return NULL;
+		return NO_ENTRY;
 	number = network->range;
 	if (!number)
-		return &network->stats;
+		return (struct entry){ .stats = &network->stats, .source = network->stats.source };
 	range = ranges.lookup(&number);
-	return range ? &range->stats : NULL;
+	return (struct entry){ .stats = range ? &range->stats : NULL, .source = network->stats.source };
 }
 
 /*
@@ -585,7 +620,7 @@ static __always_inline struct network *find_network6(const struct ipv6_address *
 	return NULL;
 }
 
-static __always_inline struct stats *find4(__u32 source)
+static __always_inline struct entry find4(__u32 source)
 {
 	struct question question = ask(source);
 	__be64 key_be = ADDRESS_KEY(source);
@@ -598,11 +633,11 @@ static __always_inline struct stats *find4(__u32 source)
 		struct stats *stats = addresses4.lookup(&key_be);
 
 		if (stats)
-			return stats;
+			return (struct entry){ .stats = stats, .source = stats->source };
 	}
 	known = hints.lookup(&zero);
 	if (!known)
-		return NULL;
+		return NO_ENTRY;
 	lengths = wide_lengths(&known->ipv4, source);
 	narrow = lengths_near4(&known->ipv4, granule4(source));
 	if (narrow)
@@ -610,7 +645,7 @@ static __always_inline struct stats *find4(__u32 source)
 	return entry_of(find_network4(source, lengths));
 }
 
-static __always_inline struct stats *find6(struct ipv6_address *source)
+static __always_inline struct entry find6(struct ipv6_address *source)
 {
 	__u32 top = from_be32(source->words_be[0]), zero = 0;
 	struct question question = ask_address6(source);
@@ -622,11 +657,11 @@ static __always_inline struct stats *find6(struct ipv6_address *source)
 		struct stats *stats = addresses6.lookup(source);
 
 		if (stats)
-			return stats;
+			return (struct entry){ .stats = stats, .source = stats->source };
 	}
 	known = hints.lookup(&zero);
 	if (!known)
-		return NULL;
+		return NO_ENTRY;
 	lengths = wide_lengths(&known->ipv6, top);
 	near = lengths_near6(&known->ipv6, granule6(top & NARROW6));
 	if (near)
@@ -643,6 +678,104 @@ static __always_inline struct stats *find6(struct ipv6_address *source)
 		lengths |= near->words[0];
 	}
 	return entry_of(find_network6(source, 0, lengths));
+}
+
+/* ---- Replies ---- */
+
+/*
+ * Of what would be dropped, packets of TCP and UDP whose addresses and ports are those of a connected socket of this host,
+ * in the namespace of the device, where nothing listens on its local port: this host opened the connection. Fragments are
+ * none, nor is IPv6 with extension headers, nor whatever else has no ports behind its IP header.
+ *
+ * All of it is fetched, as by fetch_origin: the headers may be in fragments of the frame, and a packet that passes anyway
+ * does not pay for a place that would have to be remembered.
+ */
+
+/* The addresses and ports of an IPv4 packet. Its protocol, or 0 where it has no ports to speak of. */
+static __always_inline int fetch_tuple4(struct xdp_md *context, __u32 at, struct bpf_sock_tuple *tuple)
+{
+	struct ipv4_header ip;
+	__u32 header_bytes;
+
+	if (bpf_xdp_load_bytes(context, at, &ip, sizeof(ip)))
+		return 0;
+	header_bytes = (ip.version_and_words & 0xf) * sizeof(__u32);
+	if (header_bytes < sizeof(ip) || ip.fragment_be & to_be16(IPV4_IS_FRAGMENT))
+		return 0;
+	tuple->ipv4.saddr = ip.source_be;
+	tuple->ipv4.daddr = ip.destination_be;
+	if (bpf_xdp_load_bytes(context, at + header_bytes, &tuple->ipv4.sport, 2 * sizeof(tuple->ipv4.sport)))
+		return 0;
+	return ip.protocol;
+}
+
+/* The same of an IPv6 packet: both addresses and the ports stand behind each other, as in the tuple. */
+static __always_inline int fetch_tuple6(struct xdp_md *context, __u32 at, struct bpf_sock_tuple *tuple)
+{
+	__u8 protocol;
+
+	if (bpf_xdp_load_bytes(context, at + offsetof(struct ipv6_header, protocol), &protocol, sizeof(protocol)) ||
+	    bpf_xdp_load_bytes(context, at + offsetof(struct ipv6_header, source), &tuple->ipv6, sizeof(tuple->ipv6)))
+		return 0;
+	return protocol;
+}
+
+/*
+ * The state of the socket that gets packets with these addresses and ports, one that is connected to their source before
+ * any other; 0 for none. An unconnected socket of UDP is in BPF_TCP_CLOSE.
+ */
+static __always_inline int state_of_socket(struct xdp_md *context, int protocol, struct bpf_sock_tuple *tuple, __u32 size)
+{
+	struct bpf_sock *socket;
+	int state = 0;
+
+	if (protocol == PROTOCOL_TCP) {
+		socket = bpf_skc_lookup_tcp(context, tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (socket) {
+			state = socket->state;
+			KEEP_APART(state, PROTOCOL_TCP);
+			bpf_sk_release(socket);
+		}
+	} else if (protocol == PROTOCOL_UDP) {
+		socket = bpf_sk_lookup_udp(context, tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (socket) {
+			state = socket->state;
+			KEEP_APART(state, PROTOCOL_UDP);
+			bpf_sk_release(socket);
+		}
+	}
+	return state;
+}
+
+/* Whether a socket in this state has one peer: it takes neither connections, nor the rest of a handshake, nor datagrams. */
+static __always_inline int is_connected(int state)
+{
+	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_NEW_SYN_RECV && state != BPF_TCP_CLOSE;
+}
+
+/*
+ * Nobody is connected to the unspecified address and port 0: with these for the source, what is found on the local port
+ * waits for anybody. A flood is over after the first search: it finds nobody, or who waits.
+ */
+static __always_inline int is_reply(struct xdp_md *context, int starts_with_ip)
+{
+	struct bpf_sock_tuple tuple;
+	__u32 at;
+	int protocol, type = fetch_headers(context, starts_with_ip, &at);
+
+	if (type == ETHERTYPE_IPV4) {
+		protocol = fetch_tuple4(context, at, &tuple);
+		if (!is_connected(state_of_socket(context, protocol, &tuple, sizeof(tuple.ipv4))))
+			return 0;
+		tuple.ipv4.saddr = tuple.ipv4.sport = 0;
+		return !state_of_socket(context, protocol, &tuple, sizeof(tuple.ipv4));
+	}
+	protocol = fetch_tuple6(context, at, &tuple);
+	if (!is_connected(state_of_socket(context, protocol, &tuple, sizeof(tuple.ipv6))))
+		return 0;
+	__builtin_memset(tuple.ipv6.saddr, 0, sizeof(tuple.ipv6.saddr));
+	tuple.ipv6.sport = 0;
+	return !state_of_socket(context, protocol, &tuple, sizeof(tuple.ipv6));
 }
 
 /* ---- Counting ---- */
@@ -680,18 +813,18 @@ static __always_inline int look_at_clock(struct seen *seen)
 }
 
 /* What is shared comes last: a locked addition holds up whatever follows, while the entry is still on its way here. */
-static __always_inline void credit(struct stats *entry, __u64 length_bytes, __u64 now_ns)
+static __always_inline void credit(const struct entry *entry, __u64 length_bytes, __u64 now_ns)
 {
-	__u32 number = entry->source;
+	__u32 number = entry->source & ~MONITORS;
 	struct volume *source = sources.lookup(&number);
 
 	if (source) {
 		source->packets++;
 		source->bytes += length_bytes;
 	}
-	entry->last_seen_ns = now_ns;
-	__sync_fetch_and_add(&entry->packets, 1);
-	__sync_fetch_and_add(&entry->bytes, length_bytes);
+	entry->stats->last_seen_ns = now_ns;
+	__sync_fetch_and_add(&entry->stats->packets, 1);
+	__sync_fetch_and_add(&entry->stats->bytes, length_bytes);
 }
 
 /* Whether a drop may be sampled now. Two CPUs may both be told yes; the daemon holds the log to its rate. */
@@ -717,9 +850,9 @@ int xdrop_root(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-static __always_inline int pass(struct seen *seen, __u64 length_bytes)
+static __always_inline int pass(struct seen *seen, enum verdict verdict, __u64 length_bytes)
 {
-	count(seen, PASSED, length_bytes);
+	count(seen, verdict, length_bytes);
 	return XDP_PASS;
 }
 
@@ -744,7 +877,17 @@ static __always_inline void sample(struct xdp_md *context, const struct origin *
 	samples.push(&sample, 0);
 }
 
-static __always_inline int drop(struct xdp_md *context, struct seen *seen, struct stats *entry,
+/* A frame that passes, and is counted for the entry that would have it dropped if its source did not only monitor. */
+static __always_inline int monitored(struct seen *seen, const struct entry *entry, __u32 length_bytes)
+{
+	if (seen) {
+		look_at_clock(seen);
+		credit(entry, length_bytes, seen->now_ns);
+	}
+	return pass(seen, PASSED, length_bytes);
+}
+
+static __always_inline int drop(struct xdp_md *context, struct seen *seen, const struct entry *entry,
 				const struct origin *origin, __u32 length_bytes)
 {
 	__u32 zero = 0;
@@ -752,8 +895,10 @@ static __always_inline int drop(struct xdp_md *context, struct seen *seen, struc
 	int is_later;
 
 	count(seen, DROPPED, length_bytes);
-	if (!seen || !chosen)
+	if (!chosen)
 		return XDP_DROP;
+	if (!seen) /* such as on a port that a bond has just got: it has no slot yet */
+		return chosen->monitor ? XDP_PASS : XDP_DROP;
 	is_later = look_at_clock(seen);
 	credit(entry, length_bytes, seen->now_ns);
 	if (is_later && sample_is_due(chosen->log_interval_ns, seen->now_ns)) /* else it was not due before either */
@@ -767,7 +912,7 @@ static __always_inline int verdict_on(struct xdp_md *context)
 	int starts_with_ip = seen && seen->starts_with_ip;
 	struct origin origin = {};
 	__u32 length_bytes = context->data_end - context->data;
-	struct stats *entry = NULL;
+	struct entry entry = NO_ENTRY;
 
 	read_origin(context, starts_with_ip, &origin);
 	if (origin.has_more || length_bytes > ORDINARY_BYTES) {
@@ -783,9 +928,13 @@ static __always_inline int verdict_on(struct xdp_md *context)
 		entry = find4(from_be32(origin.source.words_be[0]));
 	else if (origin.type == ETHERTYPE_IPV6)
 		entry = find6(&origin.source);
-	if (entry)
-		return drop(context, seen, entry, &origin, length_bytes);
-	return pass(seen, length_bytes);
+	if (!entry.stats)
+		return pass(seen, PASSED, length_bytes);
+	if (entry.source & MONITORS)
+		return monitored(seen, &entry, length_bytes);
+	if (fitted(PASS_REPLIES) && is_reply(context, starts_with_ip))
+		return pass(seen, REPLIES, length_bytes);
+	return drop(context, seen, &entry, &origin, length_bytes);
 }
 
 int xdrop_verdict(struct xdp_md *context)

@@ -8,7 +8,7 @@ _xdropctl() {
         case $before in
         --socket) socket=(--socket "$word") ;;
         --source) source=$word ;;
-        --for | --reason | --accept | --by | --count | --listen) ;;
+        --for | --reason | --accept | --by | --count | --cursor | --listen) ;;
         *) [[ $word == -* || -n $verb ]] || verb=$word ;;
         esac
         before=$word
@@ -18,7 +18,7 @@ _xdropctl() {
     --socket | --accept) compopt -o default && return ;;
     --by) COMPREPLY=($(compgen -W "packets bytes rate" -- "$cur")) && return ;;
     --for) COMPREPLY=($(compgen -W "15m 2h 7d none" -- "$cur")) && return ;;
-    --source | --reason | --count | --listen) return ;;
+    --source | --reason | --count | --cursor | --listen) return ;;
     esac
 
     local options="--socket --json --help"
@@ -26,6 +26,8 @@ _xdropctl() {
     "") options+=" --version" ;;
     list | unblock | flush) options+=" --source" ;;
     block) options+=" --for --reason --source" ;;
+    replace) options+=" --source --empty" ;;
+    watch) options+=" --source --cursor" ;;
     reload) options+=" --accept" ;;
     top) options+=" --once --by --count" ;;
     exporter) options+=" --listen" ;;
@@ -34,7 +36,7 @@ _xdropctl() {
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
     elif [[ -z $verb ]]; then
-        COMPREPLY=($(compgen -W "status list lookup block unblock flush check reload top exporter" -- "$cur"))
+        COMPREPLY=($(compgen -W "status list lookup block unblock replace flush watch check reload fetch top exporter" -- "$cur"))
     elif [[ $verb == unblock ]]; then
         local blocked
         blocked=$(timeout 2 "${words[0]}" "${socket[@]}" list --source "$source" 2>/dev/null | awk 'NR > 1 { print $1 }')

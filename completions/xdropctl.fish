@@ -1,6 +1,6 @@
 # Completion of xdropctl(8) for fish.
 
-set -l verbs status list lookup block unblock flush check reload top exporter
+set -l verbs status list lookup block unblock replace flush watch check reload fetch top exporter
 
 function __xdropctl_blocked
     set -l words (commandline -opc)
@@ -28,18 +28,23 @@ complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a list -d 'The
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a lookup -d 'Is an address blocked, and by what'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a block -d 'Block entries now, and after a restart'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a unblock -d 'Take back a block'
+complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a replace -d 'Make what a source blocks exactly what standard input says'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a flush -d 'Take back every block of one source'
+complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a watch -d 'What callers block and take back, live'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a check -d 'Print every problem of the files'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a reload -d 'Read the files again'
+complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a fetch -d 'Have the lists with a URL fetched now'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a top -d 'The busiest entries, live'
 complete -c xdropctl -n "not __fish_seen_subcommand_from $verbs" -a exporter -d 'Serve metrics for Prometheus'
 
-complete -c xdropctl -n '__fish_seen_subcommand_from list block unblock flush' -l source -x -d 'Who blocks'
+complete -c xdropctl -n '__fish_seen_subcommand_from list block unblock replace flush watch' -l source -x -d 'Who blocks'
 complete -c xdropctl -n '__fish_seen_subcommand_from block' -l for -x -a '15m 2h 7d none' -d 'For how long'
 complete -c xdropctl -n '__fish_seen_subcommand_from block' -l reason -x -d 'Why'
 complete -c xdropctl -n '__fish_seen_subcommand_from unblock' -a '(__xdropctl_blocked)'
+complete -c xdropctl -n '__fish_seen_subcommand_from replace' -l empty -d 'Take back everything where nothing is said'
+complete -c xdropctl -n '__fish_seen_subcommand_from watch' -l cursor -x -d 'From there on'
 complete -c xdropctl -n '__fish_seen_subcommand_from check' -F
-complete -c xdropctl -n '__fish_seen_subcommand_from reload' -l accept -r -F -d 'Take this list file as it is'
+complete -c xdropctl -n '__fish_seen_subcommand_from reload' -l accept -r -F -d 'Take this list file or URL as it is'
 complete -c xdropctl -n '__fish_seen_subcommand_from top' -l once -d 'Print one table and exit'
 complete -c xdropctl -n '__fish_seen_subcommand_from top' -l by -x -a 'packets bytes rate' -d 'Sort by'
 complete -c xdropctl -n '__fish_seen_subcommand_from top' -l count -x -d 'At most so many rows'

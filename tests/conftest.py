@@ -27,8 +27,6 @@ TESTS = Path(__file__).parent
 # A shell starts background jobs with SIGINT ignored, and ignored it stays in all that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-REPOSITORY = TESTS.parent
-
 # Capabilities by their number (uapi/linux/capability.h)
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39
 _BPF_POWERS = {"CAP_BPF": _CAP_BPF, "CAP_NET_ADMIN": _CAP_NET_ADMIN, "CAP_PERFMON": _CAP_PERFMON}
@@ -45,7 +43,11 @@ class Suite(NamedTuple):
 SUITES = {
     "unit": Suite({}),
     "packets": Suite(_BPF_POWERS, ("bpftool",), ("bcc",)),
-    "netns": Suite({**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN}, ("ip", "ping", "bpftool"), ("bcc",)),
+    "netns": Suite(
+        {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
+        ("ip", "ping", "bpftool", "nginx", "openssl"),
+        ("bcc", "urllib3"),
+    ),
     "system": Suite(
         {**_BPF_POWERS, "CAP_SYS_ADMIN": _CAP_SYS_ADMIN},
         ("debootstrap", "systemd-nspawn", "unshare", "nsenter", "setpriv"),
@@ -106,21 +108,33 @@ def cache() -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(cache: Path) -> Path:
-    """Real lists (`lists/`) and real packets (`pcaps/`), which are not ours to ship.
+    """Real lists (`lists/`) and real packets (`pcaps/`), which are not ours to ship: $XDROPD_CORPUS."""
+    return _given("the corpus", "XDROPD_CORPUS", cache)
 
-    $XDROPD_CORPUS names the folder; else ../shared/corpus.tar.xz beside the repository is unpacked once.
-    """
-    if given := os.environ.get("XDROPD_CORPUS"):
-        return Path(given)
-    archive = REPOSITORY.parent / "shared" / "corpus.tar.xz"
-    if not archive.is_file():
-        cannot_run("the corpus", f"$XDROPD_CORPUS is not set and {archive} does not exist")
-    folder = cache / f"corpus-{hashlib.sha256(archive.read_bytes()).hexdigest()[:12]}"
+
+@pytest.fixture(scope="session")
+def maxminds(cache: Path) -> Path:
+    """MaxMind's test databases (`test-data/`) and what breaks readers (`bad-data/`), likewise: $XDROPD_MMDB."""
+    found = _given("the mmdb", "XDROPD_MMDB", cache)
+    return found / "mmdb" if (found / "mmdb").is_dir() else found
+
+
+def _given(what: str, variable: str, cache: Path) -> Path:
+    """The folder that a variable of the environment names, or what is in the archive, unpacked once."""
+    given = os.environ.get(variable)
+    if not given:
+        cannot_run(what, f"${variable} is not set")
+    path = Path(given)
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        cannot_run(what, f"${variable} names {path}, which does not exist")
+    folder = cache / f"{path.name.partition('.')[0]}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             whole = Path(scratch, "whole")
             whole.mkdir()
-            subprocess.run(["tar", "--extract", "--file", archive, "--directory", whole], check=True)
+            subprocess.run(["tar", "--extract", "--file", path, "--directory", whole], check=True)
             whole.rename(folder)
     return folder
 

@@ -19,7 +19,7 @@ BLOCKLISTS = [
 ]
 SETTINGS = [
     (REPOSITORY / "etc" / "xdropd.yaml").read_bytes(),
-    b'interfaces: [eth0, "wan*"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 5/m\n',
+    b'interfaces: [eth0, "wan*"]\nxdp_mode: native\naction: monitor\nguard: false\nreplies: pass\nmalformed: pass\nlog_drops: 5/m\n',
     b"interfaces:\n  - eth0\n  - 'e?h[0-9]'\nlog_drops: 0\n",
 ]
 LISTS = [

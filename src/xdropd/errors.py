@@ -100,12 +100,40 @@ class Unavailable(XdropdError):
     """The daemon does not answer, or does not answer yet."""
 
 
+class Lost(XdropdError):
+    """Who follows has lost its place, and goes on from what there is now."""
+
+
 class Refused(XdropdError):
     """A plain no: what was asked for would have no effect."""
 
 
 class BadRequest(XdropdError):
     """A request on the control socket makes no sense."""
+
+
+class NotFetched(XdropdError):
+    """A list could not be fetched.
+
+    `was_answered`: a server spoke. `was_sent_away`: it does not want to be asked, and does not say for how long.
+    `retry_after_s`: it asks to be left alone for so long.
+    """
+
+    def __init__(
+        self, message: str, *, was_answered: bool = True, was_sent_away: bool = False, retry_after_s: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.was_answered = was_answered
+        self.was_sent_away = was_sent_away
+        self.retry_after_s = retry_after_s
+
+
+class LocalApiError(XdropdError):
+    """CrowdSec's local API did not do what it was asked for. `status` is that of HTTP; 0: there was no answer."""
+
+    def __init__(self, message: str, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
 
 
 class ErrorAnswer(XdropdError):

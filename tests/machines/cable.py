@@ -54,7 +54,8 @@ class Way:
     """How to get to the guest: to which hardware address and addresses, and behind which headers.
 
     `before` comes in front of the Ethertype (tags), `session` is a PPPoE session's number. `outer` is the source and
-    the destination of an IPv4 packet around each, `tunnel` the protocol in it: ipip, sit or gre. `bare`: see BARE.
+    the destination of an IPv4 or IPv6 packet around each; in it is the packet itself, or GRE's header before it with
+    `is_gre`. `bare`: see BARE.
     """
 
     mac: str
@@ -62,7 +63,7 @@ class Way:
     before: bytes = b""
     session: int | None = None
     outer: tuple[str, str] | None = None
-    tunnel: str = ""
+    is_gre: bool = False
     bare: bool = False
 
     def frame(self, packet: bytes) -> bytes:
@@ -70,9 +71,11 @@ class Way:
         version = packet[0] >> 4
         ethertype = _ETHERTYPE[version]
         if self.outer:
-            protocol = {"gre": _GRE, "ipip": _IPIP, "sit": _SIT}[self.tunnel]
-            header = struct.pack("!HH", 0, ethertype) if self.tunnel == "gre" else b""
-            packet, ethertype = _ipv4(*self.outer, protocol, header + packet), IPV4
+            protocol = _GRE if self.is_gre else {4: _IPIP, 6: _SIT}[version]
+            header = struct.pack("!HH", 0, ethertype) if self.is_gre else b""
+            around = ip_address(self.outer[0]).version
+            packet = {4: _ipv4, 6: _ipv6}[around](*self.outer, protocol, header + packet)
+            ethertype = _ETHERTYPE[around]
         if self.session is not None:
             packet = struct.pack("!BBHHH", 0x11, 0, self.session, len(packet) + 2, _PPP_PROTOCOL[version]) + packet
             ethertype = SESSION
@@ -173,7 +176,7 @@ class Cable:
         body = struct.pack("!BBHHH", _ECHO[version], 0, 0, self._identifier, number) + payload
         if version == 4:
             return _ipv4(source, destination, _ICMP, _with_checksum(body, b""))
-        return _ipv6(source, destination, _ICMPV6, body)
+        return _icmpv6(source, destination, body)
 
     # ---- what comes out ----
 
@@ -213,7 +216,7 @@ class Cable:
     def _answer_solicitation(self, frame: bytes, at: int, source: bytes, payload: bytes) -> None:
         target = payload[8:24]
         body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _SOLICITED_OVERRIDE) + target + b"\x02\x01" + HOST_MAC
-        packet = _ipv6(ip_address(target), ip_address(source), _ICMPV6, body, hops=255)
+        packet = _icmpv6(ip_address(target), ip_address(source), body, hops=255)
         self._put(frame[6:12] + HOST_MAC + frame[12:at] + packet)
 
     def _put(self, frame: bytes) -> None:
@@ -287,12 +290,14 @@ def _ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes
     return header[:10] + _sum(header) + header[12:] + payload
 
 
-def _ipv6(source: object, destination: object, protocol: int, body: bytes, hops: int = 64) -> bytes:
-    """Of ICMPv6, whose checksum is filled in."""
+def _ipv6(source: object, destination: object, protocol: int, payload: bytes, hops: int = 64) -> bytes:
     addresses = ip_address(source).packed + ip_address(destination).packed
-    pseudo = addresses + struct.pack("!II", len(body), protocol)
-    header = struct.pack("!IHBB", 6 << 28, len(body), protocol, hops)
-    return header + addresses + _with_checksum(body, pseudo)
+    return struct.pack("!IHBB", 6 << 28, len(payload), protocol, hops) + addresses + payload
+
+
+def _icmpv6(source: object, destination: object, body: bytes, hops: int = 64) -> bytes:
+    pseudo = ip_address(source).packed + ip_address(destination).packed + struct.pack("!II", len(body), _ICMPV6)
+    return _ipv6(source, destination, _ICMPV6, _with_checksum(body, pseudo), hops)
 
 
 def _with_checksum(body: bytes, pseudo: bytes) -> bytes:

@@ -29,15 +29,20 @@ _LOOK_EVERY_S = 0.05
 
 _MACHINE = (
     *("-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1536", "-display", "none", "-monitor", "none"),
-    *("-no-reboot", "-nic", "none"),
+    *("-nic", "none"),
 )
-_KERNEL_OPTIONS = "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=no net.ifnames=0"
+# A kernel that panics as it boots starts anew: with several CPUs, now and then the emulator runs code of the kernel's
+# that is just being changed ("Oops: int3").
+_KERNEL_OPTIONS = "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=no net.ifnames=0 panic=-1"
 
 
 class Guest:
-    """One that runs. `cards` are names of qemu's devices, each with the options that it needs after a comma."""
+    """One that runs. `cards` are names of qemu's devices, each with the options that it needs after a comma.
 
-    def __init__(self, image: Image, cards: Sequence[str]) -> None:
+    `emulator` is the command of a qemu.
+    """
+
+    def __init__(self, image: Image, cards: Sequence[str], emulator: Sequence[str] = ("qemu-system-x86_64",)) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="guest-")
         place = Path(self._place.name)
         self._console = place / "console"
@@ -49,7 +54,7 @@ class Guest:
             wiring += ["-device", f"{name},id=card{number},netdev=net{number},mac={MAC.format(number)}{comma}{options}"]
         self._qemu = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", *_MACHINE),
+                *("setpriv", "--pdeathsig", "KILL", *emulator, *_MACHINE),
                 *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", _KERNEL_OPTIONS),
                 *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on"),
                 *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=agent"),
@@ -101,6 +106,7 @@ class Guest:
             self.run("systemctl", "is-system-running", "--wait", check=False, within_s=_BOOT_SECONDS_AT_MOST)
         except TimeoutError:
             raise AssertionError(f"the guest does not boot\n{self.console()}") from None
+        self.do("echo 0 >/proc/sys/kernel/panic")  # from now on it stands still, for all to see
         return time.monotonic() - begun
 
     def console(self) -> str:

@@ -106,6 +106,19 @@ def make_image(cache: Path, suite: str, package: Path, older: str = "") -> Image
     return Image(folder / "disk", folder / "kernel", folder / "initrd")
 
 
+def newer_emulator(cache: Path) -> list[str]:
+    """The command of Debian 13's qemu, by its own loader and libraries: it knows cards that Debian 12's does not."""
+    root = make_root(cache, "trixie", "emulator")
+    libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
+    firmware = [root / "usr" / folder for folder in ("share/qemu", "share/seabios", "lib/ipxe/qemu")]
+    return [
+        *("env", f"QEMU_MODULE_DIR={libraries / 'qemu'}"),
+        *(str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)),
+        str(root / "usr" / "bin" / "qemu-system-x86_64"),
+        *(word for folder in firmware for word in ("-L", str(folder))),
+    ]
+
+
 def _forget_others(folder: Path) -> None:
     """They are large, and of older trees. One of another tree that is tested just now is left alone."""
     for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):

@@ -2,12 +2,17 @@
 
 import re
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import installed
 import pytest
 from cable import EVERYBODY, INNOCENTS
 from guests import Guest
+from images import make_image, newer_emulator
 from installed import BLOCKLIST, SOON_S, address, becomes, configure, filtered, start, status, told, way
 
+from roots import SUITES
 from waiting import wait_until
 
 _SPEAKS_WITHIN_S = 10.0 + 5.0
@@ -52,11 +57,16 @@ def test_a_card_is_filtered_whatever_is_done_to_it(guest: Guest, number: int) ->
     assert wire.answered(there) == INNOCENTS
     if number == 3 and _has_native(guest, number):
         return  # its story is the next test
+    _treat(guest, number)
+
+
+def _treat(guest: Guest, number: int) -> None:
+    """All of _TREATMENTS, and whoever is listed gets no answer after any of them."""
     for treatment in _TREATMENTS.values():
         guest.do(treatment.format(f"nic{number}"), check=False)  # not every driver has rings of another size
         guest.do(*address(f"nic{number}"))
         wait_until(lambda: _is_up(guest, number), within_s=SOON_S)
-        assert wire.answered(there) == INNOCENTS
+        assert guest.cables[number].answered(way(number)) == INNOCENTS
     assert not any("saw none of them" in each for each in told(guest))
     assert status(guest)["degraded"] is False
 
@@ -82,6 +92,34 @@ def _received_by_queue(guest: Guest) -> list[int]:
     found = re.findall(r"rx(?:_queue_)?\d+_xdp_packets: (\d+)", said)
     assert len(found) == 2, said
     return list(map(int, found))
+
+
+def test_virtio_keeps_its_queues_while_it_is_filtered_natively(guest: Guest) -> None:
+    """As the manual has it: their number is set first, or in generic mode. That it is refused changes nothing."""
+    guest.do(*address("nic4"))
+    wire, there = guest.cables[4], way(4)
+    start(guest)
+    becomes(guest, nic4="native")
+    try:
+        refused = guest.run("ethtool", "-L", "nic4", "combined", "1", check=False)
+        assert refused.returncode
+        assert "Invalid argument" in refused.stderr
+        assert wire.answered(there) == INNOCENTS
+        assert status(guest)["degraded"] is False
+
+        guest.run("systemctl", "stop", installed.UNIT)
+        guest.do("ethtool -L nic4 combined 1")
+        start(guest)
+        becomes(guest, nic4="native")
+        assert wire.answered(there) == INNOCENTS
+
+        configure(guest, "auto", "xdp_mode: generic")
+        becomes(guest, nic4="generic")
+        guest.do("ethtool -L nic4 combined 2")
+        assert wire.answered(there) == INNOCENTS
+    finally:
+        guest.run("systemctl", "stop", installed.UNIT)
+        guest.do("ethtool -L nic4 combined 2", check=False)
 
 
 @pytest.mark.parametrize("machine", ["trixie"], indirect=True)
@@ -140,4 +178,53 @@ def test_virtio_keeps_large_frames_whatever_its_mtu_becomes(guest: Guest) -> Non
     wait_until(lambda: not status(guest)["degraded"], within_s=SOON_S)
     configure(guest, "auto")
     becomes(guest, nic5="generic")
+    assert wire.answered(there) == INNOCENTS
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def machine_with_igb(request: pytest.FixtureRequest, cache: Path, package: Path) -> Iterator[Guest]:
+    """A machine of its own, for the emulator of the others does not know this card."""
+    with Guest(make_image(cache, request.param, package), ("igb",), newer_emulator(cache)) as guest:
+        installed.ready(guest)
+        yield guest
+
+
+@pytest.fixture
+def igb(machine_with_igb: Guest) -> Guest:
+    """As `guest`; nic0 is the card."""
+    installed.clear(machine_with_igb)
+    return machine_with_igb
+
+
+def test_igb_is_filtered_whatever_is_done_to_it(igb: Guest) -> None:
+    igb.do(*address("nic0"))
+    wait_until(lambda: _is_up(igb, 0), within_s=SOON_S)
+    assert igb.cables[0].answered(way(), EVERYBODY) == EVERYBODY
+    start(igb)
+    assert filtered(igb) == {"nic0": "native"}
+    assert igb.cables[0].answered(way()) == INNOCENTS
+    _treat(igb, 0)
+
+
+def test_igb_has_a_large_mtu_or_native_mode(igb: Guest) -> None:
+    """Whichever comes first: the other one is refused, which is told with what to do about it."""
+    igb.do(*address("nic0"))
+    wire, there = igb.cables[0], way()
+    start(igb)
+    becomes(igb, nic0="native")
+    refused = igb.run("ip", "link", "set", "nic0", "mtu", "9000", check=False)
+    assert refused.returncode
+    assert wire.answered(there) == INNOCENTS
+
+    igb.run("systemctl", "stop", installed.UNIT)
+    igb.do("ip link set nic0 mtu 9000")
+    start(igb)
+    becomes(igb, nic0="generic")
+    (warning,) = [each for each in told(igb) if "generic mode, which is slower" in each]
+    assert "lower the MTU of nic0" in warning
+    assert wire.answered(there) == INNOCENTS
+    assert wire.answered(there, payload=_LARGE) == INNOCENTS
+    igb.do("ip link set nic0 mtu 1500")
+    configure(igb, "auto", "xdp_mode: native")
+    becomes(igb, nic0="native")
     assert wire.answered(there) == INNOCENTS

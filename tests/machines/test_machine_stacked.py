@@ -174,6 +174,9 @@ def test_a_bond_of_mixed_ports_is_filtered_in_generic_mode_and_keeps_them_all(gu
     there = Way(_OWN_MAC, ADDRESSES)
     assert guest.cables[0].answered(there) == INNOCENTS
     wait_until(lambda: "up" in guest.do("cat /sys/class/net/nic2/operstate"), within_s=SOON_S)  # it takes its time
+    # What comes in on a port that is not the active one is counted, and handed to nobody.
+    guest.cables[2].flood(there, min(INNOCENTS), 240, rate=20)
+    assert not any("saw none of them" in each for each in told(guest))
     guest.do("ip link set bond0 type bond active_slave nic2")
     assert guest.cables[2].answered(there) == INNOCENTS
 
@@ -183,6 +186,26 @@ def test_a_bond_of_mixed_ports_is_filtered_in_generic_mode_and_keeps_them_all(gu
     guest.do("ip link set nic1 down", "ip link set nic1 master bond0", "ip link set bond0 type bond active_slave nic1")
     assert _ports(guest) == {"nic1", "nic2"}
     assert guest.cables[1].answered(there) == INNOCENTS
+
+
+def test_a_team_is_filtered_in_generic_mode(guest: Guest) -> None:
+    """The driver of this kind has no native mode. In this mode of its own, what it says goes out by every port."""
+    guest.do(
+        f"ip link add team0 address {_OWN_MAC} type team",
+        "teamnl team0 setoption mode broadcast",
+        "ip link set nic0 master team0",
+        "ip link set nic2 master team0",
+        *address("team0"),
+    )
+    there = Way(_OWN_MAC, ADDRESSES)
+    wait_until(lambda: "up" in guest.do("cat /sys/class/net/nic2/operstate"), within_s=SOON_S)
+    for number in (0, 2):
+        assert guest.cables[number].answered(there, EVERYBODY) == EVERYBODY
+    start(guest)
+    assert filtered(guest) == {"team0": "generic"}
+    for number in (0, 2):
+        assert guest.cables[number].answered(there) == INNOCENTS
+    assert status(guest)["degraded"] is False
 
 
 def _ports(guest: Guest) -> set[str]:

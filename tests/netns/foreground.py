@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from process import Process
 from servicemanager import ServiceManager
 
 from netns import Net, inside
@@ -23,11 +23,10 @@ _compiled: dict[str, bytes] = {}
 
 # Start, compile and fill on a busy machine.
 READY_WITHIN_S = 20
-_STOP_SECONDS_AT_MOST = 20
 _READY = re.compile(r"^xdropd: notice: (enforcing|monitoring|waiting)", re.MULTILINE)
 
 
-class Daemon:
+class Daemon(Process):
     """A daemon on `net.host`, filtering `eth0`, with its files in `folder`. Use as a context; `log` tells what it said.
 
     Entering returns when the daemon is ready, leaving sends SIGTERM and requires exit status 0, unless it was stopped.
@@ -49,11 +48,10 @@ class Daemon:
         within: Sequence[str] = (),
         manager: ServiceManager | None = None,
     ) -> None:
+        super().__init__(folder / "log")
         self.blocklist = folder / "etc" / "blocklist.yaml"
         self.settings = folder / "etc" / "xdropd.yaml"
         self.socket = folder / "control.sock"
-        self._log = folder / "log"
-        self._log_begins = 0
         self._net = net
         self._environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder)}
         self._environment.pop("NOTIFY_SOCKET", None)
@@ -65,13 +63,7 @@ class Daemon:
         self.blocklist.write_text(blocklist)
         if not self.settings.exists():
             self.settings.write_text("interfaces: auto\n")
-        self.process: subprocess.Popen[bytes] | None = None
         self._programs = folder / "state" / "program"
-
-    @property
-    def log(self) -> str:
-        """Everything that the process started last has written to standard error."""
-        return self._log.read_bytes()[self._log_begins :].decode()
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and do not wait."""
@@ -82,19 +74,12 @@ class Daemon:
         files = ("--settings", self.settings, "--blocklist", self.blocklist, "--socket", self.socket)
         command = [*self._within, sys.executable, *self.program, *map(str, files), *self._arguments]
         environment = {**self._environment, **({"PYTHONPATH": str(self.sources)} if self.sources else {})}
-        with self._log.open("ab") as log:
-            self._log_begins = log.tell()
-            if self._manager:
-                with inside(self._net.host):
-                    self.process = self._manager.start(command, environment, log)
-            else:
-                self.process = subprocess.Popen(
-                    ["ip", "netns", "exec", self._net.host, *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                )
+        if self._manager:
+            with self._begun_log() as log, inside(self._net.host):
+                self.process = self._manager.start(command, environment, log)
+        else:
+            self._start_in(self._net.host, command, environment)
+        assert self.process is not None
         return self.process
 
     @property
@@ -120,26 +105,6 @@ class Daemon:
             raise
         self.keep_compiled()
         return self
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end: the exit status, negative for a death by signal."""
-        assert self.process is not None
-        self.process.send_signal(how)
-        try:
-            return self.process.wait(_STOP_SECONDS_AT_MOST)
-        finally:
-            self._kill()
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process is not None
-        if self.process.poll() is None:
-            assert self.stop() == 0, self.log
-
-    def _kill(self) -> None:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
     def ask(self, verb: str, **fields: object) -> list[dict[str, Any]]:
         """What the socket answers (docs/protocol.md), a line each: what `xdropctl` prints in a fraction of its time."""

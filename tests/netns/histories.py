@@ -11,8 +11,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model import Blocklist, Item
+from model import Blocklist, Include, Item
 from steps import (
+    Alter,
     Block,
     Change,
     Compare,
@@ -24,6 +25,7 @@ from steps import (
     Own,
     Pass,
     Refused,
+    Replace,
     Reset,
     Restart,
     Settings,
@@ -54,7 +56,12 @@ _NETWORKS6 = _networks(
 )
 _WIDE6 = ("::/0", "2000::/3", "::/1")
 _LISTS = ("lists.d/a.netset", "lists.d/b.netset", "lists.d/c.txt", "d.txt")
-_INCLUDES = (("lists.d/*.netset", ""), ("lists.d/c.txt", "of c"), ("d.txt", ""), ("lists.d/b.netset", "of b"))
+_INCLUDES = (
+    Include("lists.d/*.netset"),
+    Include("lists.d/c.txt", "of c"),
+    Include("d.txt"),
+    Include("lists.d/b.netset", "of b"),
+)
 _SOURCES = ("xdropctl", "fail2ban", "night")
 _REASONS = ("", "", "scan", "flood")
 _ENDS_S = (None, None, None, 50, 250, 2050)  # and time passes by hundreds: an end is never a matter of a second
@@ -87,6 +94,8 @@ class Author:
             self._rewritten: 12,
             self._blocked: 12,
             self._taken_back: 8,
+            self._replaced: 8,
+            self._altered: 8,
             lambda: Flush(self._pick(_SOURCES)): 2,
             lambda: Own(self._pick(_OWN), self._flip()): 6,
             lambda: Gateway(self._pick(_GATEWAYS), self._flip()): 4,
@@ -168,7 +177,9 @@ class Author:
             blocklist = replace(before, is_broken=self._random.random() < 0.06)
             match self._random.randrange(8):
                 case 0 | 1:
-                    return replace(blocklist, include=tuple(self._random.sample(_INCLUDES, self._random.randint(0, 4))))
+                    includes = self._random.sample(_INCLUDES, self._random.randint(0, 4))
+                    monitors = (replace(each, monitors=self._random.random() < 0.3) for each in includes)
+                    return replace(blocklist, include=tuple(monitors))
                 case 2 | 3:
                     return replace(blocklist, allow=self._edited(blocklist.allow, self._item))
                 case 4:
@@ -220,6 +231,18 @@ class Author:
     def _taken_back(self) -> Unblock:
         return Unblock(self._pick(_SOURCES), tuple(self._from_palette() for _ in range(self._pick((1, 1, 2)))))
 
+    def _items(self) -> tuple[Item, ...]:
+        count = self._pick((0, 1, 2, 8))
+        return tuple(Item(self._from_palette(), self._pick(_REASONS), self._pick(_ENDS_S)) for _ in range(count))
+
+    def _replaced(self) -> Replace:
+        return Replace(self._pick(_SOURCES), self._items())
+
+    def _altered(self) -> Alter:
+        gone = tuple(self._from_palette() for _ in range(self._pick((0, 1, 2))))
+        items = self._items()
+        return Alter(self._pick(_SOURCES), items or (Item(self._from_palette()),) * (not gone), gone)
+
     def _set(self) -> Settings:
         self._monitor, self._guard = self._random.random() < 0.3, self._random.random() < 0.7
         return Settings(self._guard, self._monitor)
@@ -230,7 +253,10 @@ class Author:
         return Restart(how, other_text=self._random.random() < 0.3, meanwhile=meanwhile)
 
     def _change(self) -> Change:
-        kinds: tuple[Callable[[], Change], ...] = (self._written, self._rewritten, self._blocked, self._taken_back)
+        kinds: tuple[Callable[[], Change], ...] = (
+            *(self._written, self._rewritten, self._blocked, self._taken_back),
+            *(self._replaced, self._altered),
+        )
         return self._pick(kinds)()
 
     def _refused(self) -> Refused:
@@ -320,6 +346,8 @@ def _simpler(step: Step) -> list[Step]:
             ]
         case Block() | Unblock() if len(step.entries) > 1:
             return [replace(step, entries=fewer) for fewer in _fewer(step.entries)]
+        case Replace() | Alter() if len(step.items) > 1:
+            return [replace(step, items=fewer) for fewer in _fewer(step.items)]
         case Refused() | Killed():
             return [step.change, *(replace(step, change=simpler) for simpler in _simpler(step.change))]
     return []

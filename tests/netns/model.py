@@ -6,13 +6,16 @@ a block, time) and answers what must be the case then.
 
 import copy
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network, summarize_address_range
+from pathlib import Path
 
 Span = tuple[int, int, int]  # version, first and last address as numbers
 
-LOOPBACK = ("127.0.0.0/8", "::1")
+ALWAYS_GUARDED = ("127.0.0.0/8", "::1", "0.0.0.0", "::", "fe80::/10")
+NAME_SERVERS = re.findall(r"^nameserver\s+([0-9A-Fa-f:.]+)", Path("/etc/resolv.conf").read_text(), re.MULTILINE)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -52,13 +55,21 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Include:
+    """Path or glob, relative to the blocklist, with the reason of all its entries; and whether they only monitor."""
+
+    pattern: str
+    reason: str = ""
+    monitors: bool = False
+
+
+@dataclass(frozen=True)
 class Blocklist:
     """blocklist.yaml: the line of `block:`, its items, one a line, then `allow:` and `include:` likewise."""
 
     block: tuple[Item, ...] = ()
     allow: tuple[Item, ...] = ()
-    include: tuple[tuple[str, str], ...] = ()
-    """Paths or globs, relative to the blocklist, with reasons."""
+    include: tuple[Include, ...] = ()
     is_broken: bool = False
 
 
@@ -71,6 +82,7 @@ class Entry:
     line: int | None = None
     reason: str | None = None
     until: float | None = None
+    monitors: bool = False
 
     @property
     def key(self) -> tuple[str, Span]:
@@ -91,7 +103,7 @@ class Model:
     now: float = 0.0
     disk: dict[str, Blocklist | tuple[str, ...]] = field(default_factory=dict)
     blocklist: Blocklist = field(default_factory=Blocklist)
-    included: dict[str, str] = field(default_factory=dict)
+    included: dict[str, Include] = field(default_factory=dict)
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
     blocks: dict[str, dict[Span, Entry]] = field(default_factory=dict)
     troubles: set[str] = field(default_factory=set)
@@ -155,6 +167,32 @@ class Model:
             self.blocks[source].pop(span(entry), None)
         return 0
 
+    def replace(self, source: str, items: list[Item]) -> int:
+        """The exit status. `until` of an item counts from the moment of asking."""
+        self.blocks[source] = {each.span: each for each in self._asked(source, items)}
+        return 0
+
+    def change(self, source: str, items: list[Item], gone: list[str]) -> int:
+        """The exit status."""
+        known = self.blocks.setdefault(source, {})
+        for entry in gone:
+            known.pop(span(entry), None)
+        known.update({each.span: each for each in self._asked(source, items)})
+        return 0
+
+    def _asked(self, source: str, items: list[Item]) -> list[Entry]:
+        """Of several with one span the one that ends last, and the first of those."""
+        found: dict[Span, Entry] = {}
+        for item in items:
+            until = None if item.until is None else self.now + item.until
+            entry, known = (
+                Entry(span(item.entry), source, None, item.reason or None, until),
+                found.get(span(item.entry)),
+            )
+            if known is None or (known.until is not None and (until is None or until > known.until)):
+                found[entry.span] = entry
+        return list(found.values())
+
     def flush(self, source: str) -> int:
         """The exit status."""
         self.blocks.pop(source, None)
@@ -171,14 +209,17 @@ class Model:
 
     # ---- what must be the case ----
 
-    def _included(self) -> dict[str, str]:
-        """Paths with reasons, in order, each once."""
-        found: dict[str, str] = {}
-        for pattern, reason in self.blocklist.include:
-            folder, star, suffix = pattern.partition("*")
+    def _included(self) -> dict[str, Include]:
+        """Paths in order, each once, with what is said of them: by their name, whatever is said of a glob."""
+        found: dict[str, Include] = {}
+        for include in self.blocklist.include:
+            folder, star, suffix = include.pattern.partition("*")
             matching = sorted(path for path in self.disk if path.startswith(folder) and path.endswith(suffix))
-            for path in matching if star else [pattern]:
-                found.setdefault(path, reason)
+            for path in matching if star else [include.pattern]:
+                found.setdefault(path, include)
+        for include in reversed(self.blocklist.include):
+            if include.pattern in found:
+                found[include.pattern] = include
         return found
 
     def entries(self) -> list[Entry]:
@@ -196,12 +237,17 @@ class Model:
         name = f"{self.folder}/blocklist.yaml"
         for line, item in enumerate(self.blocklist.block, start=2):
             yield Entry(span(item.entry), name, line, item.reason or None, item.until)
-        for path, reason in self.included.items():
+        for path, include in self.included.items():
             for line, text in enumerate(self.lists.get(path, ()), start=1):
                 if (read := read_line(text)) not in (None, "bad"):
-                    yield Entry(span(str(read)), f"{self.folder}/{path}", line, reason or None)
+                    name = f"{self.folder}/{path}"
+                    yield Entry(span(str(read)), name, line, include.reason or None, monitors=include.monitors)
         for entries in self.blocks.values():
             yield from entries.values()
+
+    def drops(self, address: Span, entries: list[Entry]) -> bool:
+        """Whether a packet is dropped, but for the setting that none is."""
+        return not self.covered(address) and any(not entry.monitors for entry in self.credited(address, entries))
 
     def block_of(self, source: str, of: Span) -> Entry | None:
         """What a source blocks as such, and has not ended."""
@@ -211,7 +257,7 @@ class Model:
     def keepers(self) -> list[tuple[str, Span]]:
         """What is never blocked, and why."""
         allowed = [span(item.entry) for item in self.blocklist.allow if item.until is None or item.until > self.now]
-        guarded = map(span, (*LOOPBACK, *self.own, *self.gateways)) if self.guard else ()
+        guarded = map(span, (*ALWAYS_GUARDED, *NAME_SERVERS, *self.own, *self.gateways)) if self.guard else ()
         return [*(("allow", each) for each in allowed), *(("guard", each) for each in guarded)]
 
     def covered(self, of: Span) -> bool:
@@ -223,8 +269,12 @@ class Model:
         return at > of[2]
 
     def credited(self, address: Span, entries: list[Entry]) -> list[Entry]:
-        """Those entries to which a packet may be credited: one, but for equals among blocks. None: it is not listed."""
+        """Those entries to which a packet may be credited: one, but for equals among blocks. None: it is not listed.
+
+        One that monitors is, where no other one holds the address.
+        """
         holding = [entry for entry in entries if holds(entry.span, address)]
+        holding = [entry for entry in holding if not entry.monitors] or holding
         fewest = min((entry.size for entry in holding), default=0)
         first, *others = [entry for entry in holding if entry.size == fewest] or [None]
         if first is None:

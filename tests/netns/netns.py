@@ -142,6 +142,17 @@ class Net:
             raise failure
         return done.stdout
 
+    def answers(self, source: str = peer_address, target: str = host_address) -> bool:
+        """Whether a ping of the peer comes back, from one of its addresses."""
+        return bool(self.answering(source, target=target))
+
+    def answering(self, *sources: str, target: str = host_address) -> set[str]:
+        """Those of the peer's addresses from which a ping comes back, all at once."""
+        ping = ("ip", "netns", "exec", self.peer, "ping", "-q", "-c1", "-W0.3", "-I")
+        quiet = subprocess.DEVNULL
+        pings = {source: subprocess.Popen([*ping, source, target], stdout=quiet, stderr=quiet) for source in sources}
+        return {source for source, child in pings.items() if child.wait() == 0}
+
     def batch(self, namespace: str, *lines: str) -> None:
         """Many `ip` commands in one process (ip -batch): a thousand routes take milliseconds."""
         with tempfile.NamedTemporaryFile("w") as file:

@@ -1,13 +1,12 @@
 """A kernel that refuses bpf(2), or in whose midst a process dies: calls are counted, and the n-th does not happen.
 
-The C library's syscall(2), through which libbpf calls, is wrapped (LD_PRELOAD). It reads what to do from a shared file,
-at any time: what strace --inject does, in microseconds.
+The C library's syscall(2), through which libbpf calls, is wrapped (LD_PRELOAD), and what writes into files. It reads
+what to do from a shared file, at any time: what strace --inject does, in microseconds.
 """
 
-import mmap
-import struct
-import subprocess
 from pathlib import Path
+
+from preloaded import Preloaded
 
 _WRAPPER = r"""
 #define _GNU_SOURCE
@@ -21,7 +20,7 @@ _WRAPPER = r"""
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static volatile struct { long calls, first, last, error, unknown_flags; } *order;
+static volatile struct { long calls, first, last, error, unknown_flags, writes, last_write; } *order;
 
 #define PROG_LOAD 5 /* enum bpf_cmd, uapi/linux/bpf.h */
 #define PROG_FLAGS 44 /* of union bpf_attr: where prog_flags are */
@@ -58,38 +57,69 @@ long syscall(long number, ...)
 	}
 	return really(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
+
+static void write_into_a_file(void)
+{
+	if (++order->writes == order->last_write)
+		kill(getpid(), SIGKILL);
+}
+
+ssize_t pwrite64(int file, const void *data, size_t size, off64_t at)
+{
+	write_into_a_file();
+	return syscall(SYS_pwrite64, file, data, size, at);
+}
+
+int ftruncate64(int file, off64_t size)
+{
+	write_into_a_file();
+	return syscall(SYS_ftruncate, file, size);
+}
+
+int fdatasync(int file)
+{
+	write_into_a_file();
+	return syscall(SYS_fdatasync, file);
+}
 """
 
 FOR_EVER = 1 << 40
-_ORDER = "=5q"
-_SIZE = struct.calcsize(_ORDER)
 
 
-class Refusals:
-    """Start a process with `environment`. `folder` holds the library."""
+class Refusals(Preloaded):
+    """Start a process with `environment`."""
 
     def __init__(self, folder: Path) -> None:
-        source, library, order = folder / "refusals.c", folder / "refusals.so", folder / "refusals"
-        source.write_text(_WRAPPER)
-        subprocess.run(["cc", "-shared", "-fPIC", "-O", "-o", library, source, "-ldl"], check=True)
-        order.write_bytes(bytes(_SIZE))
-        with order.open("r+b") as file:
-            self._order = mmap.mmap(file.fileno(), _SIZE)
-        self.environment = {"LD_PRELOAD": str(library), "REFUSALS": str(order)}
+        super().__init__(folder, "refusals", _WRAPPER, words=7)
         self.relent()
 
     def refuse(self, first: int, last: int, error: int) -> None:
         """The calls from the `first` to the `last` from now on, counted from 1, fail with this errno."""
-        self._order[:] = struct.pack(_ORDER, 0, first, last, error, 0)
+        self._order(first=first, last=last, error=error)
 
     def kill_at(self, call: int) -> None:
         """Instead of this call, counted from 1, the process is killed."""
-        self._order[:] = struct.pack(_ORDER, 0, call, call, 0, 0)
+        self._order(first=call, last=call)
+
+    def kill_at_write(self, call: int) -> None:
+        """Instead of the n-th pwrite(2), ftruncate(2) or fdatasync(2), counted from 1, the process is killed."""
+        self._order(last_write=call)
 
     def know_no_flags(self, flags: int) -> None:
         """Programs with any of these flags are refused, as by a kernel that is older than they are."""
-        self._order[:] = struct.pack(_ORDER, 0, FOR_EVER, 0, 0, flags)
+        self._order(unknown_flags=flags)
 
     def relent(self) -> None:
         """Every call is made again."""
-        self._order[:] = struct.pack(_ORDER, 0, FOR_EVER, 0, 0, 0)
+        self._order()
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """How many calls of bpf(2), and how many writes, there were since something was said last."""
+        calls, *_, writes, _ = self.words
+        return calls, writes
+
+    def _order(
+        self, first: int = FOR_EVER, last: int = 0, error: int = 0, unknown_flags: int = 0, last_write: int = 0
+    ) -> None:
+        self.say(0, first, last, error, unknown_flags, 0, last_write)

@@ -1,5 +1,6 @@
 """The steps of a history: each a value that acts on a world, and that says how a person would type it."""
 
+import json
 import shlex
 import signal
 from collections.abc import Iterator
@@ -247,6 +248,76 @@ class Flush(Step):
         yield f"xdropctl flush --source {self.source}"
 
 
+def _lines(items: tuple[Item, ...], now: float) -> str:
+    """As the control socket and xdropctl take them."""
+    return "".join(
+        json.dumps(
+            {
+                "entry": item.entry,
+                "reason": item.reason or None,
+                "until": None if item.until is None else now + item.until,
+            }
+        )
+        + "\n"
+        for item in items
+    )
+
+
+@dataclass(frozen=True)
+class Replace(Step):
+    """`xdropctl replace`, each entry with an end, which counts from now, and a reason of its own."""
+
+    source: str
+    items: tuple[Item, ...]
+
+    def act(self, world: World) -> None:
+        world.model.now = world.now
+        should = world.model.replace(self.source, list(self.items))
+        if (status := self.call(world)) != should:
+            raise Wrong(f"xdropctl replace exits with {status}, should: {should}: {world.output()}")
+
+    def call(self, world: World) -> int:
+        """The command alone."""
+        words = ["replace", "--source", self.source, "--empty", "-"]
+        return world.ctl(*words, stdin=_lines(self.items, world.model.now))
+
+    def told(self) -> Iterator[str]:
+        lines = shlex.join(_lines(self.items, 0).splitlines())
+        yield f"printf '%s\\n' {lines} | xdropctl replace --source {self.source} --empty -"
+
+
+@dataclass(frozen=True)
+class Alter(Step):
+    """`change` of the control socket: entries come as in Replace, and others go."""
+
+    source: str
+    items: tuple[Item, ...]
+    gone: tuple[str, ...]
+
+    def act(self, world: World) -> None:
+        world.model.now = world.now
+        should = world.model.change(self.source, list(self.items), list(self.gone))
+        if (status := self.call(world)) != should:
+            raise Wrong(f"change is {status}, should be {should}")
+
+    def lines(self, now: float) -> list[str]:
+        """As the control socket takes them."""
+        came = [
+            f"{item.entry}\t{'' if item.until is None else f'{now + item.until:.3f}'}\t{item.reason}"
+            for item in self.items
+        ]
+        return [*came, *(f"-{entry}" for entry in self.gone)]
+
+    def call(self, world: World) -> int:
+        """Whether it was refused."""
+        return int("error" in world.follow("change", self.lines(world.model.now), source=self.source))
+
+    def told(self) -> Iterator[str]:
+        request = json.dumps({"version": 1, "verb": "change", "source": self.source, "entries": "follow"})
+        lines = " ".join(shlex.quote(line.replace("\t", "\\t")) for line in [request, *self.lines(0), ""])
+        yield f"printf '%b\\n' {lines} | socat - control.sock"
+
+
 @dataclass(frozen=True)
 class Restart(Step):
     """The daemon ends and another takes over, perhaps of another version; files may change in between."""
@@ -296,7 +367,7 @@ def _weakly(world: World, before: Model, after: Model, *, one_of_both: bool) -> 
         raise Wrong("half-way: " + ", ".join(wrong))
 
 
-Change = Write | Block | Unblock | Flush | Settings
+Change = Write | Block | Unblock | Replace | Alter | Flush | Settings
 
 
 def _candidates(world: World, change: Change) -> tuple[Model, Model]:
@@ -309,6 +380,10 @@ def _candidates(world: World, change: Change) -> tuple[Model, Model]:
             after.block(change.source, list(change.entries), change.seconds, change.reason)
         case Unblock():
             after.unblock(change.source, list(change.entries))
+        case Replace():
+            after.replace(change.source, list(change.items))
+        case Alter():
+            after.change(change.source, list(change.items), list(change.gone))
         case Flush():
             after.flush(change.source)
         case Settings():
@@ -389,6 +464,11 @@ class Killed(Step):
                     world.ask_and_leave("block", source=change.source, **given)
                 case Unblock():
                     world.ask_and_leave("unblock", source=self.change.source, entries=self.change.entries)
+                case Replace() | Alter():
+                    gone = self.change.gone if isinstance(self.change, Alter) else ()
+                    lines = Alter(self.change.source, self.change.items, gone).lines(before.now)
+                    verb = "change" if isinstance(self.change, Alter) else "replace"
+                    world.ask_and_leave(verb, lines, source=self.change.source)
                 case Flush():
                     world.ask_and_leave("flush", source=self.change.source)
         finally:

@@ -11,7 +11,7 @@ from extent import IS_FULL
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = (
     *("cost", "hot-packet", "drop-rate", "load", "edit", "block", "memory", "start", "kinds", "real-lists", "in-force"),
-    *("interfaces", "growth"),
+    *("interfaces", "growth", "countries", "fleet"),
 )
 GROUPS_IN_CI = ("hot-packet", "drop-rate", "edit")
 
@@ -38,7 +38,7 @@ def test_a_peer_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     told = tmp_path / "figures.json"
     environment = {
         "PATH": str(tools),
-        "PYTHONPATH": ":".join(str(REPOSITORY / part) for part in ("", "src", "tests/netns")),
+        "PYTHONPATH": ":".join(str(REPOSITORY / part) for part in ("", "src", "tests/netns", "tests")),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = ["/usr/bin/python3", "-m", "bench", "load", "--quick", "--json", told]

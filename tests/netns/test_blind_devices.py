@@ -76,6 +76,21 @@ def test_packets_that_pass_by_the_program_are_told_and_it_is_attached_anew(net: 
         assert "notice: blind: no longer a problem" in daemon.log
 
 
+def test_a_burst_is_told_though_it_follows_soon_on_what_was_seen(net: Net, tmp_path: Path) -> None:
+    """And though nothing comes behind it. In generic mode a packet that was seen may be as many as it has octets."""
+    forward(net)
+    net.run(net.host, "ip", "neigh", "add", "192.0.2.99", "lladdr", "02:00:00:00:00:09", "dev", "behind")
+    net.run(net.host, "ip", "route", "add", "192.0.2.99", "dev", "behind")
+    with daemon_on(net, tmp_path, "generic") as daemon:
+        time.sleep(5)  # what came in before it was attached may be counted until then
+        net.run(net.host, "ping", "-q", "-c1", "-W0.1", "192.0.2.99", check=False)
+        assert daemon.status()["packets"]["passed"] == 1
+        time.sleep(2)  # so that it has looked; and it would wait for two seconds more
+        send(net, 100 + daemon.status()["bytes"]["passed"])
+        wait_until(lambda: daemon.status()["degraded"], within_s=SPEAKS_WITHIN_S)
+        assert "saw none of them, it is attached anew" in daemon.log
+
+
 def test_of_one_that_is_gone_nothing_is_said_to_be_mended(net: Net, tmp_path: Path) -> None:
     forward(net)
     with daemon_on(net, tmp_path, "generic") as daemon:
@@ -84,6 +99,16 @@ def test_of_one_that_is_gone_nothing_is_said_to_be_mended(net: Net, tmp_path: Pa
         wait_until(lambda: not daemon.status()["degraded"], within_s=SPEAKS_WITHIN_S)
         assert "notice: blind: there is no such interface any more" in daemon.log
         assert "no longer a problem" not in daemon.log
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_what_is_redirected_is_judged_where_it_came_in(net: Net, tmp_path: Path, mode: str) -> None:
+    net.address(net.peer, f"{VILLAIN}/{net.length}")
+    forward(net)
+    with daemon_on(net, tmp_path, mode, "eth0, blind") as daemon:
+        send(net, 20, VILLAIN)
+        interfaces = daemon.ask("metrics")[-1]["result"]["interfaces"]
+        assert {each["name"]: each["totals"]["dropped"][0] for each in interfaces} == {"eth0": 20, "blind": 0}
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])

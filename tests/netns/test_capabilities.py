@@ -9,7 +9,7 @@ import pytest
 from foreground import Daemon
 from refusals import Refusals
 from servicemanager import ServiceManager
-from test_faults import answers, never_passes
+from test_faults import never_passes
 
 from netns import Net
 from xdropd.kernel.libbpf import F_XDP_HAS_FRAGS
@@ -82,7 +82,7 @@ def test_one_that_stands_for_all_of_them_will_do(net: Net, tmp_path: Path) -> No
     daemon = Daemon(net, tmp_path, _LIST, within=_without("bpf", "net_admin", "perfmon"))
     daemon.starts_compiled = False
     with daemon:
-        assert answers(net, VILLAIN, NEIGHBOUR) == {NEIGHBOUR}
+        assert net.answering(VILLAIN, NEIGHBOUR) == {NEIGHBOUR}
 
 
 @pytest.mark.parametrize("capability", ["bpf", "perfmon"])

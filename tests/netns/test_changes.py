@@ -123,7 +123,7 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path, full: bool, nam
         assert traffic.passed == {"both": 0, "neither": neither}
         assert traffic.dropped == both
         told = daemon.status()
-        assert told["packets"] == {"passed": neither, "dropped": both, "malformed": 0}
+        assert told["packets"] == {"passed": neither, "dropped": both, "malformed": 0, "replies": 0}
         assert not told["degraded"], daemon.log
 
 

@@ -156,13 +156,9 @@ def container(net: Net, config: ConfigMap, tmp_path: Path) -> Iterator[Container
         made.process.wait(10)
 
 
-def answers(net: Net, source: str) -> bool:
-    return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address).wait() == 0
-
-
 def test_as_process_1_with_three_capabilities_and_a_root_that_is_read_only(net: Net, container: Container) -> None:
-    assert not answers(net, VILLAIN)
-    assert answers(net, NEIGHBOUR)
+    assert not net.answers(VILLAIN)
+    assert net.answers(NEIGHBOUR)
     status = Path(f"/proc/{container.pid}/status").read_text()
     assert re.search(r"^NSpid:\s+\d+\s+1$", status, re.MULTILINE), status
     for kind, held in (("Eff", _POWERS), ("Prm", _POWERS), ("Bnd", _POWERS), ("Inh", 0), ("Amb", 0)):
@@ -171,17 +167,17 @@ def test_as_process_1_with_three_capabilities_and_a_root_that_is_read_only(net: 
     assert "Read-only file system" in container.run("mkdir", "/var/lib/xdropd-test").stderr
     assert not container.is_degraded(), "no state folder was asked for"
     assert container.ctl("block", OTHER).returncode == 0
-    assert not answers(net, OTHER)
+    assert not net.answers(OTHER)
 
     children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
     assert children.read_text() == "", "the compiler is gone, and is no zombie"
     os.kill(container.pid, signal.SIGTERM)
     assert container.process.wait(10) == 0, container.log
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
 
 
 def test_a_configmap_is_swapped(net: Net, config: ConfigMap, container: Container) -> None:
-    assert not answers(net, VILLAIN)
+    assert not net.answers(VILLAIN)
     other = {
         "blocklist.yaml": f"block:\n  - {OTHER}\ninclude: ['*.netset', named.txt]\n",
         "xdropd.yaml": "interfaces: auto\nlog_drops: 0\n",
@@ -196,7 +192,7 @@ def test_a_configmap_is_swapped(net: Net, config: ConfigMap, container: Containe
     for files, entries in ((other, {OTHER, "192.0.2.3", "192.0.2.4"}), (FILES, {VILLAIN, "192.0.2.1", "192.0.2.2"})):
         config.update(files)
         wait_until(lambda: in_force() == entries, within_s=_CHANGE_WITHIN_S, what=container.log)  # noqa: B023
-        assert answers(net, VILLAIN) == (VILLAIN not in entries)
+        assert net.answers(VILLAIN) == (VILLAIN not in entries)
         assert not container.is_degraded()
     assert container.log.count("notice: settings: ") == 2, container.log
 
@@ -207,7 +203,7 @@ def test_a_configmap_is_swapped(net: Net, config: ConfigMap, container: Containe
     wait_until(lambda: OTHER not in in_force(), within_s=_CHANGE_WITHIN_S, what=container.log)
     config.update({**FILES, "blocklist.yaml": "block:\n  - 10.0.0.1/8\n"})
     wait_until(container.is_degraded, within_s=_CHANGE_WITHIN_S, what=container.log)
-    assert not answers(net, VILLAIN)
+    assert not net.answers(VILLAIN)
     config.update(FILES)
     wait_until(lambda: not container.is_degraded(), within_s=_CHANGE_WITHIN_S, what=container.log)
 

@@ -1,18 +1,14 @@
 """Every verb, through the real socket of a real daemon, and what it does to real packets."""
 
 import json
-import os
 import re
-import shlex
 import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from configparser import ConfigParser
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +37,7 @@ include:
   - path: list.txt
     reason: a list
 """
-LIST_KEYS = ["entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen"]
+LIST_KEYS = ["entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen", "action"]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 Done = subprocess.CompletedProcess[str]
@@ -91,15 +87,6 @@ def listed(daemon: Daemon, *more: str) -> dict[str, dict[str, Any]]:
     return {row["entry"]: row for row in rows(daemon.ctl("--json", "list", *more))}
 
 
-def answers(net: Net, source: str) -> bool:
-    """Whether one ping from that address of the peer comes back."""
-    try:
-        net.run(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address)
-    except subprocess.CalledProcessError:
-        return False
-    return True
-
-
 # ---- status ----
 
 
@@ -113,10 +100,10 @@ def test_status(daemon: Daemon, net: Net) -> None:
     shown = json.loads(net.run(net.host, "ip", "-json", "-details", "link", "show", "eth0"))[0]["xdp"]
     assert (interface["name"], interface["mode"]) == ("eth0", "native")
     assert interface["program_id"] == shown["prog"]["id"]
-    extra = {"troubles", "ready", "progress", "narrowed", "waiting"}
+    extra = {"troubles", "ready", "progress", "narrowed", "waiting", "sources", "fetch"}
     assert status.keys() == wanted | extra, "a new key belongs into the manual and protocol.md"
-    assert status["entries"] == {"ipv4": 3, "ipv6": 0, "networks": 5, "allowed": 2}
-    assert status["packets"].keys() == status["bytes"].keys() == {"passed", "dropped", "malformed"}
+    assert status["entries"] == {"ipv4": 3, "ipv6": 0, "networks": 5, "allowed": 2, "monitored": 0}
+    assert status["packets"].keys() == status["bytes"].keys() == {"passed", "dropped", "malformed", "replies"}
     assert status["reload"].keys() == {"at", "ok", "problems"}
     assert MOMENT.fullmatch(status["reload"]["at"])
     assert (status["reload"]["ok"], status["reload"]["problems"]) == (True, [])
@@ -129,8 +116,8 @@ def test_status(daemon: Daemon, net: Net) -> None:
 
 def test_totals_count_what_comes(daemon: Daemon, net: Net) -> None:
     before = one(daemon.ctl("--json", "status"))["packets"]
-    assert not answers(net, OTHER)
-    assert answers(net, NEIGHBOUR)
+    assert not net.answers(OTHER)
+    assert net.answers(NEIGHBOUR)
     after = one(daemon.ctl("--json", "status"))["packets"]
     assert after["dropped"] - before["dropped"] == 1
     assert after["passed"] > before["passed"]
@@ -167,7 +154,7 @@ def test_list_of_one_source(daemon: Daemon) -> None:
 
 def test_lookup_tells_by_what(daemon: Daemon) -> None:
     inner = one(daemon.ctl("--json", "lookup", "203.0.113.9"))
-    assert list(inner) == ["address", "blocked", "kept_by", *LIST_KEYS]
+    assert list(inner) == ["address", "blocked", "kept_by", *LIST_KEYS, "country", "continent", "asn"]
     assert (inner["address"], inner["blocked"], inner["kept_by"]) == ("203.0.113.9", True, None)
     assert (inner["entry"], inner["source"], inner["line"]) == ("203.0.113.9", str(daemon.blocklist), 8)
     assert MOMENT.fullmatch(inner["since"])
@@ -220,7 +207,7 @@ def test_lookup_wants_an_address(daemon: Daemon) -> None:
 def test_packets_bytes_and_last_seen(daemon: Daemon, net: Net) -> None:
     before = listed(daemon)["198.51.100.128/25"]
     begun = datetime.now(UTC).replace(microsecond=0)
-    assert not answers(net, OTHER)
+    assert not net.answers(OTHER)
     after = one(daemon.ctl("--json", "lookup", OTHER))
     assert after["entry"] == "198.51.100.128/25"
     assert after["packets"] - before["packets"] == 1
@@ -233,15 +220,15 @@ def test_packets_bytes_and_last_seen(daemon: Daemon, net: Net) -> None:
 
 
 def test_block_is_in_force_when_it_returns(daemon: Daemon, net: Net) -> None:
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
     done = daemon.ctl("block", VILLAIN, "--reason", "night shift")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 entry blocked\n", "")
-    assert not answers(net, VILLAIN)
-    assert answers(net, NEIGHBOUR)
+    assert not net.answers(VILLAIN)
+    assert net.answers(NEIGHBOUR)
     row = listed(daemon, "--source", "xdropctl")[VILLAIN]
     assert (row["line"], row["reason"], row["until"], row["packets"]) == (None, "night shift", None, 1)
     assert daemon.ctl("unblock", VILLAIN).stdout == "1 entry taken back\n"
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
 
 
 def test_block_takes_every_form(daemon: Daemon) -> None:
@@ -260,7 +247,7 @@ def test_what_is_blocked_is_what_was_meant(daemon: Daemon, net: Net) -> None:
         "blocked": 2,
         "warnings": [as_ipv4, as_network],
     }
-    assert not answers(net, VILLAIN)
+    assert not net.answers(VILLAIN)
     assert listed(daemon, "--source", "xdropctl").keys() == {VILLAIN, "192.0.2.64/26"}
     told = daemon.ctl("lookup", mapped)
     assert (told.returncode, told.stderr) == (0, f"xdropctl: warning: {as_ipv4}\n")
@@ -268,13 +255,13 @@ def test_what_is_blocked_is_what_was_meant(daemon: Daemon, net: Net) -> None:
     assert (found["address"], found["blocked"], found["remarks"]) == (VILLAIN, True, [as_ipv4])
     done = one(daemon.ctl("--json", "unblock", mapped, "192.0.2.77/26"))
     assert done == {"unblocked": 2, "remarks": [as_ipv4, as_network]}
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
 
 
 def test_a_block_ends_by_itself(daemon: Daemon, net: Net) -> None:
     assert daemon.ctl("block", VILLAIN, "--for", "2s").returncode == 0
-    assert not answers(net, VILLAIN)
-    wait_until(lambda: answers(net, VILLAIN), within_s=4)
+    assert not net.answers(VILLAIN)
+    wait_until(lambda: net.answers(VILLAIN), within_s=4)
     assert listed(daemon, "--source", "xdropctl") == {}
 
 
@@ -293,15 +280,28 @@ def test_repeated_the_later_end_wins(daemon: Daemon, first: str, second: str, wi
         assert abs(datetime.fromisoformat(until).timestamp() - now - wins) < 10
 
 
+def test_the_log_says_what_is_so_also_where_a_repetition_changes_nothing(daemon: Daemon) -> None:
+    def told() -> list[str]:
+        return [line.rpartition(": 192.0.2.50 ")[2] for line in daemon.log.splitlines() if ": 192.0.2.50 " in line]
+
+    before = len(told())
+    for at, more in enumerate((("--for", "1h", "--reason", "ssh"), (), ("--for", "1m")), 1):
+        daemon.ctl("block", "192.0.2.50", *more)
+        wait_until(lambda wanted=before + at: len(told()) == wanted, within_s=5)
+    first, *repeated = told()[before:]
+    assert re.fullmatch("blocked by xdropctl until [^ ]+Z: ssh", first)
+    assert repeated == ["blocked by xdropctl: ssh"] * 2, "for good"
+
+
 def test_sources_keep_callers_apart(daemon: Daemon, net: Net) -> None:
     assert daemon.ctl("block", VILLAIN, "--source", "f2b").returncode == 0
     assert daemon.ctl("block", VILLAIN, "192.0.2.50").returncode == 0
     done = daemon.ctl("unblock", VILLAIN)
     assert (done.returncode, done.stdout) == (0, "1 entry taken back\n")
     assert "a block of f2b" in done.stderr
-    assert not answers(net, VILLAIN)
+    assert not net.answers(VILLAIN)
     assert one(daemon.ctl("--json", "flush", "--source", "f2b")) == {"unblocked": 1}
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
     assert listed(daemon, "--source", "xdropctl").keys() == {"192.0.2.50"}
     assert one(daemon.ctl("--json", "flush", "--source", "f2b")) == {"unblocked": 0}
 
@@ -363,7 +363,7 @@ def test_blocks_outlive_the_daemon(net: Net, tmp_path: Path) -> None:
             assert running.stop(signal.SIGKILL) == -signal.SIGKILL
         (tmp_path / "log").unlink()  # where the next one says that it is ready
         with Daemon(apart, tmp_path):
-            assert not answers(apart, VILLAIN)
+            assert not apart.answers(VILLAIN)
             after = listed(running, "--source", "xdropctl")[VILLAIN]
             assert (after["until"], after["reason"]) == (before["until"], "night shift")
 
@@ -418,12 +418,12 @@ def test_check_is_about_files(daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_reload_returns_when_it_is_done(daemon: Daemon, net: Net) -> None:
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
     daemon.blocklist.write_text(BLOCKLIST.replace("block:\n", f"block:\n  - {VILLAIN}\n", 1))
     done = daemon.ctl("reload")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("enforcing: 9 entries on eth0")
-    assert not answers(net, VILLAIN)
+    assert not net.answers(VILLAIN)
 
 
 def test_a_refused_reload_tells_every_problem_and_changes_nothing(daemon: Daemon, net: Net) -> None:
@@ -441,7 +441,7 @@ def test_a_refused_reload_tells_every_problem_and_changes_nothing(daemon: Daemon
     assert (status["degraded"], status["reload"]["ok"]) == (True, False)
     assert status["reload"]["problems"] == refused["problems"]
     assert listed(daemon).keys() >= {"192.0.2.7", "203.0.113.0/24"}
-    assert not answers(net, OTHER)
+    assert not net.answers(OTHER)
     assert "degraded" in daemon.ctl("status").stdout
 
 
@@ -494,7 +494,7 @@ def test_top_once_is_the_busiest_first(daemon: Daemon, net: Net) -> None:
     daemon.ctl("block", VILLAIN, NEIGHBOUR)
     for address, times in ((VILLAIN, 3), (NEIGHBOUR, 2)):
         for _ in range(times):
-            assert not answers(net, address)
+            assert not net.answers(address)
     busiest = rows(daemon.ctl("--json", "top", "--once"))
     assert [list(row) for row in busiest] == [LIST_KEYS] * len(busiest)
     found = [(row["entry"], row["packets"]) for row in busiest]
@@ -506,41 +506,6 @@ def test_top_once_is_the_busiest_first(daemon: Daemon, net: Net) -> None:
     assert {row["entry"] for row in rates} >= {VILLAIN, NEIGHBOUR}
     assert [list(row) for row in rates] == [[*LIST_KEYS, "rate"]] * len(rates)
     assert "PACKETS/S" in daemon.ctl("top", "--once", "--by", "rate").stdout
-
-
-# ---- fail2ban ----
-
-
-def test_the_action_for_fail2ban(daemon: Daemon, net: Net, tmp_path: Path) -> None:
-    """Its commands as fail2ban runs them: tags replaced, by a shell, and any status but 0 is an error."""
-    action = ConfigParser(interpolation=None)
-    action.read(Path(__file__).parents[2] / "docs" / "fail2ban" / "xdropd.conf")
-    program = tmp_path / "xdropctl"
-    command = [sys.executable, "-m", "xdropd.commands.xdropctl", "--socket", str(daemon.socket)]
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    program.chmod(0o755)
-
-    def run(what: str, address: str = "", bantime: int = 3600) -> int:
-        line = action["Definition"][what]
-        for tag, value in (("<ip>", address), ("<name>", "sshd"), ("<bantime>", str(bantime))):
-            line = line.replace(tag, value)
-        path = f"{tmp_path}:{os.environ['PATH']}"
-        return subprocess.run(["sh", "-c", line], env={**os.environ, "PATH": path}, check=False).returncode
-
-    assert all(run(what) == 0 for what in ("actionstart", "actioncheck", "actionstop"))
-    assert run("actionban", VILLAIN) == run("actionban", "2001:db8::1", bantime=-1) == 0
-    assert not answers(net, VILLAIN)
-    bans = listed(daemon, "--source", "fail2ban-sshd")
-    assert {entry: (row["reason"], row["until"] is None) for entry, row in bans.items()} == {
-        VILLAIN: ("sshd", False),
-        "2001:db8::1": ("sshd", True),
-    }
-    assert run("actionban", Net.host_address) == 1
-    assert run("actionunban", VILLAIN) == 0
-    assert answers(net, VILLAIN)
-    assert run("actionunban", VILLAIN) == 0, "it may have ended by itself"
-    assert run("actionflush") == 0
-    assert listed(daemon, "--source", "fail2ban-sshd") == {}
 
 
 # ---- the socket ----

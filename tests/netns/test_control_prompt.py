@@ -114,6 +114,24 @@ def test_a_batch_of_addresses(daemon: Daemon) -> None:
 
 
 @pytest.mark.threat_model
+def test_a_batch_that_replaces_another(daemon: Daemon) -> None:
+    """Each entry with an end and a reason of its own."""
+
+    def replace(shift: int) -> bytes:
+        head = line("replace", source="replaced", entries="follow")
+        lines = (f"{address(35, at)}\t{4_000_000_000 + at + shift}\treason {at % 99}\n" for at in range(BATCH))
+        return b"".join((head, *map(str.encode, lines), b"\n"))
+
+    for shift, key in ((0, "added"), (0, "kept"), (1, "changed")):
+        with promptly(daemon):
+            assert exchange(daemon, replace(shift))["result"][key] == BATCH
+    with promptly(daemon):
+        assert (
+            exchange(daemon, line("replace", source="replaced", entries="follow") + b"\n")["result"]["removed"] == BATCH
+        )
+
+
+@pytest.mark.threat_model
 def test_a_batch_that_ends(daemon: Daemon) -> None:
     entries = [address(31, at) for at in range(BATCH)]
     with promptly(daemon):
@@ -159,7 +177,7 @@ def test_unblocking_what_a_long_file_holds_as_well(daemon: Daemon) -> None:
 def test_as_many_sources_as_there_may_be(tmp_path: Path) -> None:
     records = [Record("block", f"source-{at}", address(33, at), None, "", 1.0) for at in range(SOURCES)]
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "blocks.log").write_bytes(blocklog.encoded(records, 1))
+    (tmp_path / "state" / "blocks.log").write_bytes(blocklog.encoded(records, 1, left=0))
     with Net() as net, Daemon(net, tmp_path) as daemon:
         with promptly(daemon):
             refused = exchange(daemon, line("block", entries=["192.0.2.1"], source="one-more"))

@@ -1,6 +1,7 @@
 """scripts/demo shows what it promises, and leaves nothing behind however it ends."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,11 +17,16 @@ DEMO = Path(__file__).parents[2] / "scripts" / "demo"
 @pytest.fixture
 def temporary(tmp_path: Path) -> Iterator[Path]:
     """Where the demo puts its files; nothing of it is left there, nor a namespace or a process, when the test ends."""
+    before = _namespaces()  # another demo may be up, or one may have been killed without a chance to tidy up
     yield tmp_path
     assert list(tmp_path.iterdir()) == []
-    namespaces = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
-    assert "xdrop-demo-" not in namespaces
+    assert _namespaces() <= before
     assert not _processes_that_mention(str(tmp_path))
+
+
+def _namespaces() -> set[str]:
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    return {line.split()[0] for line in listed.splitlines() if line.startswith("xdrop-demo-")}
 
 
 def _processes_that_mention(text: str) -> list[str]:
@@ -83,7 +89,31 @@ def test_interrupted_half_way_it_tidies_up(temporary: Path) -> None:
     assert demo.returncode == 128 + signal.SIGTERM
 
 
-def test_wrong_usage_says_how_it_is_used() -> None:
-    done = subprocess.run([DEMO, "--stay"], capture_output=True, text=True, check=False)
+def test_a_ban_on_one_host_of_a_fleet_is_a_ban_on_all_of_them(temporary: Path) -> None:
+    demo = _start(temporary, "--fleet")
+    said, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, said
+    told = re.findall(r"from 192\.0\.2\.([123]): .*: (the last answer|answered|answered again), \d", said)
+    order = ("answered", "the last answer", "answered again", "the last answer", "answered again")
+    assert told == [(host, what) for what in order for host in "123"], said
+    assert "reason  knocking (cscli)" in said
+    assert "reason  fail2ban-sshd@web2 (xdropd)" in said
+
+
+def test_a_fleet_that_is_interrupted_tidies_up_as_well(temporary: Path) -> None:
+    demo = _start(temporary, "--fleet", "--keep")
+
+    def companions() -> list[str]:
+        return [command for command in _processes_that_mention(f"{temporary}/") if "xdropd_crowdsec" in command]
+
+    wait_until(companions, within_s=60, what="a companion runs")
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=20)
+    assert demo.returncode == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("arguments", [["--stay"], ["--keep", "--stay"]])
+def test_wrong_usage_says_how_it_is_used(arguments: list[str]) -> None:
+    done = subprocess.run([DEMO, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--keep" in done.stdout

@@ -19,8 +19,11 @@ from foreground import Daemon
 
 from netns import Net, inside
 from waiting import wait_until
+from xdropd.host import fetched
 
 VILLAIN = "198.51.100.66"
+WATCHED = "198.51.100.67"
+LIST = "https://lists.example/drop.txt"
 SCRAPE_SECONDS = 1
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "xdropd.json"
 EXPORTER, PROMETHEUS = "127.0.0.1:9792", "127.0.0.1:9090"
@@ -39,6 +42,9 @@ CONTRACT = {
     "xdropd_interface_attached": {"interface", "mode"},
     "xdropd_source_entries": {"source"},
     "xdropd_source_packets_total": {"source"},
+    "xdropd_source_info": {"source", "action"},
+    "xdropd_fetch_last_success_timestamp_seconds": {"url"},
+    "xdropd_fetch_failures_total": {"url"},
     "xdropd_build_info": {"version"},
 }
 
@@ -47,13 +53,22 @@ CONTRACT = {
 def net() -> Iterator[Net]:
     with Net() as made:
         made.address(made.peer, f"{VILLAIN}/{made.length}")
+        made.address(made.peer, f"{WATCHED}/{made.length}")
         yield made
 
 
 @pytest.fixture(scope="module")
 def daemon(net: Net, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    blocklist = f"block:\n  - {VILLAIN}\n  - 203.0.113.0/24\n  - 2001:db8:bad::/48\n"
-    with Daemon(net, tmp_path_factory.mktemp("daemon"), blocklist) as running:
+    folder = tmp_path_factory.mktemp("daemon")
+    fetched.list_path(folder, LIST).write_text("192.0.2.0/24\n")
+    fetched.write_state(folder, fetched.State(LIST, time.time(), failures_total=3))
+    tried = folder / "tried.txt"
+    tried.write_text(f"{WATCHED}\n")
+    blocklist = (
+        f"block:\n  - {VILLAIN}\n  - 203.0.113.0/24\n  - 2001:db8:bad::/48\n"
+        f"include:\n  - {LIST}\n  - {{path: {tried}, action: monitor}}\n"
+    )
+    with Daemon(net, folder, blocklist, "--interface", net.device, "--fetched", str(folder)) as running:
         assert running.ctl("block", "192.0.2.1", "--source", "f2b").returncode == 0
         assert running.ctl("reload").returncode == 0
         yield running
@@ -144,12 +159,12 @@ def test_numbers_are_the_daemons(net: Net, daemon: Daemon) -> None:
     assert after[of_file] - before[of_file] == 3
     size = "xdropd_bytes_total", labels(interface="eth0", verdict="dropped")
     assert after[size] - before[size] == 3 * 98
-    assert after["xdropd_entries", labels(family="ipv4")] == 3
+    assert after["xdropd_entries", labels(family="ipv4")] == 5
     assert after["xdropd_entries", labels(family="ipv6")] == 1
     assert after["xdropd_source_entries", labels(source="f2b")] == 1
     assert after["xdropd_source_entries", labels(source=str(daemon.blocklist))] == 3
     assert after["xdropd_interface_attached", labels(interface="eth0", mode="native")] == 1
-    assert after["xdropd_degraded", labels()] == 0
+    assert after["xdropd_degraded", labels()] == 0, daemon.ctl("status").stdout
     assert after["xdropd_reloads_total", labels(result="ok")] >= 1
     assert abs(after["xdropd_last_reload_success_timestamp_seconds", labels()] - time.time()) < 600
     version = daemon.ctl("--version").stdout.split()[1]
@@ -257,7 +272,8 @@ def expressions() -> list[str]:
 @pytest.mark.usefixtures("prometheus")
 def test_every_query_of_the_dashboard_returns_data(net: Net, daemon: Daemon) -> None:
     assert daemon.ctl("reload").returncode == 0
-    net.run(net.peer, "ping", "-q", "-c5", "-i0.2", "-W0.3", "-I", VILLAIN, net.host_address, check=False)
+    for source in (VILLAIN, WATCHED):
+        net.run(net.peer, "ping", "-q", "-c5", "-i0.2", "-W0.3", "-I", source, net.host_address, check=False)
     queries = [expression.replace("$__rate_interval", f"{4 * SCRAPE_SECONDS}s") for expression in expressions()]
     assert len(queries) >= 15
     for query in queries:

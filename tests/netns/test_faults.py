@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import re
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import pytest
 from foreground import Daemon
+from refusals import Refusals
 
 from netns import Net
 from waiting import wait_until
+from xdropd import errors
+from xdropd.commands import client
 
 OLD, NEW, BOTH = "198.51.100.66", "198.51.100.67", "198.51.100.68"
 ERRORS = ("EPERM", "ENOMEM", "E2BIG", "ENOENT")
@@ -47,14 +51,6 @@ def net() -> Iterator[Net]:
         made.address(made.peer, *(f"{address}/{made.length}" for address in (OLD, NEW, BOTH)))
         made.run(made.peer, "ping", "-c1", "-W1", made.host_address)  # neighbours are resolved from here on
         yield made
-
-
-def answers(net: Net, *sources: str) -> set[str]:
-    """Those of the sources whose ping comes back."""
-    pings = {
-        source: net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address) for source in sources
-    }
-    return {source for source, ping in pings.items() if ping.wait(5) == 0}
 
 
 @contextlib.contextmanager
@@ -121,12 +117,12 @@ def listed(daemon: Daemon) -> set[str]:
 
 def _list_in_force(net: Net, daemon: Daemon) -> str:
     """Which list packets meet; the socket must tell the same. Fails where it is neither."""
-    passing, afterwards = answers(net, OLD, NEW, BOTH, net.peer_address), set[str]()
+    passing, afterwards = net.answering(OLD, NEW, BOTH, net.peer_address), set[str]()
     blocked = set[str]()
     while passing != afterwards:  # a change that happened meanwhile is looked at again
         passing = afterwards or passing
         blocked = {OLD, NEW, BOTH} & listed(daemon)
-        afterwards = answers(net, OLD, NEW, BOTH, net.peer_address)
+        afterwards = net.answering(OLD, NEW, BOTH, net.peer_address)
     assert passing in ({OLD, net.peer_address}, {NEW, net.peer_address}), f"{passing} pass\n{daemon.log}"
     assert blocked == {OLD, NEW, BOTH} - passing, f"{passing} pass, {blocked} are said to be blocked\n{daemon.log}"
     return "new" if OLD in passing else "old"
@@ -168,7 +164,7 @@ def test_one_call_of_a_reload_fails(
             print(f"{error} at call {number} of {count}: the {in_force} list is in force")
             assert daemon.ctl("reload").returncode == 0, daemon.log
             assert {OLD, NEW, BOTH} & listed(daemon) == {NEW, BOTH}
-            assert answers(net, OLD, NEW) == {OLD}
+            assert net.answering(OLD, NEW) == {OLD}
             replace(daemon.blocklist, OLD_LIST)
             assert daemon.ctl("reload").returncode == 0, daemon.log
             assert {OLD, NEW, BOTH} & listed(daemon) == {OLD, BOTH}
@@ -188,7 +184,7 @@ def test_every_call_fails_from_one_on(net: Net, tmp_path: Path, full: bool, call
             folder.mkdir()
             with Daemon(net, folder, OLD_LIST) as daemon, never_passes(net, BOTH):
                 _reload_traced(daemon, text, "-e", f"inject=bpf:error={error}:when={number}+")
-                assert net.peer_address in answers(net, net.peer_address)
+                assert net.peer_address in net.answering(net.peer_address)
                 if "the kernel refuses" in daemon.log:
                     assert daemon.status()["degraded"], daemon.log
                 wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
@@ -206,7 +202,7 @@ def test_a_list_that_does_not_fit_into_memory(net: Net, tmp_path: Path) -> None:
         told = daemon.status()
         assert told["degraded"]
         assert daemon.ctl("block", NEW).returncode == 0, "the list in force can be changed all the same"
-        assert answers(net, NEW) == set()
+        assert net.answering(NEW) == set()
         assert daemon.ctl("unblock", NEW).returncode == 0
         _let_have(daemon, None)
         assert daemon.ctl("reload").returncode == 0
@@ -254,7 +250,7 @@ def test_a_file_that_is_rewritten_all_the_time(net: Net, tmp_path: Path) -> None
                     break
                 time.sleep(0.01)
             replace(daemon.blocklist, NEW_LIST)
-            wait_until(lambda: answers(net, OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
+            wait_until(lambda: net.answering(OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
             assert _list_in_force(net, daemon) == "new"
         assert not daemon.status()["degraded"]
 
@@ -270,7 +266,7 @@ def test_a_writer_that_stops_half_way(net: Net, tmp_path: Path) -> None:
             assert _list_in_force(net, daemon) == "old"
             assert daemon.status()["degraded"]
             file.write(NEW_LIST[at:])
-        wait_until(lambda: answers(net, OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
+        wait_until(lambda: net.answering(OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
         assert _list_in_force(net, daemon) == "new"
         assert not daemon.status()["degraded"]
 
@@ -308,18 +304,56 @@ def test_a_disk_without_space(net: Net, tmp_path: Path, full_disk: Path) -> None
         assert _list_in_force(net, daemon) == "old"
         wait_until(lambda: daemon.status()["degraded"], within_s=5)
         replace(daemon.blocklist, f"{NEW_LIST}  - {net.host_address}\n")
-        wait_until(lambda: answers(net, OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
+        wait_until(lambda: net.answering(OLD) == {OLD}, within_s=_CHANGE_WITHIN_S)
 
         # `block` promises that it is on disk when it returns: refused, and not in force.
         refused = daemon.ctl("block", OLD)
         assert refused.returncode == 69, refused
         assert "No space left" in refused.stderr
-        assert answers(net, OLD) == {OLD}
+        assert net.answering(OLD) == {OLD}
+        refused = daemon.ctl("replace", "--source", "feed", "-", stdin=f"{OLD}\n")
+        assert refused.returncode == 69, refused
+        assert net.answering(OLD) == {OLD}
 
         wait_until(lambda: "is narrowed by the guard" in daemon.log, within_s=5)  # it has tried to keep the list
 
         (full_disk / "filler").unlink()
         assert daemon.ctl("block", OLD).returncode == 0
-        assert answers(net, OLD) == set()
+        assert net.answering(OLD) == set()
         wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
         assert NEW in (full_disk / "last-good" / "blocklist.yaml").read_text()
+
+
+_OLD_SET = {"10.9.0.0/24", OLD, BOTH, *(f"10.1.{number >> 8}.{number & 255}" for number in range(3000))}
+_NEW_SET = {"10.9.0.0/25", NEW, BOTH, *(f"10.2.{number >> 8}.{number & 255}" for number in range(3000))}
+
+
+@pytest.mark.threat_model
+def test_a_process_that_dies_in_a_replacement_leaves_the_old_set_or_the_new_one(net: Net, tmp_path: Path) -> None:
+    """Killed at a write into the log or its copy, or at a call of bpf(2)."""
+    refusals, after = Refusals(tmp_path), []
+    old, new = (["".join(f"{entry}\n" for entry in each).encode()] for each in (_OLD_SET, _NEW_SET))
+    daemon = Daemon(net, tmp_path, "block: []\n", environment=refusals.environment)
+    request = {"verb": "replace", "source": "feed"}
+    with daemon:
+        client.ask(str(daemon.socket), request, follow=old)
+        refusals.relent()
+        client.ask(str(daemon.socket), request, follow=new)
+        calls, writes = refusals.counted
+    points = [(refusals.kill_at_write, at) for at in (1, writes // 2, writes)]
+    points += [(refusals.kill_at, at) for at in (calls // 2, calls - 1)]
+    for kill_at, at in points:
+        with daemon:
+            client.ask(str(daemon.socket), request, follow=old)
+            kill_at(at)
+            with contextlib.suppress(errors.Unavailable):
+                client.ask(str(daemon.socket), request, follow=new, wait_s=0)
+            daemon.stop(signal.SIGKILL)  # what is counted differs by a few
+            refusals.relent()
+        with daemon:
+            found = {row["entry"] for row in daemon.rows(source="feed")}
+            assert found in (_OLD_SET, _NEW_SET), (kill_at, at)
+            after.append(found == _NEW_SET)
+            assert net.answering(OLD, NEW, BOTH) == ({OLD} if found == _NEW_SET else {NEW})
+            assert not daemon.status()["degraded"], daemon.log
+    assert set(after) == {True, False}, (after, calls, writes)

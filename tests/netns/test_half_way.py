@@ -15,7 +15,7 @@ import pytest
 from foreground import Daemon
 from release import Release
 from servicemanager import ServiceManager
-from test_faults import answers, never_passes, replace
+from test_faults import never_passes, replace
 
 from netns import Net
 from waiting import wait_until
@@ -35,6 +35,8 @@ _VERBS: Mapping[str, Mapping[str, object]] = {
     "metrics": {},
     "block": {"entries": ["192.0.2.1"]},
     "unblock": {"entries": ["192.0.2.1"]},
+    "replace": {"source": "nobody", "entries": ["192.0.2.1"]},
+    "change": {"source": "nobody", "entries": ["192.0.2.2", "-192.0.2.1"]},
     "flush": {"source": "nobody"},
     "reload": {},
 }
@@ -140,7 +142,7 @@ def _ask_everything(daemon: Daemon) -> None:
 def _meet_everything(net: Net, daemon: Daemon, manager: ServiceManager) -> None:
     """What goes on around a daemon in a few days, in a few seconds."""
     fed = manager.times("WATCHDOG=1")
-    assert answers(net, VILLAIN, NETWORKED) == set()  # sampled drops
+    assert net.answering(VILLAIN, NETWORKED) == set()  # sampled drops
     net.address(net.host, "198.51.100.9/24", "2001:db8:51::9/64")
     net.cable(net.host, "more0", net.more(), "eth0")
     net.run(net.host, "ip", "address", "del", "198.51.100.9/24", "dev", net.device)
@@ -176,11 +178,11 @@ def test_it_lives_says_what_is_wrong_and_recovers(service: Service, state: HalfW
         replace(daemon.blocklist, _LIST)
         assert daemon.ctl("reload").returncode == 0, daemon.log
         assert not daemon.status()["degraded"]
-        assert answers(net, VILLAIN, NEIGHBOUR, NETWORKED) == {NEIGHBOUR}
+        assert net.answering(VILLAIN, NEIGHBOUR, NETWORKED) == {NEIGHBOUR}
         listed = [VILLAIN, "198.51.100.68/31", "203.0.113.0/24"]  # what was blocked for two seconds has ended
         wait_until(lambda: [row["entry"] for row in daemon.rows()] == listed, within_s=_CHANGE_WITHIN_S)
         assert daemon.ctl("block", NEIGHBOUR).returncode == 0
-        assert answers(net, NEIGHBOUR) == set()
+        assert net.answering(NEIGHBOUR) == set()
 
 
 def test_what_failed_at_the_start_is_tried_again_by_itself(service: Service) -> None:
@@ -243,7 +245,7 @@ def test_another_mode_lets_nothing_go_that_cannot_be_attached_again(service: Ser
         release.regain_compiler()
         _recovers(daemon)
         assert [each["mode"] for each in daemon.status()["interfaces"]] == ["generic"]
-        assert answers(net, VILLAIN, NEIGHBOUR) == {NEIGHBOUR}
+        assert net.answering(VILLAIN, NEIGHBOUR) == {NEIGHBOUR}
 
 
 @pytest.mark.parametrize("what", ["an entry ends", "the host changes"])
@@ -262,8 +264,8 @@ def test_no_compiler_when_what_is_due_needs_one(service: Service, what: str) -> 
             net.address(net.host, "203.0.113.9/32")  # it is listed, and narrowed from now on
         wait_until(lambda: _is_alive(daemon) and daemon.status()["degraded"], within_s=_CHANGE_WITHIN_S)
         _ask_everything(daemon)
-        assert answers(net, VILLAIN) == set()
+        assert net.answering(VILLAIN) == set()
         release.regain_compiler()
         _recovers(daemon)
-        assert answers(net, NEIGHBOUR) == {NEIGHBOUR}
+        assert net.answering(NEIGHBOUR) == {NEIGHBOUR}
         assert daemon.lookup("203.0.113.9")["blocked"] == (what == "an entry ends")

@@ -95,6 +95,8 @@ def test_what_an_interface_stands_on_and_what_else_it_is_called(net, netlink):
         net.host,
         "link add pair0 type veth peer name pair1",
         "link add mac0 link pair0 type macvlan",
+        "link add vxlan0 type vxlan id 7 dstport 4789 remote 198.51.100.2 dev pair0",
+        "link add vxlan1 type vxlan id 8 dstport 4789 remote 198.51.100.2",
         "link property add dev eth0 altname enp0s4 altname a-name-too-long-for-any-device",
     )
     found = {interface.name: interface for interface in netlink.interfaces().values()}
@@ -106,6 +108,8 @@ def test_what_an_interface_stands_on_and_what_else_it_is_called(net, netlink):
         "pair0": found["pair1"].index,
         "pair1": found["pair0"].index,
         "mac0": found["pair0"].index,
+        "vxlan0": found["pair0"].index,
+        "vxlan1": 0,
     }
     assert {(interface.parent, interface.table) for interface in found.values()} == {(("", ""), 0)}
 
@@ -151,7 +155,7 @@ def test_it_stays_in_the_namespace_where_it_was_made(net, netlink):
 
 
 def test_no_default_route(netlink):
-    assert netlink.default_route_interfaces() == set()
+    assert netlink.routes().interfaces() == set()
 
 
 @pytest.mark.parametrize(
@@ -160,9 +164,9 @@ def test_no_default_route(netlink):
 def test_the_interface_of_a_default_route(net, netlink, route):
     family = ["-6"] if route.startswith("-6") else []
     net.run(net.host, "ip", *family, "route", "add", *route.removeprefix("-6 ").split())
-    assert netlink.default_route_interfaces() == {index(net, "eth0")}
+    assert netlink.routes().interfaces() == {index(net, "eth0")}
     net.run(net.host, "ip", *family, "route", "del", "default")
-    assert netlink.default_route_interfaces() == set()
+    assert netlink.routes().interfaces() == set()
 
 
 @pytest.mark.parametrize(
@@ -184,14 +188,14 @@ def test_what_is_no_default_route_of_the_main_table(net, netlink, route):
     kinds = ("unreachable", "blackhole", "prohibit")
     command = ["add", words[0], *words[1:]] if words[0] in kinds else ["add", *words]
     net.run(net.host, "ip", *family, "route", *command)
-    assert netlink.default_route_interfaces() == set()
+    assert netlink.routes().interfaces() == set()
 
 
 def test_default_routes_of_further_tables(net, netlink):
     net.run(net.host, "ip", "route", "add", "default", "via", "198.51.100.2", "table", "70000")
     net.run(net.host, "ip", "-6", "route", "add", "default", "via", "2001:db8:51::2", "table", "100")
     for tables, found in (((), set()), ((101,), set()), ((70000,), {"eth0"}), ((7, 100), {"eth0"})):
-        assert netlink.default_route_interfaces(tables) == {index(net, name) for name in found}
+        assert netlink.routes().interfaces(tables) == {index(net, name) for name in found}
 
 
 @pytest.fixture
@@ -209,8 +213,8 @@ def two_ways(net):
 def test_every_path_of_a_multipath_route(net, netlink, two_ways, family, ways):
     hops = [word for way in ways for word in ("nexthop", "via", way)]
     net.run(net.host, "ip", family, "route", "add", "default", *hops)
-    assert netlink.default_route_interfaces() == two_ways
-    assert netlink.gateways() == spans(*ways)
+    assert netlink.routes().interfaces() == two_ways
+    assert netlink.routes().gateways == spans(*ways)
 
 
 @pytest.mark.parametrize("compat_mode", ["0", "1"])
@@ -222,22 +226,22 @@ def test_next_hop_objects_and_groups(net, netlink, two_ways, compat_mode, family
     for number, (way, device) in enumerate(zip(ways, ("eth0", "wan1"), strict=True), 1):
         net.run(net.host, "ip", "nexthop", "add", "id", str(number), "via", way, "dev", device)
     net.run(net.host, "ip", "nexthop", "add", "id", "10", "group", "1/2")
-    assert netlink.default_route_interfaces() == set()
-    assert netlink.gateways() == spans(*ways)
+    assert netlink.routes().interfaces() == set()
+    assert netlink.routes().gateways == spans(*ways)
 
     net.run(net.host, "ip", family, "route", "add", "default", "nhid", "1")
-    assert netlink.default_route_interfaces() == {index(net, "eth0")}
+    assert netlink.routes().interfaces() == {index(net, "eth0")}
     net.run(net.host, "ip", family, "route", "replace", "default", "nhid", "10")
-    assert netlink.default_route_interfaces() == two_ways
-    assert netlink.gateways() == spans(*ways)
+    assert netlink.routes().interfaces() == two_ways
+    assert netlink.routes().gateways == spans(*ways)
 
 
 def test_a_blackhole_object_leads_nowhere(net, netlink):
     net.run(net.host, "sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0")
     net.run(net.host, "ip", "nexthop", "add", "id", "1", "blackhole")
     net.run(net.host, "ip", "route", "add", "default", "nhid", "1")
-    assert netlink.default_route_interfaces() == set()
-    assert netlink.gateways() == frozenset()
+    assert netlink.routes().interfaces() == set()
+    assert netlink.routes().gateways == frozenset()
 
 
 # Addresses and gateways
@@ -249,6 +253,15 @@ def test_own_addresses(net, netlink):
     net.run(net.host, "ip", "address", "add", "2001:db8:9::1", "peer", "2001:db8:9::2", "dev", "eth0", "nodad")
     assert netlink.own_addresses() == spans(
         *("127.0.0.1", "::1", "198.51.100.1", "2001:db8:51::1", "192.0.2.1", "192.0.2.255", "10.9.0.1", "2001:db8:9::1")
+    )
+
+
+def test_connected_networks(net, netlink):
+    net.run(net.host, "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
+    net.run(net.host, "ip", "address", "add", "192.0.2.1", "peer", "192.0.2.129/26", "dev", net.device)
+    net.run(net.host, "ip", "address", "add", "10.1.2.3/0", "dev", net.device)
+    assert netlink.connected_networks() == spans(
+        "127.0.0.0/8", "::1", "198.51.100.0/24", "2001:db8:51::/64", "203.0.113.9", "192.0.2.128/26"
     )
 
 
@@ -264,7 +277,7 @@ def test_gateways_of_every_table_and_family(net, netlink):
     net.run(net.host, "ip", "route", "add", "10.4.0.0/16", *hops)
     net.run(net.host, "ip", "nexthop", "add", "id", "9", "via", "198.51.100.9", "dev", "eth0")
     net.run(net.host, "ip", "nexthop", "add", "id", "10", "via", "198.51.100.10", "fdb")
-    assert netlink.gateways() == spans(
+    assert netlink.routes().gateways == spans(
         *("198.51.100.2", "198.51.100.3", "2001:db8:51::4", "2001:db8:51::5", "fe80::6"),
         *("198.51.100.7", "2001:db8:51::8", "198.51.100.9"),
     )
@@ -276,8 +289,8 @@ def test_a_large_table(net, netlink):
     ]
     net.batch(net.host, *lines)
     net.run(net.host, "ip", "route", "add", "default", "via", "198.51.100.2")
-    assert netlink.gateways() == spans(*(f"198.51.100.{2 + n}" for n in range(250)))
-    assert netlink.default_route_interfaces() == {index(net, "eth0")}
+    assert netlink.routes().gateways == spans(*(f"198.51.100.{2 + n}" for n in range(250)))
+    assert netlink.routes().interfaces() == {index(net, "eth0")}
 
 
 def test_answers_while_everything_moves(net, netlink):
@@ -324,11 +337,11 @@ def test_news(net, netlink, command, what):
 def test_routes_that_go_silently_are_news_as_well(net, netlink):
     """The kernel says nothing of IPv4 routes that it removes with their device's state: the link's news stands in."""
     net.run(net.host, "ip", "route", "add", "default", "via", "198.51.100.2")
-    assert netlink.default_route_interfaces()
+    assert netlink.routes().interfaces()
     quiet(netlink)
     net.run(net.host, "ip", "link", "set", "eth0", "down")
     assert "routes" in news(netlink, "links")
-    assert netlink.default_route_interfaces() == set()
+    assert netlink.routes().interfaces() == set()
 
 
 def test_a_device_that_vanishes(net, netlink):
@@ -357,7 +370,7 @@ def test_without_privileges(net):
         "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "from xdropd.host.netlink import Netlink\n"
         "n = Netlink()\n"
-        "print(len(n.interfaces()), len(n.own_addresses()), n.default_route_interfaces(), len(n.gateways()))"
+        "print(len(n.interfaces()), len(n.own_addresses()), n.routes().interfaces(), len(n.routes().gateways))"
     )
     net.run(net.host, "ip", "route", "add", "default", "via", "198.51.100.2")
     assert net.run(net.host, sys.executable, "-c", program).split() == ["2", "4", "{2}", "1"]
@@ -399,5 +412,5 @@ def test_packets_that_came_in_are_counted_as_ip_counts_them(net, netlink):
     net.run(net.peer, "ping", "-q", "-c7", "-i0.01", net.host_address)
     told = json.loads(net.run(net.host, "ip", "-j", "-s", "link", "show"))
     found = netlink.received()
-    assert found == {link["ifindex"]: link["stats64"]["rx"]["packets"] for link in told}
-    assert found[index(net, net.device)] >= 7
+    assert found == {link["ifindex"]: (link["stats64"]["rx"]["packets"], 0) for link in told}
+    assert found[index(net, net.device)].all >= 7

@@ -106,6 +106,12 @@ def answers(daemon: Daemon) -> bool:
         return False
 
 
+def say_much(daemon: Daemon) -> None:
+    """More than any pipe or socket holds: the log has the reason of a block that changes something."""
+    for number in range(1500):
+        daemon.ask("block", entries=["192.0.2.1"], reason=f"{number} {'x' * 200}")
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
 def test_standard_error_that_nobody_reads(net: Net, tmp_path: Path, kind: str) -> None:
     daemon = Daemon(net, tmp_path, f"block:\n  - {VILLAIN}\n")
@@ -114,8 +120,7 @@ def test_standard_error_that_nobody_reads(net: Net, tmp_path: Path, kind: str) -
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with writing_to(net, daemon, writing) as process:
         wait_until(lambda: answers(daemon), within_s=READY_WITHIN_S)
-        for _ in range(1500):
-            daemon.ask("block", entries=["192.0.2.1"], reason="x" * 200)
+        say_much(daemon)
         assert is_blocked(net)
         begun = time.monotonic()
         status(daemon)
@@ -137,8 +142,7 @@ def test_what_nobody_read_is_told_of_when_somebody_does(net: Net, tmp_path: Path
     with writing_to(net, daemon, writing):
         os.close(writing)
         wait_until(lambda: answers(daemon), within_s=READY_WITHIN_S)
-        for _ in range(1500):
-            daemon.ask("block", entries=["192.0.2.1"], reason="x" * 200)
+        say_much(daemon)
         with os.fdopen(reading, "r") as lines:
             missed = next(line for line in lines if "not written" in line)
         assert missed.startswith("xdropd: warning: ")

@@ -44,10 +44,6 @@ def silent() -> Iterator[Net]:
         yield made
 
 
-def answers(net: Net, source: str, target: str = Net.host_address) -> bool:
-    return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, target).wait() == 0
-
-
 def is_blocked(daemon: Daemon, address: str) -> bool:
     return bool(daemon.lookup(address)["blocked"])
 
@@ -82,13 +78,9 @@ def test_action_malformed_and_log_drops_take_effect_when_they_are_saved(silent: 
             with Traffic(silent, sources) as traffic:
                 traffic.wait_for(200)
             counted = {verdict: count - before[verdict] for verdict, count in daemon.status()["packets"].items()}
-            assert counted == dict(
-                zip(
-                    ("passed", "dropped", "malformed"),
-                    map(traffic.sent.get, ("innocent", "villain", "malformed")),
-                    strict=True,
-                )
-            )
+            groups = {"passed": "innocent", "dropped": "villain", "malformed": "malformed"}
+            sent = {verdict: traffic.sent[group] for verdict, group in groups.items()}
+            assert counted == {**sent, "replies": 0}
             assert all(traffic.passed[group] in (0, traffic.sent[group]) for group in sources)
             return {group for group in sources if traffic.passed[group]}
 
@@ -152,15 +144,15 @@ def test_the_guard_follows_the_host_at_once(net: Net, tmp_path: Path) -> None:
         wait_until(kept("203.0.113.9", "address of this host"), within_s=WITHIN_S)
         net.run(net.host, "ip", "address", "del", "203.0.113.9/32", "dev", "lo")
         wait_until(lambda: is_blocked(daemon, "203.0.113.9"), within_s=WITHIN_S)
-        assert not answers(net, net.peer_address)
+        assert not net.answers(net.peer_address)
         for route in (
             ("default", "via", net.peer_address),
             ("203.0.113.0/24", "via", net.peer_address, "table", "100"),
         ):
             net.run(net.host, "ip", "route", "add", *route)
             wait_until(kept(net.peer_address, "gateway"), within_s=WITHIN_S)
-            assert answers(net, net.peer_address)
-            assert not answers(net, VILLAIN)
+            assert net.answers(net.peer_address)
+            assert not net.answers(VILLAIN)
             net.run(net.host, "ip", "route", "del", *route)
             wait_until(lambda: is_blocked(daemon, net.peer_address), within_s=WITHIN_S)
         net.run(net.host, "ip", "-6", "route", "add", "default", "via", net.peer_address6)
@@ -195,18 +187,18 @@ def test_entries_end_at_their_second_without_a_reload(net: Net, tmp_path: Path) 
     (tmp_path / "etc" / "list.txt").write_text("192.0.2.9\n")
     with Daemon(net, tmp_path, block) as daemon:
         reloads = daemon.log.count("blocklist: ")
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         assert daemon.lookup(VILLAIN)["until"] == at(end_s)
         assert daemon.lookup(NEIGHBOUR)["reason"] == "a while"
         assert not is_blocked(daemon, "192.0.2.7")
         assert time.time() < end_s - 0.5, "too slow a machine to tell"
-        wait_until(lambda: answers(net, VILLAIN), within_s=6)
+        wait_until(lambda: net.answers(VILLAIN), within_s=6)
         assert end_s - 0.35 <= time.time() <= end_s + 1.5, "a ping takes up to 0.3 s, and a while to start"
         assert f"{VILLAIN} of {daemon.blocklist} has ended" in daemon.log
         assert not is_blocked(daemon, VILLAIN)
         # The next mention in the same file takes over, and what was allowed for a while is blocked.
         assert daemon.lookup(NEIGHBOUR)["reason"] == "for good"
-        assert not answers(net, NEIGHBOUR)
+        assert not net.answers(NEIGHBOUR)
         wait_until(lambda: is_blocked(daemon, "192.0.2.7") and is_blocked(daemon, "192.0.2.9"), within_s=WITHIN_S)
         assert daemon.log.count("blocklist: ") <= reloads + 1, "only allow is read again"
 
@@ -218,13 +210,13 @@ def test_clocks_that_jump_and_ends_while_the_daemon_was_down(net: Net, tmp_path:
     with Daemon(net, tmp_path, block, environment=clock.environment) as daemon:
         assert daemon.ctl("block", NEIGHBOUR, "--for", "1h").returncode == 0
         assert daemon.ctl("block", "192.0.2.0/24", "--for", "1h", "--source", "other").returncode == 0
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         for _ in range(2):
             clock.shift(_DAY_S)
-            wait_until(lambda: answers(net, VILLAIN) and answers(net, NEIGHBOUR), within_s=WITHIN_S)
+            wait_until(lambda: net.answers(VILLAIN) and net.answers(NEIGHBOUR), within_s=WITHIN_S)
             assert not is_blocked(daemon, "192.0.2.1")
             clock.shift(0)
-            wait_until(lambda: not answers(net, VILLAIN) and not answers(net, NEIGHBOUR), within_s=WITHIN_S)
+            wait_until(lambda: not net.answers(VILLAIN) and not net.answers(NEIGHBOUR), within_s=WITHIN_S)
             assert is_blocked(daemon, "192.0.2.1")
         # Files are dated by another clock than the daemon's, a day off: what is saved is in force all the same.
         for shift_s in (_DAY_S, -_DAY_S, 0):
@@ -238,8 +230,8 @@ def test_clocks_that_jump_and_ends_while_the_daemon_was_down(net: Net, tmp_path:
         assert daemon.stop() == 0
     clock.shift(_DAY_S)
     with Daemon(net, tmp_path, block, environment=clock.environment) as daemon:
-        assert answers(net, VILLAIN)
-        assert answers(net, NEIGHBOUR)
+        assert net.answers(VILLAIN)
+        assert net.answers(NEIGHBOUR)
         assert daemon.status()["entries"]["ipv4"] == 0
 
 
@@ -257,15 +249,15 @@ def test_frozen_and_thawed(net: Net, tmp_path: Path) -> None:
         daemon.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T", within_s=WITHIN_S)
 
-        assert not answers(net, VILLAIN)
-        assert answers(net, NEIGHBOUR)
+        assert not net.answers(VILLAIN)
+        assert net.answers(NEIGHBOUR)
         replace(daemon.blocklist, f"block: [{NEIGHBOUR}, {ends}, 203.0.113.9]\n")
         net.run(net.host, "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(daemon.socket))
             asking.sendall(b'{"version":1,"verb":"block","entries":["192.0.2.8"]}\n')
             wait_until(lambda: time.time() > end_s, within_s=6)
-            assert not answers(net, VILLAIN)
+            assert not net.answers(VILLAIN)
 
             daemon.process.send_signal(signal.SIGCONT)
             asking.settimeout(WITHIN_S)
@@ -274,8 +266,8 @@ def test_frozen_and_thawed(net: Net, tmp_path: Path) -> None:
         wait_until(lambda: not is_blocked(daemon, "203.0.113.9"), within_s=WITHIN_S, what="the guard has followed")
         assert is_blocked(daemon, "192.0.2.8")
         assert not is_blocked(daemon, "192.0.2.7")
-        assert answers(net, VILLAIN)
-        assert not answers(net, NEIGHBOUR)
+        assert net.answers(VILLAIN)
+        assert not net.answers(NEIGHBOUR)
 
 
 # ---- list files ----
@@ -287,20 +279,20 @@ def test_list_files_come_turn_bad_recover_and_go(net: Net, tmp_path: Path) -> No
     first, second = lists / "a.netset", lists / "b.netset"
     first.write_text(f"{VILLAIN}\n")
     with Daemon(net, tmp_path, "block: []\ninclude: [lists.d/*.netset]\n") as daemon:
-        assert not answers(net, VILLAIN)
-        assert answers(net, NEIGHBOUR)
+        assert not net.answers(VILLAIN)
+        assert net.answers(NEIGHBOUR)
         saved(daemon, second, f"# later\n{NEIGHBOUR}\t9\n")
-        assert not answers(net, NEIGHBOUR)
+        assert not net.answers(NEIGHBOUR)
         for text in ("", "<html>\n<body>gone</body>\n"):
             saved(daemon, first, text)
-            assert not answers(net, VILLAIN)
+            assert not net.answers(VILLAIN)
             (trouble,) = daemon.status()["troubles"]
             assert trouble.startswith(f"{first}: error: ")
             assert trouble.endswith("its last good version with 1 entries stays in force")
             assert f"error: {trouble}" in daemon.log
         assert daemon.stop() == 0
     with Daemon(net, tmp_path, daemon.blocklist.read_text()) as daemon:
-        assert not answers(net, VILLAIN), "also in another life"
+        assert not net.answers(VILLAIN), "also in another life"
         assert daemon.status()["degraded"]
         saved(daemon, first, f"{VILLAIN}\n")
         assert not daemon.status()["degraded"]
@@ -308,11 +300,11 @@ def test_list_files_come_turn_bad_recover_and_go(net: Net, tmp_path: Path) -> No
         assert daemon.status()["degraded"]
         assert daemon.ctl("reload", "--accept", str(first)).returncode == 0
         assert not daemon.status()["degraded"]
-        assert answers(net, VILLAIN)
+        assert net.answers(VILLAIN)
         before = daemon.log.count("blocklist: ")
         second.unlink()
         wait_until(lambda: daemon.log.count("blocklist: ") > before, within_s=WITHIN_S)
-        assert answers(net, NEIGHBOUR)
+        assert net.answers(NEIGHBOUR)
         assert not daemon.status()["degraded"], "a glob that no longer matches is no trouble"
 
 
@@ -331,16 +323,16 @@ def test_a_start_on_broken_files_takes_the_last_good_ones(net: Net, tmp_path: Pa
         assert daemon.ctl("reload").returncode == 78
         assert daemon.stop() == 0
     with Daemon(net, tmp_path, "block:\n", "--settings", str(settings)) as daemon:
-        assert not answers(net, VILLAIN)
-        assert not answers(net, NEIGHBOUR)
-        assert answers(net, net.peer_address)
+        assert not net.answers(VILLAIN)
+        assert not net.answers(NEIGHBOUR)
+        assert net.answers(net.peer_address)
         assert [sentence.partition(":")[0] for sentence in daemon.status()["troubles"]] == [
             "the settings file is refused, the last good ones are in force",
             "the blocklist is refused, the last good one is in force",
             str(listed),
         ]
         saved(daemon, daemon.blocklist, "block: []\n")
-        assert answers(net, VILLAIN)
+        assert net.answers(VILLAIN)
 
 
 # ---- reconciliation ----
@@ -405,6 +397,32 @@ def test_what_was_taken_a_moment_before_the_end_is_the_last_good_version(silent:
             assert is_blocked(daemon, VILLAIN), daemon.log
 
 
+def test_the_end_waits_for_what_is_being_kept(silent: Net, tmp_path: Path) -> None:
+    """As on a busy disk, on which fsync(2) takes half a second."""
+    slowly = (
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fsync",
+        "-e",
+        "inject=fsync:delay_enter=500000",
+    )
+    block = "block: []\ninclude: [feed.txt]\n"
+    feed = tmp_path / "etc" / "feed.txt"
+    feed.parent.mkdir()
+    feed.write_text(f"{VILLAIN}\n")
+    with Daemon(silent, tmp_path, block, within=slowly) as daemon:
+        wait_until(lambda: [*(tmp_path / "state").rglob(".blocklist*.new")], within_s=5)
+        assert daemon.stop() == 0
+    replace(feed, "")
+    with Daemon(silent, tmp_path, block) as daemon:
+        assert is_blocked(daemon, VILLAIN), daemon.log
+
+
 def test_what_somebody_changes_behind_the_back_is_repaired_and_logged(net: Net, tmp_path: Path, full: bool) -> None:
     """On request (a reload or SIGHUP), and, which takes ten minutes of waiting, by itself."""
     block = f"block:\n  - {VILLAIN}\n  - 192.0.2.0/24\n  - 203.0.113.0/24\nallow:\n  - 192.0.2.9\n"
@@ -421,10 +439,10 @@ def test_what_somebody_changes_behind_the_back_is_repaired_and_logged(net: Net, 
 
         def harm(what: str) -> int:
             changes, source, is_dropped = HARM[what]
-            assert answers(net, source) != is_dropped
+            assert net.answers(source) != is_dropped
             for name, how, key, value in changes:
                 bpftool("map", how, "id", maps[name], "key", *key, *(["value", *value] if value else []))
-            assert answers(net, source) == is_dropped, f"{what}: no harm was done"
+            assert net.answers(source) == is_dropped, f"{what}: no harm was done"
             return repairs()
 
         for number, what in enumerate(HARM):
@@ -434,11 +452,11 @@ def test_what_somebody_changes_behind_the_back_is_repaired_and_logged(net: Net, 
             else:
                 assert daemon.ctl("reload").returncode == 0
             wait_until(lambda: repairs() > before, within_s=WITHIN_S, what=what)  # noqa: B023
-            assert answers(net, HARM[what][1]) != HARM[what][2], what
+            assert net.answers(HARM[what][1]) != HARM[what][2], what
         if full:
             before = harm("a network is gone")
             wait_until(lambda: repairs() > before, within_s=_RECONCILES_WITHIN_S)
-            assert not answers(net, "192.0.2.7")
+            assert not net.answers("192.0.2.7")
         before = repairs()
         for _ in range(3):
             assert daemon.ctl("reload").returncode == 0

@@ -22,10 +22,6 @@ def net() -> Iterator[Net]:
         yield made
 
 
-def answers(net: Net, source: str) -> bool:
-    return net.start(net.peer, "ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address).wait() == 0
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -73,7 +69,7 @@ def test_a_log_that_cannot_be_read_is_told_and_read_once_it_can_be(net: Net, tmp
     log.rename(aside)
     log.mkdir()  # root, who runs this daemon, may read every file
     with Daemon(net, tmp_path) as daemon:
-        assert answers(net, VILLAIN), "there is no store that had it"
+        assert net.answers(VILLAIN), "there is no store that had it"
         (trouble,) = daemon.status()["troubles"]
         assert trouble.startswith(f"the log of blocks cannot be used: {log}: Is a directory; ")
         refused = daemon.ctl("block", "192.0.2.7")
@@ -83,7 +79,7 @@ def test_a_log_that_cannot_be_read_is_told_and_read_once_it_can_be(net: Net, tmp
         log.rmdir()
         aside.rename(log)
         wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         assert daemon.lookup(VILLAIN)["reason"] == "night shift"
         assert daemon.ctl("block", "192.0.2.7").returncode == 0
 
@@ -96,7 +92,7 @@ def test_a_damaged_log_costs_what_is_damaged(net: Net, tmp_path: Path) -> None:
     damaged = log.read_bytes().replace(b"192.0.2.7", b"192.0.3.7")
     log.write_bytes(damaged)
     with Daemon(net, tmp_path) as daemon:
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         assert {row["entry"] for row in daemon.rows()} == {VILLAIN, "192.0.2.8"}
         (trouble,) = daemon.status()["troubles"]
         assert "1 of its entries could not be read, and those of them that were not in force are lost; " in trouble
@@ -123,6 +119,6 @@ def test_a_block_that_the_kernel_refuses_is_listed_nowhere(net: Net, tmp_path: P
         assert (tmp_path / "state" / "blocks.log").read_bytes() == log
         assert daemon.status()["degraded"]
         wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
-        assert answers(net, VILLAIN)
+        assert net.answers(VILLAIN)
         assert daemon.ctl("block", VILLAIN).returncode == 0
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)

@@ -29,16 +29,6 @@ def net() -> Iterator[Net]:
         yield made
 
 
-def answers(net: Net, source: str) -> bool:
-    """Whether one ping from that address of the peer comes back."""
-    ping = ("ping", "-q", "-c1", "-W0.3", "-I", source, net.host_address)
-    try:
-        net.run(net.peer, *ping)
-    except subprocess.CalledProcessError:
-        return False
-    return True
-
-
 def in_place(file: Path, text: str) -> None:
     """`echo … > file`."""
     file.write_text(text)
@@ -115,16 +105,16 @@ def by_making_the_folder_anew(file: Path, text: str) -> None:
     ],
 )
 def test_the_story(net: Net, tmp_path: Path, save: Callable[[Path, str], None]) -> None:
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
     with Daemon(net, tmp_path) as daemon:
-        assert answers(net, VILLAIN)
+        assert net.answers(VILLAIN)
         for round_ in (1, 2):  # what is deaf after the first change is found out by the second
             save(daemon.blocklist, LISTED)
-            wait_until(lambda: not answers(net, VILLAIN), within_s=CHANGE_WITHIN_S, what=f"blocked, {round_}")
-            assert answers(net, net.peer_address)
+            wait_until(lambda: not net.answers(VILLAIN), within_s=CHANGE_WITHIN_S, what=f"blocked, {round_}")
+            assert net.answers(net.peer_address)
             save(daemon.blocklist, EMPTY)
-            wait_until(lambda: answers(net, VILLAIN), within_s=CHANGE_WITHIN_S, what=f"let in again, {round_}")
-            assert answers(net, net.peer_address)
+            wait_until(lambda: net.answers(VILLAIN), within_s=CHANGE_WITHIN_S, what=f"let in again, {round_}")
+            assert net.answers(net.peer_address)
         assert "blocklist: 1 added, 0 removed, 1 in force" in daemon.log
         assert "blocklist: 0 added, 1 removed, 0 in force" in daemon.log
 
@@ -135,20 +125,20 @@ def test_the_story(net: Net, tmp_path: Path, save: Callable[[Path, str], None]) 
 def test_nothing_is_left_after_any_exit(net: Net, tmp_path: Path, how: signal.Signals, status: int) -> None:
     with Daemon(net, tmp_path, LISTED) as daemon:
         assert "xdp" in net.run(net.host, "ip", "link", "show", net.device)
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         assert daemon.stop(how) == status
     wait_until(lambda: "xdp" not in net.run(net.host, "ip", "link", "show", net.device), within_s=1)
-    assert answers(net, VILLAIN)
+    assert net.answers(VILLAIN)
     assert not daemon.socket.exists() or how is signal.SIGKILL
 
 
 def test_a_hangup_reloads_at_once(net: Net, tmp_path: Path) -> None:
     with Daemon(net, tmp_path, LISTED) as daemon:
-        assert not answers(net, VILLAIN)
+        assert not net.answers(VILLAIN)
         daemon.blocklist.write_text(EMPTY)
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: answers(net, VILLAIN), within_s=CHANGE_WITHIN_S)
+        wait_until(lambda: net.answers(VILLAIN), within_s=CHANGE_WITHIN_S)
 
 
 @pytest.mark.threat_model
@@ -156,5 +146,5 @@ def test_what_is_refused_leaves_the_list_in_force(net: Net, tmp_path: Path) -> N
     with Daemon(net, tmp_path, LISTED) as daemon:
         daemon.blocklist.write_text(f"block:\n  - {net.peer_address}\n  - 10.0.0.1/8\n")
         wait_until(lambda: f"{daemon.blocklist}:3:5: error: " in daemon.log, within_s=CHANGE_WITHIN_S)
-        assert not answers(net, VILLAIN)
-        assert answers(net, net.peer_address)
+        assert not net.answers(VILLAIN)
+        assert net.answers(net.peer_address)

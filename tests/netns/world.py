@@ -23,7 +23,7 @@ from typing import Any
 
 from attached import FRAME_BYTES, Attached
 from foreground import READY_WITHIN_S, Daemon
-from model import Blocklist, Entry, Item, Model, Span, canonical, holds, span
+from model import Blocklist, Entry, Include, Item, Model, Span, canonical, holds, span
 from othertime import OtherTime
 from refusals import Refusals
 from servicemanager import ServiceManager
@@ -80,13 +80,16 @@ def lines_of(blocklist: Blocklist) -> list[str]:
             said.append(f"until: {datetime.fromtimestamp(each.until, UTC).isoformat()}")
         return f"{{{', '.join(said)}}}" if len(said) > 1 else f'"{each.entry}"'
 
-    def include(path: str, reason: str) -> str:
-        return f'{{path: "{path}", reason: "{reason}"}}' if reason else f'"{path}"'
+    def include(each: Include) -> str:
+        said = [f'path: "{each.pattern}"']
+        said += [f'reason: "{each.reason}"'] if each.reason else []
+        said += ["action: monitor"] if each.monitors else []
+        return f"{{{', '.join(said)}}}" if len(said) > 1 else f'"{each.pattern}"'
 
     return [
         *listed("block", [item(each) for each in blocklist.block]),
         *listed("allow", [item(each) for each in blocklist.allow]),
-        *listed("include", [include(*each) for each in blocklist.include]),
+        *listed("include", [include(each) for each in blocklist.include]),
         *(["broken: indeed"] if blocklist.is_broken else []),
     ]
 
@@ -278,10 +281,7 @@ class World:
         model = model or self.model
         model.now = self.now
         entries = model.entries()
-        return {
-            address: not model.monitor and not model.covered(at) and bool(model.credited(at, entries))
-            for address, at in ADDRESSES.items()
-        }
+        return {address: not model.monitor and model.drops(at, entries) for address, at in ADDRESSES.items()}
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -301,13 +301,26 @@ class World:
         assert self.daemon.process
         self.daemon.process.send_signal(signal.SIGHUP)
 
-    def ask_and_leave(self, verb: str, **fields: object) -> None:
-        """Ask for something, whether or not the daemon lives to answer."""
+    def ask_and_leave(self, verb: str, lines: Sequence[str] | None = None, **fields: object) -> None:
+        """Ask for something, whether or not the daemon lives to answer; `lines`: entries that follow."""
         with contextlib.suppress(ConnectionResetError, BrokenPipeError), socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(self.daemon.socket))
-            peer.sendall(json.dumps({"version": 1, "verb": verb, **fields}).encode() + b"\n")
+            follow = {"entries": "follow"} if lines is not None else {}
+            peer.sendall(json.dumps({"version": 1, "verb": verb, **fields, **follow}).encode() + b"\n")
+            if lines is not None:
+                peer.sendall("".join(f"{line}\n" for line in [*lines, ""]).encode())
             while peer.recv(1 << 16):
                 pass
+
+    def follow(self, verb: str, lines: Sequence[str], **fields: object) -> dict[str, Any]:
+        """What is answered to a request that these lines follow."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(self.daemon.socket))
+            head = json.dumps({"version": 1, "verb": verb, **fields, "entries": "follow"})
+            peer.sendall("".join(f"{line}\n" for line in [head, *lines, ""]).encode())
+            with peer.makefile("rb") as answer:
+                last: dict[str, Any] = json.loads(answer.readlines()[-1])
+        return last
 
     def forgive_log(self) -> None:
         """What a broken-off change left was repaired, and may be told."""
@@ -458,7 +471,7 @@ def _misjudged(world: World, told: dict[str, dict[str, Any]]) -> Iterator[str]:
     for address, at in ADDRESSES.items():
         said = told[address]
         by, keeping = model.credited(at, entries), [keeper for keeper in keepers if holds(keeper[1], at)]
-        if said["blocked"] != (bool(by) and not keeping):
+        if said["blocked"] != model.drops(at, entries):
             yield f"lookup {address} says blocked is {said['blocked']}"
         named = said["entry"] and (said["entry"], said["source"], said["line"], said["reason"])
         right = [(canonical(entry.span), entry.source, entry.line, entry.reason) for entry in by]

@@ -25,17 +25,30 @@ def over_pppoe(protocol: int, packet: bytes, tags: tuple[int, ...] = ()) -> byte
 
 
 def ipv4_header(
-    source: str | int, *, protocol: int = UDP, first_byte: int = 0x45, offset: int = 0, total: int = 28
+    source: str | int,
+    destination: str | int = HERE4,
+    *,
+    protocol: int = UDP,
+    first_byte: int = 0x45,
+    offset: int = 0,
+    total: int = 28,
 ) -> bytes:
     """20 bytes; `offset` is the field of fragment flags and offset, `total` the length of the packet."""
-    return struct.pack(
-        ">BBHHHBBH4s4s", first_byte, 0, total, 7, offset, 64, protocol, 0, packed(source, 4), packed(HERE4, 4)
-    )
+    ends = packed(source, 4), packed(destination, 4)
+    return struct.pack(">BBHHHBBH4s4s", first_byte, 0, total, 7, offset, 64, protocol, 0, *ends)
 
 
-def ipv6_header(source: str | int, *, next_header: int = UDP, first_byte: int = 0x60, payload: int = 8) -> bytes:
+def ipv6_header(
+    source: str | int,
+    destination: str | int = HERE6,
+    *,
+    next_header: int = UDP,
+    first_byte: int = 0x60,
+    payload: int = 8,
+) -> bytes:
     """40 bytes; `payload` is the length of what follows."""
-    return struct.pack(">B3xHBB16s16s", first_byte, payload, next_header, 64, packed(source, 6), packed(HERE6, 6))
+    ends = packed(source, 6), packed(destination, 6)
+    return struct.pack(">B3xHBB16s16s", first_byte, payload, next_header, 64, *ends)
 
 
 def packed(address: str | int, version: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -23,7 +24,7 @@ from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf
 from xdropd.kernel.abi import Stats, Volume
 from xdropd.kernel.compiler import Blueprint
-from xdropd.kernel.generation import Generation, Sizes
+from xdropd.kernel.generation import VERDICT_PROGRAM, Generation, Sizes, load
 from xdropd.kernel.retry import retried
 from xdropd.rules.plan import plan
 from xdropd.rules.winners import State
@@ -78,9 +79,14 @@ class Compiled:
     """A program that is at hand."""
 
     stamp = ""
+    wants_replies = passes_replies = False
+    why_no_replies = ""
 
     def __init__(self, verdicts: Verdicts) -> None:
         self._verdicts = verdicts
+
+    def is_made_from(self, stamp: str) -> bool:
+        return stamp == self.stamp
 
     def prepare(self) -> None:
         pass
@@ -547,6 +553,25 @@ def test_what_the_verifier_refuses_is_no_missing_capability() -> None:
     first, *lines = str(refused.value).splitlines()
     assert first == "load program null_write: the verifier of this kernel refuses it"
     assert any("R1 invalid mem access" in line for line in lines), lines
+
+
+def test_a_load_that_signals_cut_off_is_not_the_verifiers_word(verdicts: Verdicts) -> None:
+    """As while somebody traces the process: the kernel gives up, and the same program may be taken the next time.
+
+    It is loaded by this thread, for other tests may have left some that would take the signals.
+    """
+    maps = {**verdicts.generation.maps, **verdicts.shared}
+    fitted = {"last_address_word": 0, "last_prefix_word": 0, "pass_replies": 0}
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
+    try:
+        with pytest.raises(KernelError) as refused:
+            load(verdicts.blueprint, VERDICT_PROGRAM, maps, fitted)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert refused.value.errno == errno.EAGAIN
+    assert not isinstance(refused.value, ProgramRefused)
 
 
 def test_a_missing_capability_is_told_as_one() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import NamedTuple
 
-PASSED, DROPPED, MALFORMED = "passed", "dropped", "malformed"
+PASSED, DROPPED, MALFORMED, REPLIES = "passed", "dropped", "malformed", "replies"
 
 _ETHERNET_BYTES, _TAG_BYTES = 14, 4
 _TAGS_AT_MOST = 4
@@ -66,8 +66,42 @@ class Lists(NamedTuple):
         return self.blocked.hold(version, address) and not self.allowed.hold(version, address)
 
 
+class Sockets(NamedTuple):
+    """This host's sockets: (protocol, local address, local port), and of connected ones the remote end as well.
+
+    Addresses are packed. Those that wait for anybody may have any local address: b"".
+    """
+
+    connected: frozenset[tuple[int, bytes, int, bytes, int]] = frozenset()
+    waiting: frozenset[tuple[int, bytes, int]] = frozenset()
+
+    def get_replies(self, version: int, packet: bytes) -> bool:
+        """Whether a packet is for one that is connected to where it comes from, on a port where none waits."""
+        if version == 4:
+            words, protocol = packet[0] & 15, packet[9]
+            if words < 5 or int.from_bytes(packet[6:8], "big") & 0x3FFF:
+                return False
+            ends, ports = (packet[12:16], packet[16:20]), packet[4 * words :][:4]
+        else:
+            protocol, ends, ports = packet[6], (packet[8:24], packet[24:40]), packet[40:44]
+        if protocol not in (6, 17) or len(ports) < 4:
+            return False
+        here = protocol, ends[1], int.from_bytes(ports[2:], "big")
+        there = ends[0], int.from_bytes(ports[:2], "big")
+        return (*here, *there) in self.connected and not {here, (protocol, b"", here[2])} & self.waiting
+
+
+NO_SOCKETS = Sockets()
+
+
 def source_of(frame: bytes) -> tuple[int, int] | str:
     """(version, source address) of a frame, or the verdict that needs no source: passed or malformed."""
+    found = packet_in(frame)
+    return found if isinstance(found, str) else _source_in(*found)
+
+
+def packet_in(frame: bytes) -> tuple[int | None, bytes] | str:
+    """(IP version or None, what follows the headers of Ethernet) of a frame, or malformed."""
     if len(frame) < _ETHERNET_BYTES:
         return MALFORMED
     at = 12
@@ -82,7 +116,7 @@ def source_of(frame: bytes) -> tuple[int, int] | str:
         if len(packet) < _PPPOE_BYTES:
             return MALFORMED
         ethertype, packet = _IN_PPP.get(packet[6:_PPPOE_BYTES]), packet[_PPPOE_BYTES:]
-    return _source_in({0x0800: 4, 0x86DD: 6}.get(ethertype), packet)
+    return {0x0800: 4, 0x86DD: 6}.get(ethertype), packet
 
 
 def _source_in(version: int | None, packet: bytes) -> tuple[int, int] | str:
@@ -93,14 +127,17 @@ def _source_in(version: int | None, packet: bytes) -> tuple[int, int] | str:
     return PASSED
 
 
-def source_of_packet(packet: bytes) -> tuple[int, int] | str:
-    """The same of what comes in on a device without Ethernet, where it starts with its IP header."""
-    return _source_in(packet[0] >> 4, packet) if packet else MALFORMED
+def verdict(frame: bytes, lists: Lists, sockets: Sockets = NO_SOCKETS, *, starts_with_ip: bool = False) -> str:
+    """The contract's "Verdict on a frame"; `sockets` are those whose replies pass.
 
-
-def verdict(frame: bytes, lists: Lists, *, starts_with_ip: bool = False) -> str:
-    """The contract's "Verdict on a frame"."""
-    found = source_of_packet(frame) if starts_with_ip else source_of(frame)
+    On a device without Ethernet, it starts with its IP header.
+    """
+    packet = (frame[0] >> 4 if frame else None, frame) if starts_with_ip else packet_in(frame)
+    if isinstance(packet, str) or not frame:
+        return MALFORMED
+    found = _source_in(*packet)
     if isinstance(found, str):
         return found
-    return DROPPED if lists.block(*found) else PASSED
+    if not lists.block(*found):
+        return PASSED
+    return REPLIES if sockets.get_replies(found[0], packet[1]) else DROPPED

@@ -19,6 +19,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     roots = [("machine", suite) for suite in SUITES] if "machine" in wanted else []
     roots += [("build", suite) for suite in OTHER_SUITES] if "builder" in wanted else []
+    roots += [("fail2ban", suite) for suite in SUITES] if "with_fail2ban" in wanted else []
     for purpose, suite in roots:
         threading.Thread(target=make_root, args=(cache_folder(), suite, purpose)).start()
 
@@ -40,8 +41,8 @@ def machine(request: pytest.FixtureRequest, cache: Path, package: Path) -> Itera
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that fails shows what the machine's journal last said."""
     report = yield
-    machine = getattr(item, "funcargs", {}).get("machine")
-    if report.failed and isinstance(machine, Machine) and machine.is_running:
-        last = machine.run("journalctl", "--no-pager", "--lines=60", "--output=short-monotonic", check=False).stdout
-        report.sections.append(("the machine's journal", last))
+    for machine in getattr(item, "funcargs", {}).values():
+        if report.failed and isinstance(machine, Machine) and machine.is_running:
+            last = machine.run("journalctl", "--no-pager", "--lines=60", "--output=short-monotonic", check=False).stdout
+            report.sections.append(("the machine's journal", last))
     return report

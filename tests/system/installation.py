@@ -44,9 +44,9 @@ def build_first(to: Path) -> Path:
 
 
 @contextlib.contextmanager
-def machine_with(package: Path, cache: Path, suite: str) -> Iterator[Machine]:
+def machine_with(package: Path, cache: Path, suite: str, purpose: str = "machine") -> Iterator[Machine]:
     """A machine of that suite with the package installed and not started."""
-    with Machine(cache, suite) as made:
+    with Machine(cache, suite, purpose) as made:
         install(made, package)
         yield made
 

@@ -105,8 +105,8 @@ def run_unbooted(
 class Machine:
     """A machine that runs. Its network is its own and empty but for `lo`; it sees the host's kernel, and its BPF."""
 
-    def __init__(self, cache: Path, suite: str) -> None:
-        root = make_root(cache, suite)
+    def __init__(self, cache: Path, suite: str, purpose: str = "machine") -> None:
+        root = make_root(cache, suite, purpose)
         name = f"xdropd-{os.getpid()}-{next(_serial)}"
         self._place = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self._console = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the machine

@@ -17,6 +17,7 @@ from roots import SUITES
 from waiting import wait_until
 
 EXPOSURE_AT_MOST = 1.3
+FETCHING = ("xdropd-fetch.service", "xdropd-fetch.timer", "xdropd-fetch.path")
 
 # The contract's second for a change to be in force, and one for the ping that finds out.
 _CHANGE_WITHIN_S = 2.0
@@ -177,7 +178,7 @@ def test_only_root_and_the_group_get_in(stopped: Machine) -> None:
     machine.run("systemctl", "start", UNIT)
     modes = machine.run("stat", "--format=%n %U %G %a", "/run/xdropd", "/run/xdropd/control.sock", "/var/lib/xdropd")
     assert modes.stdout.splitlines() == [
-        "/run/xdropd _xdropd _xdropd 750",
+        "/run/xdropd _xdropd _xdropd 711",
         "/run/xdropd/control.sock _xdropd _xdropd 660",
         "/var/lib/xdropd _xdropd _xdropd 700",
     ]
@@ -267,13 +268,13 @@ def test_a_start_that_goes_wrong_does_not_keep_the_machine_from_its_network(stop
         machine.run("systemctl", "daemon-reload")
 
 
-@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service"])
+@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service", "xdropd-crowdsec.service", *FETCHING])
 def test_systemd_knows_every_line_of_the_unit(machine: Machine, unit: str) -> None:
     verdict = machine.run("systemd-analyze", "verify", "--man=no", f"/usr/lib/systemd/system/{unit}", check=False)
     assert (verdict.returncode, verdict.stdout, verdict.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service"])
+@pytest.mark.parametrize("unit", [UNIT, "xdropd-exporter.service", "xdropd-crowdsec.service", FETCHING[0]])
 @pytest.mark.threat_model
 def test_exposure(machine: Machine, unit: str) -> None:
     """The overall level as `systemd-analyze security` of the machine's own systemd computes it."""

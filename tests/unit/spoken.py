@@ -25,6 +25,7 @@ ROW: dict[str, Any] = {
     "packets": 1234,
     "bytes": 56789,
     "last_seen": "2026-12-01T02:59:56Z",
+    "action": "block",
 }
 STATUS: dict[str, Any] = {
     "state": "enforcing",
@@ -35,11 +36,12 @@ STATUS: dict[str, Any] = {
     "progress": "",
     "interfaces": [{"name": "eth0", "mode": "native", "program_id": 42, "why": None}],
     "waiting": [],
-    "entries": {"ipv4": 1204, "ipv6": 1, "networks": 3, "allowed": 2},
-    "packets": {"passed": 1000000, "dropped": 1234, "malformed": 0},
-    "bytes": {"passed": 5000000, "dropped": 56789, "malformed": 0},
+    "entries": {"ipv4": 1204, "ipv6": 1, "networks": 3, "monitored": 0, "allowed": 2},
+    "packets": {"passed": 1000000, "dropped": 1234, "malformed": 0, "replies": 0},
+    "bytes": {"passed": 5000000, "dropped": 56789, "malformed": 0, "replies": 0},
     "reload": {"at": "2026-12-01T02:59:00Z", "ok": True, "problems": []},
     "narrowed": [],
+    "sources": [],
 }
 
 

@@ -37,7 +37,13 @@ def test_exemptions_are_those_of_every_address(version: int) -> None:
             for part in (FAMILIES[version].firsts, FAMILIES[version].lasts)
         )
         assert all(last < first for last, first in zip(lasts, firsts[1:], strict=False)), "disjoint and ascending"
-        for first, last in spans(version, rng, 8, base):
+        asked = set(spans(version, rng, 8, base))
+        held = {ends: addresses & set(range(ends[0], ends[1] + 1)) for ends in asked}
+        effect = exempt.effect(listing(*(Row(version, *ends) for ends in sorted(asked))))
+        covered = {ends for ends in asked if len(held[ends]) == ends[1] - ends[0] + 1}
+        assert {row[1:3] for row in effect.covered.rows()} == covered
+        assert {row[1:3] for row in effect.narrowed.rows()} == {ends for ends in asked - covered if held[ends]}
+        for first, last in asked:
             assert exempt.covers(version, first, last) == (set(range(first, last + 1)) <= addresses)
             keepers = [
                 (int(each.source), each.row.first, each.row.last) for each in exempt.keepers(version, first, last)

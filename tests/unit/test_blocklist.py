@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - the tables have a case a line, with the sentence as the operator sees it
 
+import json
 import random
 import time
 from contextlib import contextmanager, suppress
@@ -13,9 +14,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from xdropd.errors import RefusedFile
-from xdropd.text import blocklist, packedruns, runs, unchanged, yamlnodes
+from xdropd.text import blocklist, chunks, packedruns, runs, unchanged, yamlnodes
 from xdropd.text.addresses import Span
-from xdropd.text.blocklist import Include
+from xdropd.text.includes import Fetch, Include
 
 REPOSITORY = Path(__file__).parents[2]
 FORMS = "write an address, a network such as 203.0.113.0/24 or a range such as 198.51.100.7-198.51.100.29"
@@ -75,6 +76,23 @@ def test_all_that_can_be_said():
         Include("lists.d/drop.txt", 13, 11, "Spamhaus DROP"),
     )
     assert found.block.count == 5
+
+
+def test_all_that_an_include_can_say():
+    found = read(
+        "block: []\ninclude:\n  - https://example.org/a.txt\n  - url: http://example.org/b?c=d\n    every: 12h\n    headers: b.headers\n    sha256: "
+        + "AB" * 32
+        + "\n    widest: {ipv6: 12}\n    reason: theirs\n  - {path: a, action: monitor, widest: 0}\n  - {path: b, action: allow, select: [country=kp, asn=AS64496]}\n"
+    )
+    assert found.includes == (
+        Include("https://example.org/a.txt", 3, 5, fetch=Fetch(86_400, "", "")),
+        Include(
+            "http://example.org/b?c=d", 4, 10, "theirs", "block", (8, 12), (), Fetch(43_200, "b.headers", "ab" * 32)
+        ),
+        Include("a", 10, 12, "", "monitor", (0, 0)),
+        Include("b", 11, 12, "", "allow", (8, 16), ("country=KP", "asn=64496")),
+    )
+    assert [Include.of(json.loads(json.dumps(each))) for each in found.includes] == list(found.includes)
 
 
 def test_the_first_of_equal_entries_counts_however_they_are_written():
@@ -295,17 +313,52 @@ def test_lines_and_columns_count_characters():
         ("block: []\n".encode("utf-16"), ["1:1: the file is UTF-16, save it as UTF-8"]),
         (b"\x7fELF\2\1\1\0\0", ["1:1: there is a control character (0x7f) here, remove it"]),
         (
-            "include:\n  - https://example.com/list\n  - 192.0.2.1\n  - lists.d/\n  -\n  - [a]\n  - \"a\\0\"\n  - path: a\n    reson: b\n  - reason: c\n  - path: [d]\nblock: []\n",
+            "include:\n  - ftp://example.com/list\n  - 192.0.2.1\n  - lists.d/\n  -\n  - [a]\n  - \"a\\0\"\n  - path: a\n    reson: b\n  - reason: c\n  - path: [d]\nblock: []\n",
             [
-                "2:5: 'https://example.com/list' is a URL, have it fetched into lists.d/ and write the name of the file",
+                "2:5: 'ftp://example.com/list' is no URL of the web, write one that begins with https:// or http://",
                 "3:5: '192.0.2.1' is an entry and not a file, write it under 'block:'",
                 "4:5: 'lists.d/' is a folder, write 'lists.d/*' for the files in it",
                 "5:4: there is no path here, write one such as lists.d/*.netset",
                 "6:5: this is a list within the list, write one dash and no brackets",
                 "7:5: 'a\\x00' holds a control character, leave it out",
                 "9:5: unknown key 'reson', did you mean 'reason'?",
-                "10:5: this include names no file, write 'path: …' in it",
-                "11:5: this include names no file, write 'path: …' in it",
+                "10:5: this include names no file, write 'path: …' or 'url: …' in it",
+                "11:5: this include names no file, write 'path: …' or 'url: …' in it",
+            ],
+        ),
+        (
+            "block: []\ninclude:\n  - 'http://[::::]/a'\n  - 'http://[1.2.3.4]/a'\n  - http://a:65536/\n  - http://a:65535/\n  - 'http://[2001:db8::1]:0/'\n",
+            [
+                "3:5: 'http://[::::]/a' has no IPv6 address between its brackets",
+                "4:5: 'http://[1.2.3.4]/a' has no IPv6 address between its brackets",
+                "5:5: 'http://a:65536/' has a port over 65535",
+            ],
+        ),
+        (
+            "block: []\ninclude:\n  - {path: a, url: http://a}\n  - {path: a, every: 1h}\n  - {url: http://a, every: 4m}\n  - {url: http://a, every: soon}\n  - {url: 'https://me:pw@a/'}\n"
+            "  - {url: 'http://a/#b'}\n  - {url: http://ü/}\n  - {url: lists.d/a}\n  - {path: http://a}\n  - {path: a, action: drop}\n  - {path: a, widest: 33}\n  - {path: a, widest: [8]}\n"
+            "  - {path: a, select: country=KP}\n  - {path: a, select: [Korea, country=KOR, continent=XX, asn=x, asn=1, asn=AS1]}\n  - {url: http://a, sha256: 12}\n  - {url: http://a, action: }\n",
+            [
+                "3:15: an include has a path or a URL, write two for both",
+                "4:15: 'every' is for what is fetched, write it beside 'url:'",
+                "5:28: '4m' is out of bounds, write 5m to 30d",
+                "6:28: 'soon' is no duration, write one such as 90m, 12h or 7d",
+                "7:11: a URL with a name or password does not stand here, write them into a file and its path after 'headers:'",
+                "8:11: 'http://a/#b' has a part after '#' that no server is asked for, leave it out",
+                "9:11: 'http://ü/' is no URL, write one such as https://example.org/list.txt, other characters as %XX",
+                "10:11: 'lists.d/a' is no URL of the web, write one that begins with https:// or http://",
+                "11:12: 'http://a' is a URL and no path, write 'url: http://a'",
+                "12:23: 'drop' is no action, did you mean 'block'?",
+                "13:23: '33' is no prefix length, write 0 to 32",
+                "14:23: 'widest' has one value, write it on this line",
+                "15:23: 'select' is a list, write one such as [country=KP, asn=64496]",
+                "16:24: 'Korea' is no selection, write country=KP, continent=AN or asn=64496",
+                "16:31: 'country=KOR' names no country, write its two letters of ISO 3166, as in country=KP",
+                "16:44: 'continent=XX' names no continent, write AF, AN, AS, EU, NA, OC or SA",
+                "16:58: 'asn=x' is no number of an autonomous system, write one such as asn=64496",
+                "16:72: asn=1 is selected a second time, keep one",
+                "17:29: '12' is no SHA-256, write its 64 hexadecimal digits",
+                "18:21: nothing follows 'action:', remove the line to have the default",
             ],
         ),
         ("include: lists.d/a\nblock: []\n", [f"1:10: 'lists.d/a' is not a list, {ITEM_REMEDY}"]),
@@ -328,7 +381,7 @@ def test_what_yaml_cannot_hold_has_its_place_far_down_in_a_file_too(end, sentenc
 
 
 def test_every_problem_is_reported_and_sorted():
-    text = "allow:\n  - x\nblock:\n" + "  - 1.2.3\n" * 1000 + "until: never\ninclude: [http://x]\n"
+    text = "allow:\n  - x\nblock:\n" + "  - 1.2.3\n" * 1000 + "until: never\ninclude: [ftp://x]\n"
     found = problems(text)
     assert len(found) == 1003
     assert found[0].startswith("2:5:")
@@ -502,7 +555,7 @@ def of_any_size(patch):
 @given(texts(), st.integers(100, 1500), st.sampled_from([None, InBytes()]))
 def test_the_shortcut_agrees_with_the_events_on_everything(text, chunk_bytes, beside):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
         of_any_size(patch)
         shortcut = outcome(lambda data: blocklist.read(data, "f", None, beside), text)
         found = runs.find(text.replace(b"\r\n", b"\n"))[1]
@@ -579,7 +632,7 @@ def test_what_is_read_again_by_what_differs_is_read_as_a_whole(data, chunk_bytes
     lines += ["block:", *chain.from_iterable(item(order, number) for number in range(40, 200))]
     before, kept = None, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
         patch.setattr(unchanged, "_PIECE_BYTES", piece_bytes)
         of_any_size(patch)
         for _ in range(4):
@@ -651,4 +704,4 @@ def test_the_shipped_blocklist_blocks_nothing():
 def test_the_examples_in_the_shipped_blocklist_are_right():
     lines = (REPOSITORY / "etc" / "blocklist.yaml").read_text().splitlines()
     found = read("\n".join(line[1:] for line in lines if line.startswith("#   ")))
-    assert (found.block.count, found.allow.count, len(found.includes)) == (5, 2, 2)
+    assert (found.block.count, found.allow.count, len(found.includes)) == (5, 2, 5)

@@ -3,10 +3,13 @@
 import json
 import zlib
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdropd.host.blocklog import Record, decoded, encoded
+from xdropd.columns.listing import KINDS, Listing, Row
+from xdropd.host.blocklog import Record, decoded, encoded, encoded_listing
+from xdropd.text.addresses import Span
 
 NOW_S = 1_790_000_000.5
 BATCHES = [
@@ -24,7 +27,7 @@ BATCHES = [
 def _log(batches: list[list[Record]]) -> list[bytes]:
     pieces, number = [], 1
     for batch in batches:
-        pieces.append(encoded(batch, number))
+        pieces.append(encoded(batch, number, left=0))
         number += len(batch)
     return pieces
 
@@ -54,10 +57,30 @@ def test_what_is_written_is_read(batches: list[list[Record]]) -> None:
     assert not contents.is_old
 
 
+def test_a_listing_is_written_as_its_records_are() -> None:
+    rows = [
+        Row(4, 1, 1, 0, "ssh", None),
+        Row(4, 8 << 8, (9 << 8) - 1, 0, "", NOW_S + 9),
+        Row(6, 5, 5, 0, 'say "Größe" [', NOW_S + 600),
+        Row(4, 3, 9, 0, "ssh", NOW_S),
+        Row(6, 3, 9),
+    ]
+    for operation, left in (("block", 3), ("unblock", 0), ("block", None)):
+        listing = Listing.of(rows)
+        records = [
+            Record(operation, 'a"ä', str(Span(*row[:3])), row.until, row.reason, NOW_S)
+            for kind in KINDS
+            for row in listing.some_rows(kind.version, np.arange(len(listing.table(kind))), is_range=kind.is_range)
+        ]
+        assert len(records) == len(rows)
+        pieces = encoded_listing(operation, 'a"ä', listing, NOW_S, 7, left=left)
+        assert b"".join(pieces) == encoded(records, 7, left=left)
+
+
 def test_a_line_is_a_record() -> None:
     assert LOG.count(b"\n") == LOG.count(b"\x1e") == len(RECORDS)
     longest = Record("block", "\U0001f4a5" * 1000, "2001:db8::1", NOW_S, "\U0001f4a5" * 1000, NOW_S)
-    assert len(encoded([longest], 10**12)) < 1 << 16
+    assert len(encoded([longest], 10**12, left=0)) < 1 << 16
 
 
 def test_what_was_never_finished_does_not_count() -> None:
@@ -68,7 +91,7 @@ def test_what_was_never_finished_does_not_count() -> None:
         whole = sum(end <= cut for end in ends) - 1
         assert contents.records == [record for batch in BATCHES[:whole] for record in batch], cut
         assert (contents.lost, contents.end) == (0, ends[whole]), cut
-        grown = decoded(LOG[: contents.end] + encoded(BATCHES[-1], contents.next_number))
+        grown = decoded(LOG[: contents.end] + encoded(BATCHES[-1], contents.next_number, left=0))
         assert (grown.records, grown.lost) == (contents.records + BATCHES[-1], 0), cut
 
 
@@ -118,17 +141,17 @@ def test_a_log_of_the_first_version_is_read() -> None:
     contents = decoded(old + b"0123 torn")
     assert (contents.records, contents.lost, contents.end) == (RECORDS, 0, len(old))
     assert contents.is_old
-    grown = decoded(old + encoded(BATCHES[0], contents.next_number))
+    grown = decoded(old + encoded(BATCHES[0], contents.next_number, left=0))
     assert (grown.records, grown.lost, grown.is_old) == (RECORDS + BATCHES[0], 0, True)
 
 
 def test_what_is_damaged_in_it_is_counted() -> None:
     old = bytearray(_old(*BATCHES))
     old[len(_old(BATCHES[0])) + 20] ^= 1
-    for more, added in ((b"", []), (encoded(BATCHES[0], 1), BATCHES[0])):
+    for more, added in ((b"", []), (encoded(BATCHES[0], 1, left=0), BATCHES[0])):
         contents = decoded(bytes(old) + more)
         assert contents.lost == len(BATCHES[1])
         assert contents.records == [*BATCHES[0], *BATCHES[2], *BATCHES[3], *added]
     everything = bytearray(_old(RECORDS))
     everything[50] ^= 1
-    assert decoded(bytes(everything) + encoded(BATCHES[0], 1)).lost == len(RECORDS)
+    assert decoded(bytes(everything) + encoded(BATCHES[0], 1, left=0)).lost == len(RECORDS)

@@ -1,18 +1,19 @@
 """Blocks, their log on a real disk and the copy in memory: what is confirmed stays, whatever becomes of the file."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from xdropd.columns.listing import Row
+from xdropd.columns.differing import Difference, among, difference
+from xdropd.columns.listing import Listing, Row, combined, without
 from xdropd.errors import XdropdError
-from xdropd.host.blocklog import BlockLog, Record, decoded
+from xdropd.host.blocklog import BlockLog, decoded
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
-from xdropd.sources.blocks import Blocks
+from xdropd.sources.blocks import Blocks, Change
 from xdropd.sources.logcopy import LogCopy
 from xdropd.text.addresses import Span, parse_span
 
@@ -26,6 +27,22 @@ def rows_of(blocks: Blocks) -> dict[str, list[Row]]:
 
 def entries_of(blocks: Blocks) -> set[str]:
     return {str(Span(*row[:3])) for rows in rows_of(blocks).values() for row in rows}
+
+
+def change_of(blocks: Blocks, operation: str, source: str, *rows: Row, tag: str | None = None) -> Change:
+    """What becomes of a source where these entries are blocked, or taken back, as the daemon makes it."""
+    before, asked = blocks.by_source.get(source, Listing.empty()), Listing.of(rows)
+    if operation == "unblock":
+        gone = among(before, asked)
+        return Change(source, Difference(Listing.empty(), gone, 0, 0), without(before, gone), tag)
+    different = difference(among(before, asked), asked)
+    return Change(source, different, combined(before, different.put), tag)
+
+
+def take(blocks: Blocks, change: Change) -> None:
+    batch = blocks.batch(change, NOW_S)
+    blocks.append(batch)
+    blocks.take(batch)
 
 
 class Life:
@@ -45,17 +62,16 @@ class Life:
         self._state = StateFolder(self._folder)
         before = None if after_a_boot else self.copy
         self.copy = LogCopy(Systemd())
-        inherited = {f"blocks.{before._number}": [before._descriptor]} if before else {}
+        inherited = {f"blocks.{before.number}": [before._descriptor]} if before else {}
         self.copy.adopt(inherited)
         assert not inherited
         self.blocks = Blocks(BlockLog(self._state), self.copy)
-        self.warnings = self.blocks.load(NOW_S)
+        self.warnings = self.blocks.load(self.blocks.read(), NOW_S)
         return self.blocks
 
     def do(self, operation: str, *entries: str, until: float | None = None) -> None:
-        records = [Record(operation, "xdropctl", entry, until, "", NOW_S) for entry in entries]
-        with self.blocks.logged(self.blocks.batch(records)):
-            pass
+        rows = [Row(*parse_span(entry), until=until) for entry in entries]
+        take(self.blocks, change_of(self.blocks, operation, "xdropctl", *rows))
 
     def listed(self) -> set[str]:
         return entries_of(self.blocks)
@@ -90,10 +106,9 @@ def test_they_outlive_the_process(life: Life, after_a_boot: bool) -> None:
 def test_without_a_disk_they_outlive_it_in_the_store() -> None:
     copy = LogCopy(Systemd())
     before = Blocks(None, copy)
-    with before.logged(before.batch([Record("block", "xdropctl", VILLAIN, None, "", NOW_S)])):
-        pass
+    take(before, change_of(before, "block", "xdropctl", Row(*parse_span(VILLAIN))))
     after = Blocks(None, copy)
-    after.load(NOW_S)
+    after.load(after.read(), NOW_S)
     assert entries_of(after) == {VILLAIN}
     assert after.troubles() == {}
 
@@ -113,7 +128,7 @@ def test_a_file_that_cannot_be_read(life: Life) -> None:
     life.file.rmdir()
     aside.rename(life.file)
     assert blocks.try_again()
-    blocks.load(NOW_S)
+    blocks.load(blocks.read(), NOW_S)
     assert blocks.troubles() == {}
     life.do("unblock", VILLAIN)
     life.begin(after_a_boot=True)
@@ -128,13 +143,13 @@ def test_what_is_in_a_file_that_can_be_read_late_comes_into_force(life: Life) ->
     life.file.rmdir()
     aside.rename(life.file)
     assert blocks.try_again()
-    blocks.load(NOW_S)
+    blocks.load(blocks.read(), NOW_S)
     assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
     assert blocks.troubles() == {}
 
 
 def test_a_damaged_file_is_set_aside_and_the_rest_counts(life: Life) -> None:
-    damaged = life.damage(1)
+    damaged = life.damage(2)
     blocks = life.begin(after_a_boot=True)
     assert life.listed() == {VILLAIN, OTHER}
     kept = life.file.with_name("blocks.log.damaged-1")
@@ -158,7 +173,7 @@ def test_what_was_in_force_outlives_damage(life: Life) -> None:
     """Also that something was taken back: what the copy says goes before what is left of the file."""
     life.do("unblock", VILLAIN)
     data = life.file.read_bytes().splitlines(keepends=True)
-    life.file.write_bytes(b"".join([data[0], data[1].replace(b"block", b"blocj"), data[2], b"\x1e damaged\n"]))
+    life.file.write_bytes(b"".join([*data[:2], data[2].replace(b"block", b"blocj"), data[3], b"\x1e damaged\n"]))
     assert life.begin().troubles()
     assert life.listed() == {NEIGHBOUR, OTHER}
     assert not life.warnings
@@ -184,26 +199,20 @@ def test_a_file_that_somebody_removes_or_cuts(life: Life, cut: int | None) -> No
     assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, "192.0.2.8"}
 
 
-def _fails_with(
-    problem: BaseException, blocks: Blocks, batch: list[Record], first: Callable[[], None] = lambda: None
-) -> None:
-    with blocks.logged(blocks.batch(batch)):
-        first()
-        raise problem
-
-
-@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyboardInterrupt])
-def test_whatever_fails_takes_a_batch_back(life: Life, kind: type[BaseException]) -> None:
+def test_what_is_taken_back_is_as_it_was(life: Life) -> None:
+    """A change that could not be put in force: entries, tag, log and its copy are as before."""
     before, rows = life.file.read_bytes(), rows_of(life.blocks)
-    batch = [
-        Record("block", "xdropctl", VILLAIN, NOW_S + 9, "again", NOW_S),
-        Record("block", "somebody", VILLAIN, None, "new", NOW_S),
-        Record("unblock", "xdropctl", OTHER, None, "", NOW_S),
-    ]
-    with pytest.raises(kind):
-        _fails_with(kind(), life.blocks, batch)
-    assert rows_of(life.blocks) == rows
-    assert life.file.read_bytes() == before
+    for change in (
+        change_of(life.blocks, "block", "xdropctl", Row(*parse_span(VILLAIN), 0, "again", NOW_S + 9), tag="new"),
+        change_of(life.blocks, "block", "somebody", Row(*parse_span(VILLAIN))),
+        change_of(life.blocks, "unblock", "xdropctl", Row(*parse_span(OTHER))),
+    ):
+        life.blocks.append(life.blocks.batch(change, NOW_S))
+        assert life.file.read_bytes().startswith(before)
+        assert len(life.file.read_bytes()) > len(before)
+        life.blocks.take_back()
+        assert (rows_of(life.blocks), life.blocks.tagged(NOW_S)) == (rows, {})
+        assert life.file.read_bytes() == before
     life.do("block", "192.0.2.8")
     for after_a_boot in (False, True):
         life.begin(after_a_boot=after_a_boot)
@@ -218,9 +227,11 @@ def test_a_batch_that_cannot_be_taken_back_is_told_and_tried_again(life: Life) -
         life.file.rename(aside)
         life.file.mkdir()
 
-    batch = [Record("block", "xdropctl", "192.0.2.8", None, "", NOW_S)]
-    with pytest.raises(RuntimeError):
-        _fails_with(RuntimeError(), life.blocks, batch, first=vanish)
+    life.blocks.append(
+        life.blocks.batch(change_of(life.blocks, "block", "xdropctl", Row(*parse_span("192.0.2.8"))), NOW_S)
+    )
+    vanish()
+    life.blocks.take_back()
     assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
     (trouble,) = life.blocks.troubles().values()
     assert "a change that was refused stands in" in trouble
@@ -236,6 +247,19 @@ def test_a_batch_that_cannot_be_taken_back_is_told_and_tried_again(life: Life) -
 
 def _all_of(steps: Iterable[None]) -> int:
     return sum(1 for _ in steps)
+
+
+def test_it_is_not_compacted_again_where_nothing_came(life: Life) -> None:
+    """Also where what counts are long lines, and what was done lately are many short ones."""
+    rows = [Row(*parse_span(f"10.{at >> 8}.{at & 255}.0/24"), reason="r" * 1000) for at in range(800)]
+    take(life.blocks, change_of(life.blocks, "block", "long", *rows))
+    many = [f"10.{at >> 8}.{at & 255}.0/24" for at in range(5000)]
+    while not life.blocks.wants_compaction:
+        life.do("block", *many)
+        life.do("unblock", *many)
+    _all_of(life.blocks.compact(NOW_S))
+    assert life.file.stat().st_size > 1 << 20
+    assert not life.blocks.wants_compaction
 
 
 def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
@@ -263,7 +287,8 @@ def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
     assert life.file.stat().st_size < size / 2
     assert max(map(len, life.file.read_bytes().splitlines())) < 200
     contents = decoded(life.file.read_bytes())
-    assert len(contents.records) == len(many) + 3
+    assert len(set(contents.records)) >= len(many) + 3
+    assert len(contents.bodies) < len(many) + 5000, "what was done lately is there once more, within a bound"
     life.do("unblock", VILLAIN)
     for after_a_boot in (False, True):
         life.begin(after_a_boot=after_a_boot)
@@ -286,54 +311,55 @@ def test_a_process_that_ends_between_both_copies_leaves_the_same_entries(life: L
 
 # ---- what a change makes of what is listed ----
 
+_PLACES = [
+    VILLAIN,
+    NEIGHBOUR,
+    OTHER,
+    "192.0.2.8",
+    "203.0.113.4-203.0.113.9",
+    "2001:db8::/64",
+    "2001:db8::1-2001:db8::5",
+]
 
-def _history(rng: Random, count: int) -> list[list[Record]]:
-    """Batches, each with an entry of a source once at the most, as the daemon makes them."""
-    places = [
-        VILLAIN,
-        NEIGHBOUR,
-        OTHER,
-        "192.0.2.8",
-        "203.0.113.4-203.0.113.9",
-        "2001:db8::/64",
-        "2001:db8::1-2001:db8::5",
-    ]
-    batches = []
-    for _ in range(count):
-        asked = rng.sample([(source, place) for source in ("a", "b") for place in places], rng.randint(1, 5))
-        batches.append(
-            [
-                Record(
-                    rng.choice(("block", "block", "unblock")),
-                    source,
-                    place,
-                    rng.choice((None, NOW_S + rng.randrange(9))),
-                    rng.choice(("", "ssh", "Größe")),
-                    NOW_S,
-                )
-                for source, place in asked
-            ]
+
+def _rows(rng: Random) -> list[Row]:
+    return [
+        Row(
+            *parse_span(place),
+            0,
+            rng.choice(("", "ssh", "Größe")),
+            rng.choice((None, NOW_S + rng.randrange(9))),
         )
-    return batches
+        for place in rng.sample(_PLACES, rng.randint(1, 5))
+    ]
 
 
 def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
-    """While it runs, in the next life from the log, and once what is over is left out."""
+    """While it runs, in the next life from the log, also from one that is written anew; and without what is over."""
     for seed in range(20):
-        life = Life(tmp_path / str(seed))
-        blocks, expected = life.begin(), dict[tuple[str, Span], Row]()
-        for batch in _history(Random(seed), 12):
-            before, found = rows_of(blocks), blocks.batch(batch)
+        life, rng = Life(tmp_path / str(seed)), Random(seed)
+        blocks, expected, tags = life.begin(), dict[tuple[str, Span], Row](), dict[str, str]()
+        for _ in range(12):
+            operation, source = rng.choice(("block", "block", "unblock")), rng.choice(("a", "b"))
+            rows, tag = _rows(rng), rng.choice((None, None, "", "1", "2"))
+            before, change = rows_of(blocks), change_of(blocks, operation, source, *rows, tag=tag)
+            found = blocks.batch(change, NOW_S)
             assert rows_of(blocks) == before, "a batch that is ready changes nothing"
-            with blocks.logged(found):
-                assert rows_of(blocks) == before, "nor does one that is logged and not in force yet"
-            for record in batch:
-                span = parse_span(record.entry)
-                if record.operation == "block":
-                    expected[record.source, span] = Row(*span, 0, record.reason, record.until)
+            blocks.append(found)
+            assert rows_of(blocks) == before, "nor does one that is logged and not in force yet"
+            blocks.take(found)
+            for row in rows:
+                if operation == "block":
+                    expected[source, Span(*row[:3])] = row
                 else:
-                    expected.pop((record.source, span), None)
+                    expected.pop((source, Span(*row[:3])), None)
+            if tag is not None:
+                tags[source] = tag
             assert _by_place(blocks) == expected
+            if rng.random() < 0.1:
+                _all_of(blocks.compact(NOW_S))
+        wanted = {source: tag for source, tag in tags.items() if tag}
+        assert {source: tag.text for source, tag in blocks.tagged(NOW_S).items()} == wanted
         now_s = NOW_S + 4
         lasting = {place: row for place, row in expected.items() if row.until is None or row.until > now_s}
         blocks.by_source = blocks.without_ended(now_s)
@@ -342,39 +368,32 @@ def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
         assert _by_place(life.begin(after_a_boot=True)) == {
             place: row for place, row in expected.items() if row.until is None or row.until > NOW_S
         }
+        assert {source: tag.text for source, tag in life.blocks.tagged(NOW_S).items()} == wanted
 
 
 def _by_place(blocks: Blocks) -> dict[tuple[str, Span], Row]:
     return {(source, Span(*row[:3])): row for source, rows in rows_of(blocks).items() for row in rows}
 
 
-@pytest.mark.parametrize(
-    ("before", "asked", "expected"),
-    [
-        (None, 9.0, 9.0),  # not listed yet
-        (None, None, None),
-        (5.0, 9.0, 9.0),
-        (9.0, 5.0, 9.0),
-        (9.0, None, None),
-        ("for good", 5.0, None),
-    ],
-)
-def test_repeated_the_later_end_wins(
-    life: Life, before: float | str | None, asked: float | None, expected: float | None
-) -> None:
-    if before is not None:
-        life.do("block", "192.0.2.8", until=None if before == "for good" else NOW_S + float(before))
-    span = parse_span("192.0.2.8")
-    until = None if asked is None else NOW_S + asked
-    (record,) = life.blocks.later("xdropctl", [span, span], until, "", NOW_S)
-    assert record.until == (None if expected is None else NOW_S + expected)
+def test_what_is_written_is_what_differs(life: Life) -> None:
+    """Of 20,000 entries that are said anew, ten of which are others: ten records."""
+    rows = [Row(4, at, at, 0, "many", NOW_S + 900) for at in range(1 << 24, (1 << 24) + 20_000)]
+    take(life.blocks, change_of(life.blocks, "block", "many", *rows))
+    before = life.file.stat().st_size
+    same = change_of(life.blocks, "block", "many", *rows)
+    for blocks in (life.blocks, Blocks(None, LogCopy(Systemd()))):
+        assert blocks.batch(same, NOW_S).records == 0
+    others = [*rows[:-10], *(row._replace(until=NOW_S + 901) for row in rows[-10:])]
+    take(life.blocks, change_of(life.blocks, "block", "many", *others))
+    assert 0 < life.file.stat().st_size - before < 10 * 150
 
 
-def test_a_reason_stays_until_another_is_given(life: Life) -> None:
-    spans = [parse_span(entry) for entry in (VILLAIN, NEIGHBOUR)]
-    for reason, expected in (("ssh", "ssh"), ("", "ssh"), ("http", "http")):
-        records = life.blocks.later("xdropctl", spans, None, reason, NOW_S)
-        with life.blocks.logged(life.blocks.batch(records)):
-            pass
-        assert {row.reason for row in rows_of(life.blocks)["xdropctl"] if row.version == 4} == {expected}
-    assert {record.reason for record in life.blocks.later("another", spans, None, "", NOW_S)} == {""}
+def test_a_tag_is_forgotten_a_day_after_its_source_has_nothing_left(life: Life) -> None:
+    take(life.blocks, change_of(life.blocks, "block", "cs", Row(4, 1, 1), tag="42"))
+    take(life.blocks, change_of(life.blocks, "unblock", "cs", Row(4, 1, 1)))
+    assert life.begin().tagged(NOW_S + 86_000) == {"cs": ("42", NOW_S)}
+    assert life.blocks.tagged(NOW_S + 87_000) == {}
+    take(life.blocks, change_of(life.blocks, "block", "cs", Row(4, 1, 1)))
+    assert life.blocks.tagged(NOW_S + 87_000) == {"cs": ("42", NOW_S)}
+    _all_of(life.blocks.compact(NOW_S + 87_000))
+    assert life.begin().tagged(NOW_S + 87_000) == {"cs": ("42", NOW_S)}

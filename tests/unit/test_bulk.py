@@ -2,7 +2,9 @@
 
 # ruff: noqa: E501 - samples by the dozen
 
+import ipaddress
 import random
+import re
 
 import numpy as np
 from hypothesis import given, settings
@@ -33,6 +35,7 @@ FINE = st.one_of(
     st.builds("{}-{}".format, V4, V4),
     st.builds("{}-{}".format, V6, V6),
     st.builds("::ffff:{}".format, V4),
+    st.builds("0:0:0:0:0:ffff:{}".format, V4),
     st.builds("::ffff:10.0.0.0/{}".format, st.integers(90, 128)),
     st.builds("::ffff:10.0.0.{}-::ffff:10.0.0.{}".format, CLOSE, CLOSE),
 )
@@ -40,6 +43,7 @@ WRONG = st.one_of(
     st.builds("{}/{}".format, V4, st.integers(0, 40)),
     st.builds("{}/{}".format, V6, st.integers(0, 140)),
     st.builds("{}-{}".format, V4, V6),
+    st.builds("0:0:0:0:0:ffff:{}/{}".format, V4, st.integers(0, 140)),
     st.sampled_from(["", "x", "/", "-", "1.2.3.4/", "/8", "1.2.3.4/08", "1.2.3.4//8", "1.2.3.4/8/8", "1.2.3.4-", "1.2.3.4-1.2.3.5-1.2.3.6", "01.2.3.4", ":", "::/", "1.2.3.4\0", "1.2.3.4/8-1.2.3.5", "\ud800", "::%1"]),
     st.text("0123456789abcdef.:/-", max_size=12),
 )  # fmt: skip
@@ -56,6 +60,14 @@ def single(words):
     return fine, wrong
 
 
+def is_mapped(word):
+    """Whether it begins with an IPv4 address within IPv6, however that is spelled."""
+    try:
+        return ipaddress.IPv6Address(re.split("[/-]", word)[0]).ipv4_mapped is not None
+    except ValueError:
+        return False
+
+
 def agree(words, found):
     """Nothing is read otherwise, and nothing is left but what is wrong, IPv4-mapped, or a range that is a prefix."""
     builder = Builder()
@@ -63,7 +75,7 @@ def agree(words, found):
     found.into(builder, lines, lines + 1, lines.astype(float))
     fine, wrong = single(words)
     for at in set(found.left) - set(wrong):
-        assert words[at].lower().startswith("::ffff:") or ("-" in words[at] and str(dict(fine)[at]) != words[at])
+        assert is_mapped(words[at]) or ("-" in words[at] and str(dict(fine)[at]) != words[at])
     assert set(found.left) >= set(wrong)
     assert found.left == sorted(found.left)
     reasons = [builder.reason(str(at)) for at in range(len(words))]
@@ -86,6 +98,30 @@ def test_lines_say_what_their_words_say(words):
     found, left = bulk.read_lines("".join(word + "\n" for word in words).encode())
     agree(words, found)
     assert left == [words[at] for at in found.left]
+
+
+def masking(word):
+    """A word, where it has bits set behind a prefix as the network that it lies in; and whether that is so."""
+    try:
+        parse_as_written(word)
+    except HostBits as bits:
+        return str(bits.network), True
+    except ValueError:
+        pass
+    return word, False
+
+
+@settings(max_examples=500)
+@given(st.lists(st.one_of(FINE, WRONG, st.builds("{}/{}".format, V4, st.integers(0, 32))), max_size=30))
+def test_networks_are_masked_where_that_is_asked_for(words):
+    words = [word.encode(errors="replace").decode() for word in words]
+    meant_words, are_masked = zip(*map(masking, words), strict=True) if words else ((), ())
+    lines, left = bulk.read_lines("".join(word + "\n" for word in words).encode(), is_masking=True)
+    assert left == [words[at] for at in lines.left]
+    for found in (bulk.read(words, is_masking=True), lines):
+        mapped = {at for at in found.left if is_mapped(words[at])}
+        assert list(found.masked) == [at for at, is_masked in enumerate(are_masked) if is_masked and at not in mapped]
+        agree(["" if at in mapped else word for at, word in enumerate(meant_words)], found)
 
 
 def test_what_is_asked_of_other_lines_is_their_word():

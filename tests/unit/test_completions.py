@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from spoken import ROW, XDROPCTL, Spoken, environment
 from terminal import Terminal
 
 from waiting import wait_until
-from xdropd.commands import arguments
+from xdropd.commands import arguments, xdropd_crowdsec, xdropd_fetch
 from xdropd.host.control import Reply
 
 COMPLETIONS = Path(__file__).parents[2] / "completions"
@@ -39,19 +40,22 @@ def shells(tmp_path: Path) -> dict[str, str]:
     """The environment of a shell that finds xdropctl on its PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    program = folder / "xdropctl"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(XDROPCTL)} "$@"\n')
-    program.chmod(0o755)
+    for name in ("xdropctl", "xdropd-crowdsec", "xdropd-fetch"):  # the latter two are not asked anything
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(XDROPCTL)} "$@"\n')
+        program.chmod(0o755)
     return environment(PATH=f"{folder}:{os.environ['PATH']}", HOME=str(tmp_path), LC_ALL="C.UTF-8")
 
 
 def _bash(line: str, shells: dict[str, str]) -> list[str]:
     words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    program = words[0]
     script = (
+        'compopt() { COMPREPLY=($(compgen -f -- "${COMP_WORDS[-1]}")); };'  # as bash does for -o default
         'source "$1"; COMP_LINE=$2 COMP_POINT=${#2}; shift 2; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1));'
-        '_xdropctl xdropctl "${!#}" ""; printf "%s\\n" "${COMPREPLY[@]}"'
+        f'_{program.replace("-", "_")} {program} "${{!#}}" "${{COMP_WORDS[-2]}}"; printf "%s\\n" "${{COMPREPLY[@]}}"'
     )
-    command = ["bash", "--norc", "-c", script, "bash", COMPLETIONS / "xdropctl.bash", line, *words]
+    command = ["bash", "--norc", "-c", script, "bash", COMPLETIONS / f"{program}.bash", line, *words]
     done = subprocess.run(command, env=shells, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     found = done.stdout.split()
@@ -60,7 +64,7 @@ def _bash(line: str, shells: dict[str, str]) -> list[str]:
 
 
 def _fish(line: str, shells: dict[str, str]) -> list[str]:
-    script = f"source {COMPLETIONS / 'xdropctl.fish'}; complete -C {shlex.quote(line)}"
+    script = f"source {COMPLETIONS / shlex.split(line)[0]}.fish; complete -C {shlex.quote(line)}"
     done = subprocess.run(["fish", "--no-config", "-c", script], env=shells, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return sorted(each.partition("\t")[0] for each in done.stdout.splitlines())
@@ -116,3 +120,29 @@ def test_entries_of_the_source_that_is_named(complete: Complete, daemon: Spoken)
 
 def test_what_top_sorts_by(complete: Complete) -> None:
     assert complete("xdropctl top --by ") == ["bytes", "packets", "rate"]
+
+
+@pytest.mark.parametrize(("program", "module"), [("xdropd-crowdsec", xdropd_crowdsec), ("xdropd-fetch", xdropd_fetch)])
+def test_options_of_the_companions(complete: Complete, program: str, module: ModuleType) -> None:
+    options = {option for action in module.parser()._actions for option in action.option_strings} - {"-h"}
+    assert {each for each in complete(f"{program} --") if each.startswith("--")} == options
+
+
+@pytest.mark.parametrize("line", ["xdropd-crowdsec --config ", "xdropd-fetch --wanted "])
+def test_what_is_a_file(complete: Complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    (tmp_path / "some.file").touch()
+    monkeypatch.chdir(tmp_path)
+    found = complete(line)
+    assert "some.file" in found
+    assert not any(each.startswith("--") for each in found)
+
+
+def test_a_folder_of_what_has_come(complete: Complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fetched").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert any(each.startswith("fetched") for each in complete("xdropd-fetch --fetched "))
+
+
+def test_each_is_installed() -> None:
+    installed = (COMPLETIONS.parent / "debian" / "xdropd.install").read_text(encoding="utf-8")
+    assert [file.name for file in COMPLETIONS.iterdir() if f"completions/{file.name} " not in installed] == []

@@ -17,9 +17,9 @@ import pytest
 from waiting import wait_until
 from xdropd.commands import client
 from xdropd.host import control
-from xdropd.host.control import MORE, ControlServer, Reply
+from xdropd.host.control import MORE, ControlServer, Reply, Rest
 
-Handler = Callable[[Mapping[str, Any]], Iterator[Reply | None]]
+Handler = Callable[[Mapping[str, Any]], Iterator[Reply | Rest | None]]
 
 
 class Turns:
@@ -184,6 +184,71 @@ def test_what_waits_to_be_taken_has_a_bound(turns: Callable[[Handler], Turns], m
         with server.connected() as asks:
             asks.sendall(request("status"))
             wait_until(lambda: has_answer(server, asks), within_s=5)
+
+
+@pytest.mark.threat_model
+def test_lines_that_follow_have_a_bound_and_must_come(
+    turns: Callable[[Handler], Turns], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several who send much, the longest silent gives way; who sends one byte now and then is hung up on."""
+    monkeypatch.setattr(control, "_FOLLOWING_BYTES_AT_MOST", 1 << 20)
+    server = turns(at_once)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(server.connected()) for _ in range(12)]
+        for peer in peers:
+            peer.sendall(request("replace", entries="follow"))
+            peer.setblocking(False)
+            for _ in range(4):
+                with contextlib.suppress(BrokenPipeError, BlockingIOError, ConnectionResetError):
+                    peer.send(b"192.0.2.1\n" * 6000)
+                server.turn()
+        kept = sum(each.following_bytes for each in server.server._connections.values())
+        assert 1 << 19 < kept <= 1 << 20
+    wait_until(lambda: server.turn() or not server.server._connections, within_s=5)
+    with server.connected() as alone:
+        alone.sendall(request("replace", entries="follow"))
+        for _ in range(30):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                alone.sendall(b"192.0.2.1\n" * 6000)
+            server.turn()
+        wait_until(lambda: server.turn() or select.select([alone], [], [], 0)[0], within_s=5)
+        assert b"MiB follow the request" in alone.recv(1 << 16)
+    monkeypatch.setattr(control, "_FOLLOWING_SECONDS", 0.2)
+    with server.connected() as slow:
+        slow.sendall(request("replace", entries="follow"))
+
+        def is_hung_up_on() -> bool:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                slow.send(b"1")
+            server.turn()
+            server.turn()
+            return bool(select.select([slow], [], [], 0)[0])
+
+        wait_until(is_hung_up_on, within_s=5)
+        with contextlib.suppress(ConnectionResetError):
+            assert slow.recv(1) == b""
+
+
+def test_an_answer_that_rests_goes_on_when_something_has_happened(turns: Callable[[Handler], Turns]) -> None:
+    happened: list[str] = []
+    steps: list[int] = []
+
+    def answer(_asked: Mapping[str, Any]) -> Iterator[Reply | Rest | None]:
+        while not happened:
+            steps.append(1)
+            yield Rest(lambda: bool(happened), 60)
+        yield {"result": {}}
+
+    server = turns(answer)
+    with server.connected() as peer:
+        peer.sendall(request("watch"))
+        wait_until(lambda: server.turn() or steps, within_s=5)
+        for _ in range(10):
+            server.turn()
+        assert len(steps) == 1, "nobody asks it meanwhile"
+        assert 50 < server.server.idle_s() <= 60
+        happened.append("something")
+        assert has_answer(server, peer)
 
 
 def test_it_waits_five_seconds_from_the_hang_up(tmp_path: Path) -> None:

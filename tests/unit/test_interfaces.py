@@ -14,7 +14,7 @@ from xdropd.host import pppoe
 from xdropd.host.netlink import Interface
 
 ETHER, NONE, PPP, LOOPBACK = 1, 0xFFFE, 512, 772  # uapi/linux/if_arp.h
-TUNNEL, SIT, IPGRE = 768, 776, 778
+TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE = 768, 769, 776, 778, 823
 HARDWARE = ("pci", "0000:00:03.0")
 
 
@@ -71,6 +71,11 @@ HOST = {
         interface(35, "green", kind="vrf"),
         interface(36, "mac2", kind="macvlan", link=24, master=34),
         interface(37, "wg1", kind="wireguard", arp_type=NONE, master=35),
+        interface(38, "gre7", kind="gretap", link=6),
+        interface(39, "six0", kind="sit", arp_type=SIT, link=6),
+        interface(40, "br5", kind="bridge"),
+        interface(41, "br0.9", kind="vlan", link=11, master=40),
+        interface(42, "ifb0", kind="ifb"),
     )
 }
 AROUND = Surroundings(HOST)
@@ -105,7 +110,10 @@ def auto(*routed, held=(), sessions=(), mode="auto"):
         (("bond0", "eth0", "eth1*"), {"bond0", "eth0"}),
         # Those of a bridge are not: what it forwards never meets its own hook.
         (("br0", "eth2"), {"br0", "eth2"}),
-        (("br*", "e*2", "t*"), {"br0", "br1", "br1.9", "br2", "br3", "br4", "eth2", "tap0", "team0", "tun0"}),
+        (
+            ("br*", "e*2", "t*"),
+            {"br0", "br1", "br1.9", "br2", "br3", "br4", "br5", "br0.9", "eth2", "tap0", "team0", "tun0"},
+        ),
         # A VRF meets no packets: nor does a glob mean it.
         (("r*", "eth3*"), {"eth3"}),
         (("lo",), {"lo"}),
@@ -125,8 +133,8 @@ def test_names_and_globs(wanted, found):
 
 
 def test_a_glob_takes_what_there_is_to_take():
-    """Neither loopback, VRFs, nor the ports of a bond."""
-    left_alone = {"lo", "red", "blue", "green", "eth0", "eth1", "bond1"}
+    """Neither loopback, VRFs, ifb devices, nor the ports of a bond."""
+    left_alone = {"lo", "red", "blue", "green", "ifb0", "eth0", "eth1", "bond1"}
     choice = choose(("*",), AROUND)
     assert names(choice) == {link.name for link in HOST.values()} - left_alone
     assert list(choice.waiting) == ["bond1"]
@@ -152,6 +160,9 @@ def test_what_is_named_and_cannot_be_is_refused_with_the_reason():
         choice = choose(wanted, AROUND, mode=mode)
         assert names(choice) == {"eth4", "wg0", "ppp0", "tun0"}
         assert set(choice.refused) == {"red", "blue"}
+    assert choose(("ifb0", "eth4"), AROUND).refused == {
+        "ifb0": "ifb0: packets never meet a filter on an ifb device, name the one that they are redirected from"
+    }
     assert why_not(interface(40, "ib0", arp_type=32), AROUND) == (
         "what its packets begin with is not known: neither an Ethernet header nor IP"
     )
@@ -178,6 +189,7 @@ def test_a_bond_without_ports_is_waited_for_unless_it_can_do_no_harm(wanted):
         (("br0",), {"eth2": "carries br0, which has a default route"}),
         (("br2",), {"br2": "has a default route"}),
         (("br3",), {"vxlan7": "carries br3, which has a default route"}),
+        (("br5",), {"eth2": "carries br5, which has a default route"}),  # by a VLAN of br0's
         # VLAN, macvlan and ipvlan: their parent, one on top of the other.
         (("eth4.100",), {"eth4": "carries eth4.100, which has a default route"}),
         (("eth4.100", "eth4.7"), {"eth4": "carries eth4.100 and eth4.7, which have a default route"}),
@@ -236,7 +248,7 @@ def test_default_routes_that_cannot_be_followed():
     }
 
 
-@pytest.mark.parametrize("arp_type", [NONE, PPP, TUNNEL, SIT, IPGRE])
+@pytest.mark.parametrize("arp_type", [NONE, PPP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE])
 def test_devices_whose_packets_start_with_ip(arp_type):
     tunnel = interface(40, "tunnel0", arp_type=arp_type, is_point_to_point=True)
     for mode in ("auto", "generic"):
@@ -255,11 +267,25 @@ def test_a_gre_tunnel_to_nobody_in_particular_shows_its_outer_headers():
     }
 
 
+@pytest.mark.parametrize(("kind", "arp_type"), [("xfrm", NONE), ("vti", TUNNEL), ("vti6", TUNNEL6)])
+def test_ipsec_devices_are_told_and_left_alone(kind, arp_type):
+    """Filtered as what starts with IP, they let through whoever is listed: seen with Linux 6.12."""
+    tunnel = interface(40, "sec7", kind=kind, arp_type=arp_type, is_point_to_point=True)
+    for mode in ("auto", "native", "generic"):
+        choice = choose(None, Surroundings({40: tunnel}), [40], (), mode)
+        assert choice.wanted == {}
+        assert choice.unfollowed["sec7"].startswith(
+            "sec7: has a default route and is left alone: packets meet a filter"
+        )
+        assert choose(("sec7",), Surroundings({40: tunnel}), mode=mode).refused.keys() == {"sec7"}
+
+
 def test_below_pppoe_is_the_device_of_its_session():
     assert why(auto("ppp0", sessions=["eth4"])) == {"eth4": "carries ppp0, which has a default route"}
     assert names(auto("ppp0", sessions=["eth4.7"])) == {"eth4"}
     assert names(auto("ppp0", sessions=["eth4.7", "br0"])) == {"eth4", "eth2"}, "which one it is nobody tells"
     assert names(auto("ppp0", sessions=["gone"])) == {"ppp0"}
+    assert names(auto("ppp0", sessions=["enp0s4"])) == {"eth2"}, "a further name is as good as the first"
 
 
 def test_sessions_are_read_as_the_kernel_writes_them():
@@ -288,7 +314,7 @@ def test_from_below():
 
 def test_what_stands_directly_on_a_device():
     above = {name: {HOST[at].name for at in AROUND.above(index)} for name, index in INDEXES.items()}
-    assert above["eth4"] == {"eth4.100", "eth4.7", "vxlan7", "sec0"}
+    assert above["eth4"] == {"eth4.100", "eth4.7", "vxlan7", "sec0"}, "and no tunnels that are merely bound to it"
     assert above["bond0.5"] == {"br1", "ipv0"}
     assert above["veth0"] == {"br0", "mac2"}, "and not its peer"
     assert above["br1.9"] == set()

@@ -4,6 +4,8 @@ Read from the syntax trees, so that an import inside a function or under a condi
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "src" / "xdropd"
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 
 # The first part of a module's name below xdropd, and its rung. A part imports itself and what is on lower rungs, so
-# kernel and host stand side by side and do not know of each other, as sources and filter do. The package itself
-# imports nothing of its own.
+# kernel and host stand side by side and do not know of each other, as sources, filter, fetch and fleet do. The package
+# itself imports nothing of its own.
 LADDER = (
     ("__init__",),
     ("errors",),
@@ -22,7 +24,7 @@ LADDER = (
     ("text",),
     ("rules",),
     ("kernel", "host"),
-    ("sources", "filter"),
+    ("sources", "filter", "fetch", "fleet"),
     ("daemon",),
     ("control",),
     ("commands",),
@@ -33,7 +35,7 @@ RUNGS = {part: rung for rung, parts in enumerate(LADDER) for part in parts}
 # lower steps. In the others it is enough that there is no circle.
 STEPS = {
     "kernel": (
-        ("__init__", "libbpf", "retry", "tables/__init__", "typeinformation"),
+        ("__init__", "beside", "libbpf", "retry", "tables/__init__", "typeinformation"),
         ("abi", "compile_child", "hooks/xdp"),
         ("compiler", "hooks/__init__", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
         ("generation",),
@@ -48,9 +50,19 @@ STEPS = {
         ("attaching", "samples"),
     ),
     "daemon": (
-        ("__init__", "backoff", "changes", "failures", "progress", "reactor", "restart_backoff"),  # know no list
-        ("following", "handover", "keeping", "results"),
-        ("announcing", "blocking", "settling", "wanted"),
+        (
+            "__init__",
+            "backoff",
+            "changes",
+            "failures",
+            "progress",
+            "reactor",
+            "restart_backoff",
+            "severed",
+            "watching",
+        ),  # know no list
+        ("following", "handover", "keeping", "results", "routing"),
+        ("announcing", "blocking", "fetching", "settling", "wanted"),
         ("onwards", "ownhost", "proving", "reconciling", "trust"),
         ("expiry", "health"),
         ("parts",),
@@ -61,7 +73,8 @@ STEPS = {
     "control": (
         ("__init__", "moments", "pauses", "sentences", "sharedstats", "waiting"),
         ("fields", "rows"),
-        ("answers", "operations"),
+        ("asking", "watch"),
+        ("answers", "fetches", "operations"),
         ("requests",),
     ),
 }
@@ -76,8 +89,9 @@ SIDEWAYS = {("kernel/compile_child.py", "xdropd.host.libc")}
 DOORS = {
     "bcc": ("kernel/compile_child.py",),
     "ctypes": ("kernel/libbpf.py", "host/libc.py"),
+    "maxminddb": ("text/formats/mmdb.py",),
     "prometheus_client": ("commands/exporter.py",),
-    "rich": ("commands/",),
+    "urllib3": ("fetch/download.py", "fleet/localapi.py"),
     "watchdog": ("host/watch.py",),
     "yaml": ("text/yamlnodes.py",),
 }
@@ -194,7 +208,7 @@ def test_a_circle_is_found() -> None:
         ("errors.py", "if True:\n    import xdropd.text.addresses"),
         ("kernel/compiler.py", "from bcc import BPF"),
         ("host/libbpf.py", "import ctypes.util as u"),
-        ("daemon/top.py", "import rich.table"),
+        ("daemon/top.py", "import prometheus_client.core"),
     ],
 )
 def test_a_wrong_import_is_found(file: str, text: str) -> None:
@@ -213,8 +227,15 @@ def test_a_wrong_import_is_found(file: str, text: str) -> None:
         ("filter/filter.py", "from .lists import Lists\nfrom xdropd.rules import plan"),
         ("daemon/loop.py", "from xdropd.daemon.reloads import Reloads"),
         ("kernel/generation.py", "from xdropd.kernel.tables.ranges import RangeTables"),
-        ("commands/top.py", "from rich import table"),
+        ("commands/exporter.py", "from prometheus_client import core"),
     ],
 )
 def test_a_right_import_is_left_alone(file: str, text: str) -> None:
     assert _violations(file, text) == []
+
+
+@pytest.mark.parametrize("program", ["xdropctl", "xdropd_crowdsec", "xdropd_fetch"])
+def test_programs_that_compute_no_columns_take_neither_numpy_nor_bcc(program: str) -> None:
+    """Which are 15 MB and a twentieth of a second, and more."""
+    code = f"import sys, xdropd.commands.{program}; print(*{{'numpy', 'bcc', 'watchdog'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdropd.sources import trust
-from xdropd.text import formats, listfiles, runs
+from xdropd.text import chunks, formats, listfiles
 from xdropd.text.addresses import Span
-from xdropd.text.formats.lines import _none_in_bulk
+from xdropd.text.formats.lines import APART, HOST_BITS, MAPPED, PADDED, _none_in_bulk
 
 
 def read(text):
@@ -39,11 +39,12 @@ FORMATS = {
     "spamhaus json": ('{"cidr":"1.10.16.0/20","sblid":"SBL1"}\n{"cidr":"2001:db8::/32"}\n{"type":"metadata","records":2}\n', ["1.10.16.0/20", "2001:db8::/32"]),
     "ranges": ("192.0.2.1-192.0.2.9\n192.0.2.20 - 192.0.2.29\n192.0.2.40 - 192.0.2.49 text\n", ["192.0.2.1-192.0.2.9", "192.0.2.20-192.0.2.29", "192.0.2.40-192.0.2.49"]),
     "dshield": ("# DShield.org\nStart\tEnd\tNetmask\tAttacks\tName\n" + "".join(f"192.0.{n}.0\t192.0.{n}.255\t24\t{n}\tNAME\tCC\tabuse@example.com\n" for n in range(1, 21)), [f"192.0.{n}.0/24" for n in range(1, 21)]),
+    "p2p of both families": ("a: b-c:2001:db8::1-2001:db8::9\nx: 2001:db8:1::-2001:db8:1:ffff:ffff:ffff:ffff:ffff\ny:192.0.2.0-192.0.2.255\n", ["192.0.2.0/24", "2001:db8::1-2001:db8::9", "2001:db8:1::/48"]),
     "p2p": ("# a list\nSome: name; #1, Inc.:192.0.2.0-192.0.2.255\n192.0.2.9 is my name:198.51.100.7-198.51.100.29\nx: 203.0.113.5 - 203.0.113.5\n", ["192.0.2.0/24", "198.51.100.7-198.51.100.29", "203.0.113.5"]),
     "emule": ("# padded\n001.002.003.004 - 001.002.003.255 , 000 , some, name\n010.000.000.000 - 010.255.255.255 , 127 , b\n011.000.000.000 - 011.255.255.255 , 128 , allowed\n", ["1.2.3.4-1.2.3.255", "10.0.0.0/8"]),
     "emule without padding": ("1.2.3.4 - 1.2.3.255 , 000 , a\n9.9.9.9 - 9.9.9.9 , 200 , not filtered\n", ["1.2.3.4-1.2.3.255"]),
     "emule without levels": ("001.002.003.004 - 001.002.003.255\n", ["1.2.3.4-1.2.3.255"]),
-    "both families": ("192.0.2.1\n2001:db8::1\n::/0\n", ["192.0.2.1", "::/0", "2001:db8::1"]),
+    "both families": ("192.0.2.1\n2001:db8::1\n2001::/16\n", ["192.0.2.1", "2001::/16", "2001:db8::1"]),
 }  # fmt: skip
 
 
@@ -77,7 +78,6 @@ TRAPS = {
     "flows": "192.0.2.1 198.51.100.1 443\n192.0.2.2 198.51.100.1 80\n",
     "access log": '192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET /"\n192.0.2.1 - frank [10/Oct/2000] "GET /"\n',
     "ports": "192.0.2.1:443\n192.0.2.2:80\n",
-    "host bits": "192.0.2.1/24\n10.0.0.1/8\n",
     "zeros": "192.000.002.001\n010.0.0.1\n",
     "short": "192.0.2\n10\n",
     "backwards": "192.0.2.9-192.0.2.1\n",
@@ -135,39 +135,115 @@ def test_over_half_of_100_or_more():
     assert trust.objection(numbered(1000).tally, 100) is None
 
 
-def test_lines_warnings_and_the_reason():
+def test_lines_and_warnings():
     found = listfiles.read(
-        b"# x\n192.0.2.1\nfoo\n\n192.0.2.0/8\n127.0.0.1 x.example.com\n2001:db8::1 9\n192.0.2.1 192.0.2.2\n",
+        b"# x\n192.0.2.1\nfoo\n\n192.0.2.0/33\n127.0.0.1 x.example.com\n2001:db8::1 9\n192.0.2.1 192.0.2.2\n",
         "lists.d/a",
-        "why",
     )
-    assert found.reason == "why"
     assert [row.line for row in found.listing.rows()] == [2, 7]
     assert (found.lines, found.unparsed) == (6, 4)
     assert list(map(str, found.warnings)) == [
         "lists.d/a:3:1: warning: this line is skipped, no entry: 'foo'",
-        "lists.d/a:5:1: warning: this line is skipped, '192.0.2.0/8' has bits set behind its prefix, write 192.0.0.0/8 for the network or 192.0.2.0 for the address",
+        "lists.d/a:5:1: warning: this line is skipped, '192.0.2.0/33' has a prefix length over 32, an IPv4 network has 0 to 32 and a single address has none",
         "lists.d/a:6:1: warning: this line is skipped, an address and a host name, 'x.example.com', as in a hosts file",
         "lists.d/a:8:1: warning: this line is skipped, two addresses side by side, '192.0.2.1' and '192.0.2.2'",
     ]
 
 
-MAPPED = "with an IPv4-mapped IPv6 address, which is taken as the IPv4 address that it means"
+# What was once an outage for somebody: each line, what it lists in a file of its own, and what is said of it.
+SKIPPED = "this line is skipped, "
+REPORTED = [
+    ("84.38.133.113/1/webpanel/login.php", [], f"{SKIPPED}no entry: '84.38.133.113/1/webpanel/login.php'"),
+    ("104.233.105.159/0/aa-00/panel/admin.php", [], f"{SKIPPED}no entry: '104.233.105.159/0/aa-00/panel/admin.php'"),
+    ("0.0.0.0/1", [], f"{SKIPPED}0.0.0.0/1 is wider than /8, write 'widest: {{ipv4: 1}}' in the include to have it taken"),
+    ("1.2.3.4/1", [], f"{SKIPPED}0.0.0.0/1 is wider than /8, write 'widest: {{ipv4: 1}}' in the include to have it taken"),
+    ("9.0.0.0-10.0.0.0", [], f"{SKIPPED}9.0.0.0-10.0.0.0 is wider than /8, write 'widest: {{ipv4: 7}}' in the include to have it taken"),
+    ("x:000.000.000.000-127.255.255.255", [], f"{SKIPPED}0.0.0.0/1 is wider than /8, write 'widest: {{ipv4: 1}}' in the include to have it taken"),
+    ("::ffff:0.0.0.0/97", [], f"{SKIPPED}0.0.0.0/1 is wider than /8, write 'widest: {{ipv4: 1}}' in the include to have it taken"),
+    ("::/0", [], f"{SKIPPED}::/0 is wider than /16, write 'widest: {{ipv6: 0}}' in the include to have it taken"),
+    ("8000::/1", [], f"{SKIPPED}8000::/1 is wider than /16, write 'widest: {{ipv6: 1}}' in the include to have it taken"),
+    ('{"cidr":"fe80::/10"}', [], f"{SKIPPED}fe80::/10 is wider than /16, write 'widest: {{ipv6: 10}}' in the include to have it taken"),
+    ("1::-2::", [], f"{SKIPPED}1::-2:: is wider than /16, write 'widest: {{ipv6: 15}}' in the include to have it taken"),
+    ("10.0.0.0/8", ["10.0.0.0/8"], ""),
+    ("9.0.0.1-10.0.0.0", ["9.0.0.1-10.0.0.0"], ""),
+    ("2001::/16", ["2001::/16"], ""),
+    ("1000::", ["1000::"], ""),
+    ("942.180.233.122", [], f"{SKIPPED}no entry: '942.180.233.122'"),
+    ("102.204..15", [], f"{SKIPPED}no entry: '102.204..15'"),
+    ("5.61.209.0\t5.61.209.255\t24", ["5.61.209.0/24"], ""),
+    ("5.61.209.7\t5.61.209.255\t24", ["5.61.209.0/24"], f"this is the only line with {HOST_BITS}"),
+    ("192.0.2.0 /24", ["192.0.2.0/24"], f"this is the only line with {APART}"),
+    ("192.0.2.0 /33", [], f"{SKIPPED}'192.0.2.0/33' has a prefix length over 32, an IPv4 network has 0 to 32 and a single address has none"),
+    ("10.0.0.0 8", ["10.0.0.0"], ""),
+    ("x:2a05:bb80:0000:0000:0000:0000:0000:0000-2a05:bb87:ffff:ffff:ffff:ffff:ffff:ffff", ["2a05:bb80::/29"], ""),
+    ("x:1:2001:db8::1-2001:db8::ff", ["2001:db8::1-2001:db8::ff"], ""),  # the name is "x:1"
+    ("Org:001.002.003.004-001.002.003.255", ["1.2.3.4-1.2.3.255"], f"this is the only line with {PADDED}"),
+    ("010.000.000.008 - 010.000.000.009 , 000 , x", ["10.0.0.8/31"], f"this is the only line with {PADDED}"),
+    ("010.0.0.1", [], f"{SKIPPED}no entry: '010.0.0.1'"),
+    ("1.2.3.4/24", ["1.2.3.0/24"], f"this is the only line with {HOST_BITS}"),
+    ('{"cidr":"2001:db8::1/32"}', ["2001:db8::/32"], f"this is the only line with {HOST_BITS}"),
+    ("::ffff:192.0.2.1", ["192.0.2.1"], f"this is the only line with {MAPPED}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "listed", "warning"), REPORTED)
+@pytest.mark.threat_model
+def test_what_was_once_an_outage(line, listed, warning):
+    found = read(line + "\n")
+    assert written(found) == listed
+    assert [each.message for each in found.warnings] == [warning] * bool(warning)
+    assert found.lines == 1
+    assert found.unparsed == (not listed and "is wider" not in warning)  # what is too wide is in order
+
+
+def test_columns_of_addresses_in_a_list_of_entries_are_doubtful():
+    found = read("192.0.2.1\n192.0.2.2\n5.61.209.0\t5.61.209.255\t24\n")
+    assert written(found) == ["192.0.2.1", "192.0.2.2"]
+    assert found.unparsed == 1
+
+
+@pytest.mark.parametrize(
+    ("widest", "listed"),
+    [
+        ((0, 0), ["0.0.0.0/1", "10.0.0.0/7", "128.0.0.0-255.255.255.254", "::/0", "fe80::/10"]),
+        ((1, 10), ["0.0.0.0/1", "10.0.0.0/7", "128.0.0.0-255.255.255.254", "fe80::/10"]),
+        ((7, 0), ["10.0.0.0/7", "::/0", "fe80::/10"]),
+        ((8, 11), []),
+        ((32, 128), []),
+    ],
+)
+def test_the_include_says_how_wide_an_entry_may_be(widest, listed):
+    data = b"0.0.0.0/1\n10.0.0.0/7\n128.0.0.0-255.255.255.254\n::/0\nfe80::/10\n"
+    assert written(listfiles.read(data, "list", listfiles.How(widest))) == listed
+
+
+def test_each_way_is_one_warning_and_what_is_too_wide_is_named_line_by_line():
+    found = read("1.2.3.4/24\n::/1\n1.2.4.4/24\nx\n10.0.0.0 /8\n0.0.0.0/0\n1.2.5.6 /24\n")
+    assert [(each.line, each.message.partition(",")[0]) for each in found.warnings] == [
+        (1, "this line is the first of 3 with bits set behind the prefix of a network"),
+        (2, "this line is skipped"),
+        (4, "this line is skipped"),
+        (5, "this line is the first of 2 with a space between an address and a prefix length"),
+        (6, "this line is skipped"),
+    ]
+    found = read("192.0.2.1\n" + "x\n" * 50 + "::/1\n" * 50)
+    assert [each.line for each in found.warnings] == [*range(2, 22), 51, *range(52, 72), 101]
+    assert found.warnings[-1].message == "this line is the last of 50 that are skipped because they are too wide"
 
 
 @pytest.mark.parametrize(
     ("text", "listed", "warnings"),
     [
-        ("::ffff:192.0.2.1\n", ["192.0.2.1"], [f"list:1:1: warning: this is the only line {MAPPED}"]),
+        ("::ffff:192.0.2.1\n", ["192.0.2.1"], [f"list:1:1: warning: this is the only line with {MAPPED}"]),
         (
             "192.0.2.9\n::FFFF:c000:201 3\n2001:db8::1\n::ffff:10.0.0.0/104 # x\n::ffff:10.0.0.1 - ::ffff:10.0.0.9 x\n",
             ["10.0.0.0/8", "10.0.0.1-10.0.0.9", "192.0.2.1", "192.0.2.9", "2001:db8::1"],
-            [f"list:2:1: warning: this line is the first of 3 {MAPPED}"],
+            [f"list:2:1: warning: this line is the first of 3 with {MAPPED}"],
         ),
         (
             '{"cidr":"2001:db8::/32"}\n{"cidr":"::ffff:192.0.2.0/120"}\n{"cidr":"::ffff:192.0.2.1/128"}\n',
             ["192.0.2.0/24", "192.0.2.1", "2001:db8::/32"],
-            [f"list:2:1: warning: this line is the first of 2 {MAPPED}"],
+            [f"list:2:1: warning: this line is the first of 2 with {MAPPED}"],
         ),
         ("::ffff:0:0/96\n::/80\n", ["::/80", "::ffff:0.0.0.0/96"], []),
         ("x:1.2.3.4-1.2.3.5\ny::ffff:1.2.3.6-1.2.3.7\n", ["1.2.3.4/31", "1.2.3.6/31"], []),
@@ -200,10 +276,15 @@ ENTRIES = st.one_of(
     st.ip_addresses(v=6).map(lambda address: address.exploded.upper()),
     st.builds(ipaddress.ip_network, st.tuples(st.ip_addresses(v=4), st.integers(0, 32)), st.just(False)).map(str),
     st.builds(ipaddress.ip_network, st.tuples(st.ip_addresses(v=6), st.integers(0, 128)), st.just(False)).map(str),
+    st.builds("{}/{}".format, st.ip_addresses(v=4), st.integers(0, 32)),
+    st.builds("{}/{}".format, st.ip_addresses(v=6), st.integers(0, 128)),
+    st.builds("{} /{}".format, st.ip_addresses(v=4), st.integers(0, 33)),
+    st.builds("{}-{}".format, st.ip_addresses(v=4), st.ip_addresses(v=4)),
+    st.builds("{}-{}".format, st.ip_addresses(v=6), st.ip_addresses(v=6)),
     st.sampled_from(["1.2.3.4-1.2.3.9", "1.2.3.4-1.2.3.4", "1.2.3.4-1.2.3.5", "::ffff:1.2.3.4", "::ffff:1.2.3.0/120"]),
 )
 NO_ENTRIES = st.sampled_from(
-    ["x", "1.2.3", "1.2.3.4.5", "1.2.3.4/33", "1.2.3.4/24", "01.2.3.4", "1.2.3.4/08", "1.2.3.256", "1..2.3", "1.2.3.4/", "/8", "1.2.3.9-1.2.3.4", "1.2.3.4\x00", "1.2.3.4-::1", "::x"]
+    ["x", "1.2.3", "1.2.3.4.5", "1.2.3.4/33", "01.2.3.4", "1.2.3.4/08", "1.2.3.256", "1..2.3", "1.2.3.4/", "/8", "1.2.3.9-1.2.3.4", "1.2.3.4\x00", "1.2.3.4-::1", "::x"]
 )  # fmt: skip
 SUFFIXES = [
     "",
@@ -233,7 +314,21 @@ P2P_LINES = st.one_of(
     st.builds(
         "{}:{}-{}".format, st.sampled_from(["name", "a: b", "1.2.3.4", ""]), st.ip_addresses(v=4), st.ip_addresses(v=4)
     ),
-    st.sampled_from(["# x", "x:1.2.3.4-1.2.3.4", "x:1.2.3.0 - 1.2.3.255", "x:01.2.3.4-1.2.3.9", "x", "x:1.2.3.4"]),
+    st.builds("{}:{}-{}".format, st.sampled_from(["name", "a:b", "::"]), st.ip_addresses(v=6), st.ip_addresses(v=6)),
+    st.sampled_from(
+        [
+            "# x",
+            "x:001.2.3.4-1.2.3.010",
+            "x:2001:db8::1 - 2001:db8::9",
+            "a:b-c:1::1-1::1",
+            "x::ffff:1.2.3.4-::ffff:1.2.3.9",
+            "x:1.2.3.4-1.2.3.4",
+            "x:1.2.3.0 - 1.2.3.255",
+            "x:01.2.3.4-1.2.3.9",
+            "x",
+            "x:1.2.3.4",
+        ]
+    ),
 )
 
 
@@ -252,7 +347,7 @@ def everything(found):
 def test_reading_in_bulk_changes_nothing(lines, chunk_bytes, newline, final_newline):
     data = (newline.join(lines) + newline * final_newline).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
         in_bulk = everything(listfiles.read(data, "f"))
         patch.setattr(listfiles, "format_of", lambda data: formats.format_of(data)._replace(in_bulk=_none_in_bulk))
         assert in_bulk == everything(listfiles.read(data, "f"))
@@ -260,7 +355,7 @@ def test_reading_in_bulk_changes_nothing(lines, chunk_bytes, newline, final_newl
 
 @pytest.mark.parametrize(
     "line",
-    ["10.{}.{}.7", "10.{}.{}.0/24", "10.{}.{}.0/24\t9", "2001:db8:{}:{}::", "2001:db8:{}:{}::/64 1", "10.{}.{}.0-10.255.0.9"],
+    ["10.{}.{}.7", "10.{}.{}.0/24", "10.{}.{}.1/24", "2001:db8:{}:{}::1/64", "x:010.{}.{}.0-10.255.0.9", "10.{}.{}.0/24\t9", "2001:db8:{}:{}::", "2001:db8:{}:{}::/64 1", "10.{}.{}.0-10.255.0.9"],
 )  # fmt: skip
 def test_a_large_list_is_read_in_bulk(line):
     """Else the property above would compare reading one by one with itself."""
@@ -293,7 +388,7 @@ NOTHING = {
 def straightforward_span(text):
     try:
         if "/" in text:
-            network = ipaddress.ip_network(text)
+            network = ipaddress.ip_network(text, strict=False)
             first, last = network.network_address, network.broadcast_address
         else:
             first, last = map(ipaddress.ip_address, (text.split("-") * 2)[:2])
@@ -316,7 +411,7 @@ def straightforward(text):
         span = straightforward_span(words[0])
         if span is None:
             wrong += 1
-        else:
+        elif span.size <= 1 << (24 if span.version == 4 else 112):
             found.append(span)
     return sorted(set(found)), lines, wrong
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from columns import bases, listing, spans, texts
 
-from xdropd.columns.listing import NEVER, Builder, Listing, Reasons, Row, combined, common, without
+from xdropd.columns.listing import NEVER, Builder, Listing, Reasons, Row, combined, without
 from xdropd.columns.prefixes import FAMILIES
 
 REASONS = ("", "spam", "ssh: 3 tries\nand more", "Größe \udcff", "x" * 300)
@@ -117,7 +117,6 @@ def test_listings_are_combined_and_parted_as_dictionaries_are() -> None:
         assert in_order(both)
         left = without(one, other)
         assert {place(row): row for row in left.rows()} == {each: row for each, row in old.items() if each not in new}
-        assert set(common(one, other)) == {row for each, row in old.items() if each in new}
         assert {place(row): row for row in one.rows()} == old, "values never change"
 
 

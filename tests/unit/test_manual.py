@@ -15,19 +15,20 @@ from pathlib import Path
 import pytest
 
 from xdropd import errors
-from xdropd.commands import arguments, exits, exporter, xdropd
+from xdropd.commands import arguments, exits, exporter, xdropd, xdropd_fetch
 from xdropd.control import fields as request_fields
 from xdropd.control import operations
-from xdropd.host import control, log
+from xdropd.host import control, fetched, log, spool
+from xdropd.sources import blocks
 from xdropd.sources.catalogue import Catalogue
-from xdropd.text import addresses, blocklist, settings
+from xdropd.text import addresses, blocklist, includes, settings
 from xdropd.text.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
 SOURCE = REPOSITORY / "src" / "xdropd"
 MANUAL = REPOSITORY / "docs" / "man"
-PAGES = ("xdropd.8", "xdropctl.8", "xdropd.yaml.5", "xdrop-blocklist.5")
+PAGES = ("xdropd.8", "xdropctl.8", "xdropd-fetch.8", "xdropd.yaml.5", "xdrop-blocklist.5")
 STATUSES = {name: value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
 
 
@@ -81,7 +82,7 @@ def test_pages_refer_to_each_other() -> None:
 
 
 def test_every_verb_and_option_of_xdropctl() -> None:
-    synopsis = " ".join(section("xdropctl.8", "SYNOPSIS").split()).replace("ENTRY ...", "ENTRY...")
+    synopsis = " ".join(section("xdropctl.8", "SYNOPSIS").split()).replace(" ...", "...")
     description = section("xdropctl.8", "DESCRIPTION")
     for verb in arguments.VERBS.values():
         assert verb.usage in synopsis
@@ -118,6 +119,16 @@ def test_every_option_of_xdropd() -> None:
         assert default in page("xdropd.8")
 
 
+def test_every_option_of_xdropd_fetch() -> None:
+    there = set(re.findall(r"--[a-z]+", xdropd_fetch.parser().format_help()))
+    assert set(re.findall(r"--[a-z]+", section("xdropd-fetch.8", "SYNOPSIS"))) == there - {"--help"}
+    assert there <= tags(section("xdropd-fetch.8", "DESCRIPTION")) | {"--help"}
+    for text in (fetched.WANTED_FILE, fetched.FETCHED_FOLDER):
+        assert text in page("xdropd-fetch.8")
+    there = {exits.DONE, exits.WRONG_USAGE, exits.UNAVAILABLE, exits.BUG, exits.NOT_PERMITTED, exits.BAD_INPUT}
+    assert {int(tag) for tag in tags(section("xdropd-fetch.8", "EXIT STATUS")) if tag.isdigit()} == there
+
+
 def test_every_exit_status() -> None:
     assert {int(tag) for tag in tags(section("xdropctl.8", "EXIT STATUS")) if tag.isdigit()} == set(STATUSES.values())
     daemon = {int(tag) for tag in tags(section("xdropd.8", "EXIT STATUS")) if tag.isdigit()}
@@ -146,8 +157,10 @@ _EVENT_STANDS_AT = {
 
 
 def _events() -> Iterator[str]:
-    """Every event that the code logs, read from its syntax trees."""
+    """Every event that the daemon logs, read from syntax trees; for the fleet's, see test_fleet_manual.py."""
     for file in SOURCE.rglob("*.py"):
+        if "fleet" in file.relative_to(SOURCE).parts or file.stem == "xdropd_crowdsec":
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 at = _EVENT_STANDS_AT.get(node.func.attr)
@@ -159,9 +172,9 @@ def _events() -> Iterator[str]:
 
 
 def test_every_event_is_explained() -> None:
-    """`trouble` is what `Telling.trouble` says where it is not told otherwise; two are named by a variable."""
+    """`trouble` is what `Telling.trouble` says where it is not told otherwise; four are named by a variable."""
     explained = {event.strip() for line in _event_tags() for event in line.split(",")}
-    assert set(_events()) | {"trouble", "block", "unblock"} == explained
+    assert set(_events()) | {"trouble", "block", "unblock", "replace", "change"} == explained
 
 
 def _event_tags() -> list[str]:
@@ -204,7 +217,7 @@ def _schema(name: str) -> dict[str, dict[str, object]]:
 
 def _items(name: str) -> dict[str, str]:
     """The keys that a page explains, with their source text."""
-    parts = re.split(r"^\.It Ic ([a-z_]+)", source_of(name), flags=re.MULTILINE)
+    parts = re.split(r"^\.It Ic ([a-z0-9_]+)", source_of(name), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -237,7 +250,7 @@ def test_defaults_of_settings() -> None:
 
 def test_every_key_of_the_blocklist() -> None:
     explained = set(_items("xdrop-blocklist.5"))
-    assert explained == {*blocklist._KEYS, *blocklist._ENTRY_KEYS, *blocklist._INCLUDE_KEYS}
+    assert explained == {*blocklist._KEYS, *blocklist._ENTRY_KEYS, *includes._KEYS}
     assert set(blocklist._KEYS) == set(_schema("blocklist")["properties"])
     for name, text in _items("xdrop-blocklist.5").items():
         assert "Default:" in text or "Must be there" in text, name
@@ -245,7 +258,7 @@ def test_every_key_of_the_blocklist() -> None:
 
 def test_every_blocklist_in_the_manual_is_one() -> None:
     found = [text for text in _literal(source_of("xdrop-blocklist.5")) if text.startswith("block:")]
-    assert len(found) == 3
+    assert len(found) == 6
     for text in found:
         blocklist.read(text.encode(), "example")
 
@@ -284,10 +297,10 @@ def test_every_key_of_json() -> None:
 
 def _keys_that_are_sent(*methods: str) -> list[str]:
     """Keys of the objects that the control socket answers with; of the metrics only where asked for."""
-    files = [SOURCE / "control" / name for name in ("answers.py", "operations.py", "rows.py")]
+    files = [SOURCE / "control" / name for name in ("answers.py", "fetches.py", "operations.py", "rows.py")]
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
     operations = ("_do_block", "_do_unblock", "_do_flush", "reload")
-    wanted = methods or ("status", "lookup", "described", "_counts", *operations)
+    wanted = methods or ("status", "lookup", "described", "_counts", "_fetched", "_outcome", *operations)
     assert set(wanted) <= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     return [
         key.value
@@ -311,6 +324,7 @@ def test_every_metric() -> None:
         "reload_seconds": 1.0,
         "last_success": 1.0,
         "sources": [],
+        "fetch": [],
     }
     served = {family.name + ("_total" if family.type == "counter" else "") for family in exporter.families(reply)}
     text = section("xdropctl.8", "METRICS")
@@ -337,8 +351,12 @@ def test_every_verb_of_the_protocol() -> None:
         for key, value in zip(node.keys, node.values, strict=True)
         if isinstance(key, ast.Constant) and isinstance(value, ast.Attribute) and value.attr == key.value
     }
-    assert {match[1] for match in re.finditer(r"^\| `([a-z]+)` \|", protocol, re.MULTILINE)} == set(verbs)
-    assert set(verbs) == {name for name in arguments.VERBS if name not in ("check", "exporter")} | {"metrics"}
+    table = protocol.partition("## Verbs")[2].partition("\n## ")[0]
+    assert {match[1] for match in re.finditer(r"^\| `([a-z]+)` \|", table, re.MULTILINE)} == set(verbs)
+    assert set(verbs) == {name for name in arguments.VERBS if name not in ("check", "exporter")} | {"metrics", "change"}
+    assert f"a printable text of at most {request_fields.TAG_CHARACTERS_AT_MOST} characters" in protocol
+    assert f"At most {blocks.TAGGED_AT_MOST}\n  sources have one" in protocol
+    assert f" {blocks._HISTORY_BYTES >> 10} KiB of the log" in protocol
     assert f"at most {request_fields._CHARACTERS_AT_MOST} characters" in protocol
     assert request_fields._CHARACTERS_AT_MOST == arguments._CHARACTERS_AT_MOST
 
@@ -346,7 +364,10 @@ def test_every_verb_of_the_protocol() -> None:
 def test_the_bounds_of_the_protocol() -> None:
     told = " ".join((REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8").partition("## Bounds")[2].split())
     assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in told
-    assert f"at most {control._REQUEST_BYTES_AT_MOST >> 20} MiB" in section("xdropctl.8", "BUGS")
+    assert f"that entries follow {control._LARGE_BYTES >> 10} KiB" in told
+    assert f"a line of an entry {spool._PIECE_BYTES >> 10} KiB" in told
+    assert f"{control._FOLLOWING_BYTES_AT_MOST >> 20} MiB may follow" in told
+    assert control._FOLLOWING_SECONDS == 30
     assert f"There are {control._CONNECTIONS_AT_MOST} places" in told
     assert f"Requests over {control._LARGE_BYTES >> 10} KiB are taken one after the other" in told
     assert f"may have {control._RECEIVED_BYTES_AT_MOST >> 20} MiB together" in told

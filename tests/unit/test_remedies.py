@@ -18,6 +18,7 @@ LINKS = {each.index: each for each in (device(2, "eth0"), device(3, "eth0.5", "v
     ("index", "said", "found"),
     [
         (2, "virtio_net: XDP requires MTU less than 4064", "MTU of eth0"),
+        (2, "igb: The RX buffer size is too small for the frame size", "lower the MTU of eth0 first"),
         (2, "veth: Peer MTU is too large to set XDP", "MTU of eth0, or of its peer"),
         (2, "virtio_net: Can't set XDP while host is implementing GRO_HW/CSUM, disable it first", "guest_tso4=off"),
         (2, "mlx5_core: can't set XDP while HW-LRO is on, disable HW-LRO first", "ethtool -K eth0 lro off"),

@@ -10,14 +10,16 @@ from columns import bases, listing, spans
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdropd.columns.listing import KINDS, Kind, Listing, Row, prefix_length
+from xdropd.columns.listing import KINDS, SELECTIONS, Kind, Listing, Members, Row, Selections, prefix_length
 from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.columns.versions import SELECTED
 from xdropd.control import rows
 from xdropd.control.moments import moment, moments
 from xdropd.control.rows import described, lines_of
 from xdropd.control.sharedstats import AllStats
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
+from xdropd.text import selecting
 from xdropd.text.addresses import format_packed
 
 NUMBER = 7
@@ -34,7 +36,15 @@ def some_listing(version: int, rng: Random, count: int) -> Listing:
     return listing(*found).in_force(-1)
 
 
+def some_selections(rng: Random) -> Listing:
+    codes = np.array(sorted(rng.sample([selecting.code("asn", number) for number in range(9)], 3)), np.uint64)
+    nothing = {version: Members(family.empty_keys(), np.zeros(0, np.uint32)) for version, family in FAMILIES.items()}
+    return Listing.of_selections(Selections.of(codes, np.arange(3, 0, -1, dtype=np.uint32), nothing))
+
+
 def key_of(row: Row) -> tuple[Kind, Column]:
+    if row.version == SELECTED:
+        return SELECTIONS, np.array([row.first], np.uint64)
     family, length = FAMILIES[row.version], prefix_length(*row[:3])
     if length is None:
         return Kind(row.version, is_range=True), family.range_key(row.first, row.last)
@@ -46,7 +56,8 @@ def some_stats(rng: Random, listed: Listing) -> tuple[dict[Row, Stats], AllStats
     of_row: dict[Row, Stats] = {}
     columns = {}
     for kind in KINDS:
-        parts = [(key_of(gone)[1], None) for gone in [Row(kind.version, 77, 77 + 5 * kind.is_range)]]
+        last = 77 + 5 * (kind.is_range and kind != SELECTIONS)
+        parts = [(key_of(gone)[1], None) for gone in [Row(kind.version, 77, last)]]
         for row in listed.rows():
             if key_of(row)[0] == kind and rng.random() < 0.8:
                 seen_ns = rng.choice((0, rng.randrange(1, 1 << 40)))
@@ -66,8 +77,9 @@ def test_lines_say_what_is_said_of_each(version: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(rows, "_ROWS_A_PIECE", 5)
     monkeypatch.setattr(rows, "monotonic_zero_s", lambda: 1_700_000_000.25)
     for turn in range(60):
-        listed = some_listing(version, rng, rng.choice((0, 1, 5, 30)))
-        source = Source(rng.choice(NAMES), NUMBER, listed, reason=rng.choice(("", "theirs")))
+        listed = some_listing(version, rng, rng.choice((0, 1, 5, 30))) if turn % 5 else some_selections(rng)
+        reason, action = rng.choice(("", "theirs")), rng.choice(("block", "monitor"))
+        source = Source(rng.choice(NAMES), NUMBER, listed, reason, action=action)
         of_row, known = some_stats(rng, listed)
         told_of: AllStats = known if turn % 4 else {}
         pieces = list(lines_of(source, lambda told_of=told_of: told_of))  # type: ignore[misc]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from columns import texts
 
-from xdropd.columns.listing import KINDS, Kind, Listing
+from xdropd.columns.listing import KINDS, SELECTIONS, Kind, Listing
 from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.filter.saved import SavedCounters
 from xdropd.kernel.abi import STATS, Stats, Volume
@@ -21,6 +21,8 @@ Expected = dict[tuple[Kind, int, int], Stats]
 
 def key(kind: Kind, number: int) -> Column:
     """An entry of a kind by a small number; many end in zero bytes."""
+    if kind == SELECTIONS:
+        return np.array([1 << 32 | number << 8], kind.key_type)
     family = FAMILIES[kind.version]
     first = number << family.width // 2
     return family.range_key(first, first + 5) if kind.is_range else family.key(first, family.width)

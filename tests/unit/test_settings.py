@@ -31,7 +31,8 @@ DEFAULTS = Settings(
     interfaces=None,
     xdp_mode="auto",
     action="drop",
-    guard=True,
+    guard=frozenset({"host"}),
+    replies="drop",
     malformed="drop",
     log_drops_per_minute=60,
     next_program=None,
@@ -43,7 +44,10 @@ DEFAULTS = Settings(
     [
         "",
         'interfaces: [eth0, "wan*", "eth0.5"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 90/m',
+        "replies: pass",
         "log_drops: 0",
+        "guard: [private]",
+        "guard: [private, connected]",
         "log_drops: 120/m",
         "next: /sys/fs/bpf/balancer",
         "next: '/sys/fs/bpf/a: b'",
@@ -68,11 +72,11 @@ def test_the_shipped_settings_are_the_defaults_with_every_key():
 
 def test_everything_can_be_said():
     text = (
-        'interfaces: [eth0, "wan*"]\nxdp_mode: native\naction: monitor\nguard: false\nmalformed: pass\nlog_drops: 5/m\n'
-        "next: /sys/fs/bpf/balancer\n"
+        'interfaces: [eth0, "wan*"]\nxdp_mode: native\naction: monitor\nguard: false\nreplies: pass\nmalformed: pass\n'
+        "log_drops: 5/m\nnext: /sys/fs/bpf/balancer\n"
     )
     assert read(text) == Settings(
-        ("eth0", "wan*"), "native", "monitor", False, "pass", 5, next_program="/sys/fs/bpf/balancer"
+        ("eth0", "wan*"), "native", "monitor", frozenset(), "pass", "pass", 5, next_program="/sys/fs/bpf/balancer"
     )
 
 
@@ -89,6 +93,19 @@ def test_everything_can_be_said():
 )
 def test_interfaces(text, names):
     assert read(f"interfaces: {text}\n").interfaces == names
+
+
+@pytest.mark.parametrize(
+    ("text", "guard"),
+    [
+        ("true", {"host"}),
+        ("false", set()),
+        ("[connected]", {"host", "connected"}),
+        ("\n  - private\n  - connected", {"host", "connected", "private"}),
+    ],
+)
+def test_guard(text, guard):
+    assert read(f"guard: {text}\n").guard == guard
 
 
 @pytest.mark.parametrize(
@@ -114,7 +131,7 @@ def test_log_drops(text, per_minute):
         ("interfaces: *\n", ["1:13: a text cannot start with '*', put it in quotes, or write '- ' where an entry starts"]),
         ("interfaces: &a [*b]\n", ["1:13: '&a' is an anchor, which is not accepted here, write the text itself", "1:17: '*b' is an alias, which is not accepted here, write the text itself"]),
         ("interface: [eth0]\n", ["1:1: unknown key 'interface', did you mean 'interfaces'?"]),
-        ("log_level: debug\n", ["1:1: unknown key 'log_level', the settings file has interfaces, xdp_mode, action, guard, malformed, log_drops or next"]),
+        ("log_level: debug\n", ["1:1: unknown key 'log_level', the settings file has interfaces, xdp_mode, action, guard, replies, malformed, log_drops or next"]),
         ("xdp_mode: skb\n", ["1:11: 'skb' is no value for 'xdp_mode', did you mean 'generic'?"]),
         ("xdp_mode: offload\n", ["1:11: 'offload' is no value for 'xdp_mode', write auto, native or generic"]),
         ("action: Drop\n", ["1:9: 'Drop' is no value for 'action', did you mean 'drop'?"]),
@@ -122,11 +139,16 @@ def test_log_drops(text, per_minute):
         ("action:\n", ["1:1: nothing follows 'action:', remove the line to have the default"]),
         ("guard: yes\n", ["1:8: 'yes' is no value for 'guard', did you mean 'true'?"]),
         ("guard: 'False'\n", ["1:8: 'False' is no value for 'guard', did you mean 'false'?"]),
+        ("guard: Connected\n", ["1:8: 'Connected' stands in a list, write 'guard: [connected]'"]),
+        ("guard: []\n", ["1:8: there is nothing in this list, write 'guard: true' or 'guard: false'"]),
+        ("guard: [privat, true, [private], private, private]\n", ["1:9: 'privat' is nothing to guard, did you mean 'private'?", "1:17: 'true' is nothing to guard, write connected or private", "1:23: this is a word, write connected or private", "1:43: 'private' is there twice, keep one"]),
+        ("guard: {private: }\n", ["1:8: 'guard' has one value, write true, false, or a list such as [connected, private]"]),
         ("next: balancer\n", ["1:7: 'balancer' is no path from the root on, write one such as /sys/fs/bpf/balancer, or none"]),
         ("next:\n", ["1:1: nothing follows 'next:', remove the line to have the default"]),
         ("next: [/sys/fs/bpf/a]\n", ["1:7: 'next' has one value, write the path of a pinned XDP program, or none"]),
         ('next: "/sys/fs/bpf/a\\0"\n', ["1:7: '/sys/fs/bpf/a\\x00' holds a control character, leave it out"]),
         (f"next: /{'a' * 4095}\n", ["1:7: this path is too long, write at most 4095 characters"]),
+        ("replies: established\n", ["1:10: 'established' is no value for 'replies', did you mean 'pass'?"]),
         ("malformed: accept\n", ["1:12: 'accept' is no value for 'malformed', did you mean 'pass'?"]),
         ("log_drops: 5\n", ["1:12: '5' is no rate, write N/s or N/m with N up to 999999, or 0 for none"]),
         ("log_drops: 1/h\n", ["1:12: '1/h' is no rate, write N/s or N/m with N up to 999999, or 0 for none"]),
@@ -141,7 +163,7 @@ def test_log_drops(text, per_minute):
         ("action: drop\n---\naction: drop\n", ["2:1: a second document starts here, keep everything in one and remove this line"]),
         ("action: x\nguard: y\nmalformed: z\nlog_drops: w\n", [
             "1:9: 'x' is no value for 'action', write drop or monitor",
-            "2:8: 'y' is no value for 'guard', write true or false",
+            "2:8: 'y' is no value for 'guard', write true, false, or a list such as [connected, private]",
             "3:12: 'z' is no value for 'malformed', write drop or pass",
             "4:12: 'w' is no rate, write N/s or N/m with N up to 999999, or 0 for none",
         ]),

@@ -3,21 +3,28 @@
 import contextlib
 import errno
 import gc
+import glob
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from watchdog.observers.inotify_c import InotifyEvent
 
-from xdropd.host.files import Signature, StillBeingWritten, matching, read_file
+from xdropd.host.files import Signature, StillBeingWritten, read_file
 from xdropd.host.followed import FollowedFile, Hint
+from xdropd.host.globs import matching
 from xdropd.host.watch import Watcher
 
 AT_ONCE_S = 0.9  # by events alone, less than the pause that bare writes have to make
@@ -579,6 +586,27 @@ def test_a_pattern_over_folders(reading, tmp_path):
     reader.until(lambda: set(reader.contents) == {tmp_path / "two" / "lists" / "a1.txt"}, SOON_S)
 
 
+def test_a_pattern_of_any_number_of_folders(reading, tmp_path):
+    """A folder that comes later is listened to as well, however deep it is."""
+    reader = reading(patterns=(f"{tmp_path}/lists.d/**/*.txt",))
+    path = tmp_path / "lists.d" / "a.txt"
+    path.parent.mkdir()
+    path.write_bytes(b"0")
+    reader.until(lambda: reader.contents == {path: b"0"}, SOON_S)
+    for depth in range(1, 5):
+        path = path.parent / f"{depth}" / f"{depth}.txt"
+        path.parent.mkdir()
+        reader.idle(0.6)
+        path.write_bytes(b"new")
+        reader.until(lambda path=path: reader.contents.get(path) == b"new", AT_ONCE_S, by_ear=True)
+    (path.parent / "mine.txt~").write_bytes(b"x")
+    shutil.copytree(tmp_path / "lists.d" / "1", tmp_path / "lists.d" / "1.bak")
+    reader.idle(0.6)
+    assert sorted(path.name for path in reader.contents) == ["1.txt", "2.txt", "3.txt", "4.txt", "a.txt"]
+    (tmp_path / "lists.d" / "1" / "2").rename(tmp_path / "lists.d" / ".2")
+    reader.until(lambda: sorted(path.name for path in reader.contents) == ["1.txt", "a.txt"], SOON_S)
+
+
 def test_the_folder_of_a_pattern_is_a_link(reading, tmp_path):
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
@@ -598,6 +626,45 @@ def test_a_match_between_globbing_and_following_is_not_lost(reading, tmp_path):
     (tmp_path / "late.netset").write_bytes(b"x")
     reader.watcher.follow([], (pattern,))
     reader.until(lambda: {pattern} in reader.told, SOON_S)
+
+
+NAMES = st.sampled_from(["a", "b.txt", ".c", "x~", "#d#", "e.bak", "[f]"])
+PARTS = st.sampled_from(["*", "**", "a", "?", ".*", "*.txt", "[ab]*", "b.txt", ".c", "[[]f]", "**a"])
+LEFT = re.compile(r"/(x~|#d#|e\.bak)(?=/|$)")
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=12), st.lists(PARTS, min_size=1, max_size=4))
+@example([["b.txt"]], ["b.txt", "**"])
+def test_matching_is_what_python_makes_of_it(paths, parts):
+    """Without folders, links to nowhere, and what is left behind unless it is named; `a/**` of a file `a`, which Python
+    finds as `a/`, is nothing here."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, path in enumerate(paths):
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                file = Path(folder, *path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.symlink_to(["nowhere", __file__][number % 4 > 0]) if number % 2 else file.touch(exist_ok=False)
+        pattern = "/".join([folder, *parts])
+        found = {path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()}  # noqa: PTH207
+        assert matching(pattern) == {path for path in found if not LEFT.search(path) and not path.endswith("/")}
+
+
+def test_what_is_named_is_meant_whatever_it_is_called(tmp_path):
+    (tmp_path / "x~" / "a").mkdir(parents=True)
+    for path in ("x~/a/b.txt", "x~/a/b.bak"):
+        (tmp_path / path).touch()
+    assert matching(f"{tmp_path}/x~/*/b.*") == matching(f"{tmp_path}/x~/**") == {f"{tmp_path}/x~/a/b.txt"}
+    assert matching(f"{tmp_path}/x~/*/b.bak") == {f"{tmp_path}/x~/a/b.bak"}
+
+
+def test_links_to_folders_are_followed_and_circles_are_not(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x.txt").touch()
+    (tmp_path / "a" / "b" / "up").symlink_to("..")
+    (tmp_path / "a" / "self").symlink_to(".")
+    (tmp_path / "other").symlink_to("a/b")
+    assert matching(f"{tmp_path}/**/*.txt") == {f"{tmp_path}/{path}" for path in ("a/b/x.txt", "other/x.txt")}
 
 
 def test_matching_is_a_glob():

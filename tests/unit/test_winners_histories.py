@@ -5,22 +5,29 @@ told. After every step the tables must hold what a start with the same texts wou
 the answer of a model that shares nothing with the product: it paints all entries over the addresses, the one that
 decides last.
 
+Texts may monitor, and one of them is a database: what is selected of it is an entry in all worlds together.
+
 Many small worlds of a few addresses lie side by side in one history, each with a history of its own, so that
 thousands of them cost as much as a few. A failure prints the shortest history that fails, to be pasted into `play`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from extent import IS_FULL
-from xdropd.columns.listing import Builder, Listing, Row, combined, without
+from xdropd.columns.listing import Builder, Listing, Members, Row, Selections, combined, without
 from xdropd.columns.prefixes import FAMILIES
+from xdropd.columns.prefixes import order as order_of
+from xdropd.columns.versions import SELECTED
 from xdropd.rules.allow import Exempt, Exempting
 from xdropd.rules.plan import plan
-from xdropd.rules.winners import EXEMPT, Records, Source, State
+from xdropd.rules.winners import EXEMPT, MONITORS, Records, Source, State
 
 WORLD = 16  # addresses a family
 WORLDS = 1000
@@ -29,8 +36,11 @@ STEPS = 6
 ALONE = 4000 if IS_FULL else 150  # histories of one world: columns of no or one row are a case of their own
 
 TEXTS = ("blocklist", "a", "b")
+DATABASE = "db"
 CALLERS = ("fail2ban", "xdropctl")
-NUMBERS = {name: number for number, name in enumerate((*TEXTS, *CALLERS), start=1)}
+FILES = (*TEXTS, DATABASE)
+NUMBERS = {name: number for number, name in enumerate((*FILES, *CALLERS), start=1)}
+CODES = tuple(1 << 32 | number for number in (7, 1 << 17, 9))  # of selections, in no order of theirs
 
 
 class Line(NamedTuple):
@@ -48,14 +58,18 @@ class Said(NamedTuple):
     texts: dict[str, tuple[Line, ...]]
     allow: tuple[Line, ...] = ()
     requests: tuple[tuple[str, bool, Line], ...] = ()
+    cells: tuple[int, ...] = ()
+    """What the database says of each address, IPv4 before IPv6: a bit for each selection that holds it."""
 
 
 class Step(NamedTuple):
-    """The time, the texts that there are in their order, and what is said, by world."""
+    """The time, the texts that there are in their order, and what is said, by world; who monitors, what is selected."""
 
     now_s: float
     order: tuple[str, ...]
     worlds: dict[int, Said]
+    monitoring: tuple[str, ...] = ()
+    select: tuple[int, ...] = ()
 
 
 class Setting(NamedTuple):
@@ -84,6 +98,17 @@ class Setting(NamedTuple):
     def clean(self) -> list:
         return [None] * (self.count * WORLD)
 
+    def selected(self, version: int, step: Step, bit: int) -> Iterator[tuple[int, int]]:
+        """First and last addresses of all that one selection holds."""
+        for world, said in step.worlds.items():
+            cells = said.cells[WORLD:] if version == 6 else said.cells[:WORLD]
+            base = self.base(version) + world * WORLD
+            at = 0
+            for held, run in groupby(cells, lambda cell: cell >> bit & 1):
+                start, at = at, at + len(list(run))
+                if held:
+                    yield base + start, base + at - 1
+
 
 # ---- what the daemon does, without a kernel ----
 
@@ -105,7 +130,10 @@ class Player:
                 one = listing([Row(line.version, *self.setting.span(world, line), 0, "", line.until)])
                 self.blocked[caller] = (combined if is_block else without)(self.blocked[caller], one)
         written = {name: self.text(name, step) for name in step.order} | self.blocked
-        sources = [self.source(name, text.in_force(step.now_s), text) for name, text in written.items()]
+        sources = [
+            self.source(name, text.in_force(step.now_s), text, "monitor" if name in step.monitoring else "block")
+            for name, text in written.items()
+        ]
         allow = self.text("allow", step).in_force(step.now_s)
         after = State(sources, Exempt([Exempting("allow", "blocklist", allow)]))
         change = plan(self.state, after)
@@ -118,7 +146,11 @@ class Player:
 
     def text(self, name: str, step: Step) -> Listing:
         """Of a text that did not change the daemon has the same object as before, too."""
-        said = [(world, lines_in(name, each)) for world, each in step.worlds.items()]
+        said: list = [(world, lines_in(name, each)) for world, each in step.worlds.items()]
+        if name == DATABASE:
+            said = [step.select, *((world, each.cells) for world, each in step.worlds.items())]
+            if name not in self.texts or self.texts[name][0] != said:
+                self.texts[name] = said, self.selections(step)
         if name not in self.texts or self.texts[name][0] != said:
             lines = [(world, line) for world, lines in said for line in lines]
             rows = [
@@ -128,19 +160,34 @@ class Player:
             self.texts[name] = said, listing(rows)
         return self.texts[name][1]
 
-    def source(self, name: str, now: Listing, text: Listing) -> Source:
+    def selections(self, step: Step) -> Listing:
+        codes = sorted(CODES[bit] for bit in step.select)
+        members = {}
+        for version, family in FAMILIES.items():
+            keys, rows = [family.empty_keys()], [np.zeros(0, np.uint32)]
+            for bit in step.select:
+                for first, last in self.setting.selected(version, step, bit):
+                    keys.append(family.split(family.address(first), family.address(last))[1])
+                    rows.append(np.full(len(keys[-1]), codes.index(CODES[bit]), np.uint32))
+            places = order_of(np.concatenate(keys))
+            members[version] = Members(np.concatenate(keys)[places], np.concatenate(rows)[places])
+        lines = [1 + [CODES[bit] for bit in step.select].index(code) for code in codes]
+        return Listing.of_selections(Selections.of(np.array(codes, np.uint64), np.array(lines, np.uint32), members))
+
+    def source(self, name: str, now: Listing, text: Listing, action: str) -> Source:
         for known in self.state.sources:
             if known.name == name and known.written is text and known.listing.count == now.count:
-                return known
-        return Source(name, NUMBERS[name], now, written=text)
+                return known if known.action == action else replace(known, action=action)
+        return Source(name, NUMBERS[name], now, action=action, written=text)
 
     def answers(self, version: int) -> list:
-        """Who is credited with each address, by longest match: (name, first, last); None: it passes."""
+        """Who is credited with each address, by longest match: (name, monitors, first, last); None: it passes."""
         cells, family = self.setting.clean(), FAMILIES[version]
         names = {number: name for name, number in NUMBERS.items()}
         for (first, length), (number, ends) in sorted(self.tables[version].items(), key=lambda each: each[0][1]):
             last = first + (1 << family.width - length) - 1
-            answer = None if number == EXEMPT else (names[number], *(ends or (first, last)))
+            who = names.get(number & ~int(MONITORS)), number >= MONITORS
+            answer = None if number == EXEMPT else (*who, *(ends or (first, last)))
             self.setting.painted(cells, version, first, last, answer)
         return cells
 
@@ -160,7 +207,9 @@ def as_dict(version: int, records: Records) -> dict:
     family = FAMILIES[version]
     prefixes = zip(family.ints(family.firsts(records.keys)), family.lengths(records.keys).tolist(), strict=True)
     ranges = zip(*map(family.ints, family.ends_of_ranges(records.ranges)), strict=True)
-    answers = zip(records.sources.tolist(), (ends if any(ends) else None for ends in ranges), strict=True)
+    codes = family.selections_in(records.ranges).tolist()
+    ends = ((code, code) if code else ends if any(ends) else None for code, ends in zip(codes, ranges, strict=True))
+    answers = zip(records.sources.tolist(), ends, strict=True)
     return dict(zip(prefixes, answers, strict=True))
 
 
@@ -173,7 +222,7 @@ class Model:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.blocked: dict[str, dict[tuple[int, int, int], float | None]] = {caller: {} for caller in CALLERS}
-        self.entries: dict[str, set[tuple[int, int, int]]] = {}
+        self.entries: dict[str, set] = {}
         self.step = Step(0, (), {})
 
     def take(self, step: Step) -> tuple[int, int]:
@@ -187,8 +236,9 @@ class Model:
                 else:
                     self.blocked[caller].pop(place, None)
         before, self.entries = self.entries, {name: set() for name in NUMBERS}
-        for _, order, _, _, version, first, last in self.in_force():
-            self.entries[(*step.order, *CALLERS)[order]].add((version, first, last))
+        for *_, name, entry, _, _, _ in self.in_force():
+            self.entries[name].add(entry)
+        self.entries[DATABASE] = {CODES[bit] for bit in step.select} if DATABASE in step.order else set()
         came, went = (
             sum(len(new - old.get(name, set())) for name, new in now.items())
             for now, old in ((self.entries, before), (before, self.entries))
@@ -207,27 +257,41 @@ class Model:
                 if self.lasts(line.until):
                     yield number, line.version, *self.setting.span(world, line)
 
-    def in_force(self) -> Iterator[tuple[int, int, int, bool, int, int, int]]:
-        """Every entry: size, place of its source, line, whether it is a range; version, first and last address.
+    def in_force(self) -> Iterator[tuple]:
+        """Every part of every entry, in whose order the first decides; no two are alike.
 
-        In this order, the first decides. What callers block has no lines: there a network comes before a range.
+        Whether it monitors, size, place of its source, line, whether it is a range; name and entry; version, first and
+        last address. What callers block has no lines: there a network comes before a range.
         """
         for order, name in enumerate((*self.step.order, *CALLERS)):
+            monitors = name in self.step.monitoring
+            if name == DATABASE:
+                for line, bit in enumerate(self.step.select):
+                    parts = [
+                        (version, *part)
+                        for version in FAMILIES
+                        for part in self.setting.selected(version, self.step, bit)
+                    ]
+                    size = sum(last - first + 1 for _, first, last in parts)
+                    for part in parts:
+                        yield monitors, size, order, line, True, name, (SELECTED, CODES[bit], CODES[bit]), *part
+                continue
             if name in TEXTS:
                 found = self.text(name)
             else:
                 found = ((0, *place) for place, until in self.blocked[name].items() if self.lasts(until))
-            for line, version, first, last in found:
+            for line, *entry in found:
+                _, first, last = entry
                 differing = first ^ last
                 is_range = bool(differing & (differing + 1) or first & differing)
-                yield last - first, order, line, is_range, version, first, last
+                yield monitors, last - first + 1, order, line, is_range, name, tuple(entry), *entry
 
     def answers(self, version: int, *, is_allowed: bool = True) -> list:
         """Who is credited with each address; `is_allowed`: those that are allowed pass."""
-        cells, names = self.setting.clean(), (*self.step.order, *CALLERS)
-        for _, order, _, _, family, first, last in sorted(self.in_force(), reverse=True):
+        cells = self.setting.clean()
+        for monitors, *_, name, entry, family, first, last in sorted(self.in_force(), reverse=True):
             if family == version:
-                self.setting.painted(cells, version, first, last, (names[order], first, last))
+                self.setting.painted(cells, version, first, last, (name, monitors, *entry[1:]))
         if is_allowed:
             for _, family, first, last in self.text("allow"):
                 if family == version:
@@ -262,7 +326,7 @@ def play(setting: Setting, history: list[Step]) -> tuple[str, int]:
             for at in asked:
                 address = setting.base(version) + at
                 held = player.state.holder(version, address)
-                found = held and (held[0].name, held[1].first, held[1].last)
+                found = held and (held[0].name, held[0].monitors, held[1].first, held[1].last)
                 if found != listed[at]:
                     problem = f"lookup of IPv{version} address {at} says {found}, not {listed[at]}"
                     return f"step {number}: {problem}", at // WORLD
@@ -295,12 +359,15 @@ class World:
         self.size = rng.choice((2, 4, 8, WORLD, WORLD))
         self.wide_share = rng.choice((0, 0.4, 0.8))
         self.says = rng.choice(((None,), (None, None, None, 1.5, 3.5)))
-        self.said = Said({name: self.lines(5) for name in TEXTS}, self.lines(1), ())
+        self.said = Said({name: self.lines(5) for name in TEXTS}, self.lines(1), (), self.recorded((0,) * 2 * WORLD))
 
     def next(self) -> Said:
         """Mostly as before."""
-        texts, allow, requests = dict(self.said.texts), self.said.allow, []
-        match self.rng.choice(("text", "text", "text", "allow", "block", "block", "unblock", "nothing")):
+        (texts, allow, _, cells), requests = self.said, []
+        texts = dict(texts)
+        match self.rng.choice(("text", "text", "text", "cells", "allow", "block", "block", "unblock", "nothing")):
+            case "cells":
+                cells = self.recorded(cells)
             case "text":
                 name = self.rng.choice(TEXTS)
                 texts[name] = self.edited(texts[name])
@@ -310,8 +377,18 @@ class World:
                 requests += [(self.rng.choice(CALLERS), True, line) for line in self.lines(2)]
             case "unblock":
                 requests += [(self.rng.choice(CALLERS), False, line) for line in (*self.lines(3), *texts["a"])]
-        self.said = Said(texts, allow, ())
-        return Said(texts, allow, tuple(requests))
+        self.said = Said(texts, allow, (), cells)
+        return Said(texts, allow, tuple(requests), cells)
+
+    def recorded(self, cells: tuple[int, ...]) -> tuple[int, ...]:
+        """What another version of the database says: some networks have other records."""
+        new = list(cells)
+        for _ in range(self.rng.randint(0, 3)):
+            height = self.rng.randint(0, 4)
+            first = self.rng.randrange(self.size) >> height << height
+            first += WORLD * (self.rng.choice(self.versions) == 6)
+            new[first : first + (1 << height)] = [self.rng.choice((0, 1, 2, 4, 3, 6))] * (1 << height)
+        return tuple(new)
 
     def edited(self, before: tuple[Line, ...]) -> tuple[Line, ...]:
         lines = list(before)
@@ -360,14 +437,20 @@ def written(seed: int, count: int) -> tuple[Setting, list[Step]]:
     rng = Random(seed)
     worlds = [World(rng) for _ in range(count)]
     share = rng.choice((1, 1, 0.1, 2 / count))  # of the worlds that a step changes
-    order, now_s = TEXTS, 0.0
-    history = [Step(now_s, order, {at: world.said for at, world in enumerate(worlds)})]
+    order, now_s = rng.choice((TEXTS, FILES)), 0.0
+    monitoring = rng.choice(((), (), ("a",), ("a", "b"), (DATABASE,), ("b", DATABASE)))
+    select = (0, 1, 2)
+    history = [Step(now_s, order, {at: world.said for at, world in enumerate(worlds)}, monitoring, select)]
     for _ in range(STEPS):
-        match rng.choice(("order", "come or go", "wait", "everything", "", "", "", "")):
+        match rng.choice(("order", "come or go", "wait", "everything", "monitor", "select", "", "", "", "")):
             case "order":
                 order = (order[0], *rng.sample(order[1:], len(order) - 1))
             case "come or go":
-                order = (TEXTS[0], *rng.sample(TEXTS[1:], rng.randint(0, 2)))
+                order = (TEXTS[0], *rng.sample(FILES[1:], rng.randint(0, 3)))
+            case "monitor":
+                monitoring = tuple(rng.sample(FILES[1:], rng.randint(0, 3)))
+            case "select":
+                select = tuple(rng.sample((0, 1, 2), rng.randint(1, 3)))
             case "wait":
                 now_s = now_s + 1
             case "everything":
@@ -375,13 +458,13 @@ def written(seed: int, count: int) -> tuple[Setting, list[Step]]:
                 line = Line(rng.choice((4, 6)), -1, -1)
                 one.said = one.said._replace(texts={**one.said.texts, "a": (*one.said.texts["a"], line)})
         said = {at: world.next() if rng.random() < share else world.said for at, world in enumerate(worlds)}
-        history.append(Step(now_s, order, said))
+        history.append(Step(now_s, order, said, monitoring, select))
     return Setting(rng.choice((0, 0.25, 1)), count), history
 
 
 def shortened(setting: Setting, history: list[Step], world: int) -> tuple[Setting, list[Step]]:
     """A history that fails, of which nothing can be left out."""
-    alone = [Step(now_s, order, {0: worlds[world]}) for now_s, order, worlds in history]
+    alone = [step._replace(worlds={0: step.worlds[world]}) for step in history]
     if setting.count > 1 and play(setting._replace(count=1), alone)[0]:
         setting, history = setting._replace(count=1), alone
     if setting.count == 1:  # else it takes too long
@@ -393,16 +476,28 @@ def shortened(setting: Setting, history: list[Step], world: int) -> tuple[Settin
 def without_something(history: list[Step]) -> Iterator[list[Step]]:
     for at, step in enumerate(history):
         yield history[:at] + history[at + 1 :]
-        for world, (texts, allow, requests) in step.worlds.items():
+        for name in step.monitoring:
+            fewer = tuple(each for each in step.monitoring if each != name)
+            yield [*history[:at], step._replace(monitoring=fewer), *history[at + 1 :]]
+        for bit in step.select[1:]:
+            yield [
+                *history[:at],
+                step._replace(select=tuple(each for each in step.select if each != bit)),
+                *history[at + 1 :],
+            ]
+        for world, (texts, allow, requests, cells) in step.worlds.items():
 
             def saying(said: Said, at: int = at, world: int = world) -> list[Step]:
                 step = history[at]
                 return [*history[:at], step._replace(worlds={**step.worlds, world: said}), *history[at + 1 :]]
 
             for name, lines in texts.items():
-                yield from (saying(Said({**texts, name: less}, allow, requests)) for less in without_one(lines))
-            yield from (saying(Said(texts, less, requests)) for less in without_one(allow))
-            yield from (saying(Said(texts, allow, less)) for less in without_one(requests))
+                yield from (saying(Said({**texts, name: less}, allow, requests, cells)) for less in without_one(lines))
+            yield from (saying(Said(texts, less, requests, cells)) for less in without_one(allow))
+            yield from (saying(Said(texts, allow, less, cells)) for less in without_one(requests))
+            for place, cell in enumerate(cells):
+                if cell:
+                    yield saying(Said(texts, allow, requests, (*cells[:place], 0, *cells[place + 1 :])))
 
 
 def without_one(items: tuple) -> Iterator[tuple]:

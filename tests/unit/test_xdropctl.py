@@ -254,6 +254,114 @@ def test_requests(daemon: Spoken, words: str, request_: dict[str, Any]) -> None:
     assert daemon.requests == [{"version": 1, **request_}]
 
 
+def test_watch_goes_on_where_the_daemon_restarted(daemon: Spoken) -> None:
+    """From the last place on; and ends when that is gone."""
+    happened = {"cursor": "a.2", "source": "f2b", "entry": "192.0.2.1", "at": "2026-12-01T02:00:00Z"}
+    answers = iter(
+        [
+            [
+                {"row": {"event": "cursor", "cursor": "a.1"}},
+                {"row": {"event": "block", **happened, "until": "2026-12-01T03:00:00Z", "reason": "ssh"}},
+                {"row": {"event": "unblock", **happened}},
+            ],
+            [{"row": {"event": "end", "cursor": "a.3", "source": "f2b", "entry": "192.0.2.2"}}],
+            [{"error": "it is gone", "kind": "Lost"}],
+        ]
+    )
+    daemon.answers["watch"] = lambda _request: iter(next(answers))
+    done = run(daemon.path, "watch", "--source", "f*")
+    assert (done.returncode, done.stderr) == (1, "xdropctl: error: it is gone\n")
+    assert done.stdout.splitlines() == [
+        "2026-12-01T02:00:00Z 192.0.2.1 blocked by f2b until 2026-12-01T03:00:00Z: ssh",
+        "2026-12-01T02:00:00Z 192.0.2.1 taken back by f2b",
+        "192.0.2.2 of f2b has ended",
+    ]
+    asked = [{key: request.get(key) for key in ("source", "cursor")} for request in daemon.requests]
+    assert asked == [{"source": "f*", "cursor": cursor} for cursor in (None, "a.2", "a.3")]
+
+
+def test_entries_with_ends_follow_the_request(daemon: Spoken) -> None:
+    received: list[bytes] = []
+
+    def answer(request: Mapping[str, Any]) -> Iterator[Reply | None]:
+        received.extend(request["entries"].pieces())
+        yield {"result": {"blocked": 2, "warnings": []}}
+
+    daemon.answers["block"] = answer
+    lines = b'{"entry":"192.0.2.1","until":"2090-01-01T00:00:00Z","reason":"\xc3\xa4","packets":7}\n192.0.2.2 # x\n'
+    done = run(daemon.path, "block", "-", "--reason", "of all", stdin=lines)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 entries blocked\n", "")
+    assert b"".join(received).decode() == "192.0.2.1\t2090-01-01T00:00:00Z\tä\n192.0.2.2\n"
+    assert daemon.requests[0]["reason"] == "of all"
+    del received[:]
+    assert run(daemon.path, "block", "-", stdin=b"192.0.2.1\n" * 1001).returncode == 0
+    assert b"".join(received) == b"192.0.2.1\n" * 1001
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        ('"until":null', "none"),  # as `list` prints it
+        ('"for":-1', "none"),
+        ('"for":"none"', "none"),
+        ('"until":"none","for":null', "none"),
+        ('"for":null', ""),
+        ('"until":5,"for":null', "5"),
+        ('"reason":"x"', ""),
+    ],
+)
+def test_a_line_that_says_for_good_is_for_good_whatever_the_options_say(daemon: Spoken, said: str, end: str) -> None:
+    received: list[bytes] = []
+
+    def answer(request: Mapping[str, Any]) -> Iterator[Reply | None]:
+        received.extend(request["entries"].pieces())
+        yield {"result": {"blocked": 2, "warnings": []}}
+
+    daemon.answers["block"] = answer
+    lines = f'{{"entry":"192.0.2.1",{said}}}\n{{"entry":"192.0.2.2","until":7,"reason":"y"}}\n'
+    assert run(daemon.path, "block", "-", "--for", "1h", stdin=lines.encode()).returncode == 0
+    first, _ = b"".join(received).decode().splitlines()
+    assert f"{first}\t\t".split("\t")[:2] == ["192.0.2.1", end]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"entry":"192.0.2.1"', "not JSON"),
+        ('{"entry":7}', '"entry"'),
+        ('{"until":"2090-01-01T00:00:00Z"}', '"entry"'),
+        ('{"entry":"192.0.2.1","ends":5}', "'ends'"),
+        ('{"entry":"192.0.2.1","until":"soon"}', "soon"),
+        ('{"entry":"192.0.2.1","until":true}', "True"),
+        ('{"entry":"192.0.2.1","until":[]}', "[]"),
+        ('{"entry":"192.0.2.1","until":5,"for":"2h"}', "both"),
+        ('{"entry":"192.0.2.1","for":"2y"}', "2y"),
+        ('{"entry":"192.0.2.1","for":{}}', "{}"),
+        ('{"entry":"192.0.2.1","reason":5}', '"reason"'),
+        ('{"entry":"192.0.2.1","reason":"a\\u0007"}', "reason"),
+    ],
+)
+def test_json_lines_that_make_no_sense(daemon: Spoken, line: str, says: str) -> None:
+    done = run(daemon.path, "block", "-", stdin=f"192.0.2.9\n {line}\n".encode())
+    assert done.returncode == 78
+    assert done.stderr.startswith("standard input:2:2: error: ")
+    assert says in done.stderr
+    assert daemon.requests == []
+
+
+def test_replace_of_nothing_is_said_on_purpose(daemon: Spoken) -> None:
+    counts = {"added": 0, "removed": 3, "changed": 0, "kept": 0, "without_effect": 0, "ended": 0, "too_wide": 0}
+    daemon.answers["replace"] = {"result": {**counts, "warnings": ["beware"]}}
+    for words in (["replace", "--source", "x", "-"], ["replace", "--source", "x", "192.0.2.1"], ["replace", "-"]):
+        done = run(daemon.path, *words, stdin=b"# nothing\n")
+        assert done.returncode == (78 if words[-2:] == ["x", "-"] else 2), words
+    assert daemon.requests == []
+    done = run(daemon.path, "replace", "--source", "x", "--empty", "-", stdin=b"")
+    assert (done.returncode, done.stdout) == (0, "0 added, 3 removed, 0 changed, 0 kept\n")
+    assert done.stderr == "xdropctl: warning: beware\n"
+    assert daemon.requests[0]["source"] == "x"
+
+
 def test_a_relative_list_file_is_accepted_where_the_user_stands(daemon: Spoken, tmp_path: Path) -> None:
     daemon.answers["reload"] = {"result": {"ok": True, "problems": [], "troubles": [], "status": "enforcing"}}
     run(daemon.path, "reload", "--accept", "drop.txt", cwd=tmp_path)
@@ -265,6 +373,14 @@ def test_warnings_and_remarks_are_said_and_it_is_done(daemon: Spoken) -> None:
     done = run(daemon.path, "block", "10.0.0.0/8")
     assert (done.returncode, done.stdout) == (0, "1 entry blocked\n")
     assert done.stderr == "xdropctl: warning: 10.0.0.0/8 is narrowed by allow 10.1.0.0/16\n"
+
+
+def test_a_reload_warns_of_what_it_cuts_off_and_is_done(daemon: Spoken) -> None:
+    said = "/f lists 192.0.2.7: 1 open connection of this host is with it (ssh from 192.0.2.7)"
+    done_so = {"ok": True, "problems": [], "warnings": [said], "troubles": [], "status": "enforcing"}
+    daemon.answers["reload"] = {"result": done_so}
+    done = run(daemon.path, "reload")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "enforcing\n", f"xdropctl: warning: {said}\n")
 
 
 def test_lookup_of_what_is_not_blocked_is_a_plain_no(daemon: Spoken) -> None:
@@ -564,6 +680,12 @@ def test_status_says_what_matters_first() -> None:
     assert "narrowed by the guard" in text
 
 
+def test_replies_are_told_where_there_are_any() -> None:
+    assert "replies" not in "\n".join(reports.status(STATUS, WIDE, NOW))
+    counted = {key: {**STATUS[key], "replies": 4321} for key in ("packets", "bytes")}
+    assert "replies 4,321 (4.3 kB)" in "\n".join(reports.status({**STATUS, **counted}, WIDE, NOW))
+
+
 def test_monitoring_never_reads_as_if_something_were_dropped() -> None:
     text = "\n".join(reports.status({**STATUS, "state": "monitoring"}, WIDE, NOW))
     assert "is monitoring: it counts and drops nothing" in text
@@ -599,6 +721,35 @@ def test_lookup_tells_the_whole_story() -> None:
         "  until   2026-12-01T05:30:00Z, in 2h30m",
         "  seen    1,234 packets, 57 kB, last 2026-12-01T02:59:56Z, 4s ago",
     ]
+
+
+def test_lookup_tells_what_monitors_and_what_databases_say() -> None:
+    row = {**ROW, "entry": "country=KP", "source": "/geo/world.mmdb", "line": None, "action": "monitor"}
+    where = {"country": "KP", "continent": None, "asn": 64496}
+    reply = {"address": "203.0.113.9", "blocked": False, "kept_by": None, **row, **where}
+    assert list(reports.lookup(reply, "enforcing", WIDE, NOW)) == [
+        "203.0.113.9 is not blocked: its packets pass, and are counted",
+        "  listed as  country=KP",
+        "  from       /geo/world.mmdb",
+        "  action     monitor: it counts, and drops nothing",
+        "  reason     ssh brute force",
+        "  since      2026-12-01T02:00:00Z, 1h ago",
+        "  until      for good",
+        "  seen       1,234 packets, 57 kB, last 2026-12-01T02:59:56Z, 4s ago",
+        "  databases  country KP, AS 64496",
+    ]
+
+
+def test_a_table_tells_what_monitors() -> None:
+    rows = [{**ROW, "action": action} for action in ("block", "monitor")]
+    columns = {key: [row[key] for row in rows] for key in ROW}
+    _, *lines = reports.entries([columns], WIDE, NOW, with_rates=False)
+    assert ["blocklist.yaml:12 (monitor)" in line for line in lines] == [False, True]
+
+
+def test_status_tells_how_much_is_only_monitored() -> None:
+    reply = {**STATUS, "entries": {**STATUS["entries"], "monitored": 1204}}
+    assert "2 allowed; 1,204 only monitored" in "\n".join(reports.status(reply, WIDE, NOW))
 
 
 def test_lookup_names_what_keeps_an_address_out() -> None:

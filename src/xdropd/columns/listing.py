@@ -7,13 +7,14 @@ Not here: any reading, any file, the clock (`in_force` is told the time), and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, order_of_equals, runs
+from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, order_of_equals, runs
+from xdropd.columns.versions import SELECTED
 
 NEVER = float("inf")
 _ROWS_AT_ONCE = 4096
@@ -21,7 +22,10 @@ _REASONS_AT_LEAST = 1024
 
 
 class Kind(NamedTuple):
-    """Which entries of a listing: prefixes (addresses are some) or ranges, of one family."""
+    """Which entries of a listing: prefixes (addresses are some) or ranges, of one family, or selections.
+
+    `is_range`: several prefixes may be one entry, which counts for all of them.
+    """
 
     version: int
     is_range: bool
@@ -29,15 +33,20 @@ class Kind(NamedTuple):
     @property
     def key_type(self) -> np.dtype[Any]:
         """What their keys are."""
+        if self.version == SELECTED:
+            return np.dtype(np.uint64)
         family = FAMILIES[self.version]
         return family.range_type if self.is_range else family.key_type
 
 
-KINDS = tuple(Kind(version, is_range) for is_range in (False, True) for version in FAMILIES)
+SELECTIONS = Kind(SELECTED, is_range=True)
+SPANS = tuple(Kind(version, is_range) for is_range in (False, True) for version in FAMILIES)
+"""The kinds whose entries are addresses from one to another: what callers list is of these."""
+KINDS = (*SPANS, SELECTIONS)
 
 
 class Row(NamedTuple):
-    """One entry as it was written: all addresses of `version` from `first` to `last`."""
+    """One entry as it was written: all addresses of `version` from `first` to `last`; both are a selection's code."""
 
     version: int
     first: int
@@ -71,6 +80,10 @@ class Reasons:
 
     def __len__(self) -> int:
         return len(self.ends) - 1
+
+    def followed_by(self, others: Reasons) -> Reasons:
+        """These, and behind them others, whose numbers go on from there."""
+        return Reasons(self.packed + others.packed, np.concatenate((self.ends, others.ends[1:] + self.ends[-1])))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,13 +145,59 @@ _EMPTY = {
 """Tables of nothing, by whether they are of ranges, and by version."""
 
 
+class Members(NamedTuple):
+    """The prefixes of one family that selections are made of, ascending, and the row of the selection of each.
+
+    Of one selection they are disjoint; a prefix that several have stands here for each of them.
+    """
+
+    keys: Column
+    rows: Column
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selections:
+    """Entries that are given by what they select of a database: one each, as large as all its members together.
+
+    The keys of the table are codes, `lines` the order in which they were written. Members by version.
+    """
+
+    table: Table
+    members: dict[int, Members]
+    sizes: tuple[int, ...]
+    """How many addresses each has, by row of the table."""
+
+    @classmethod
+    def of(cls, codes: Column, lines: Column, members: dict[int, Members]) -> Self:
+        """Selections by their codes, which ascend."""
+        sizes = [0] * len(codes)
+        for version, (keys, rows) in members.items():
+            width = FAMILIES[version].width
+            counts = np.bincount(
+                rows.astype(np.int64) * (width + 1) + FAMILIES[version].lengths(keys),
+                minlength=len(codes) * (width + 1),
+            )
+            for at in np.flatnonzero(counts).tolist():
+                row, length = divmod(at, width + 1)
+                sizes[row] += int(counts[at]) << width - length
+        return cls(Table(codes, lines), members, tuple(sizes))
+
+
+_NOTHING_SELECTED = Selections(
+    Table(np.zeros(0, np.uint64), np.zeros(0, np.uint32)),
+    {version: Members(family.empty_keys(), np.zeros(0, np.uint32)) for version, family in FAMILIES.items()},
+    (),
+)
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Listing:
-    """All tables of one text, by version."""
+    """All tables of one text, by version, or what is selected of a database."""
 
     prefixes: dict[int, Table]
     ranges: dict[int, Table]
     reasons: Reasons = field(default_factory=Reasons)
+    selections: Selections = _NOTHING_SELECTED
 
     @classmethod
     def empty(cls) -> Self:
@@ -153,19 +212,31 @@ class Listing:
             builder.add(row)
         return builder.listing()
 
+    @classmethod
+    def of_selections(cls, selections: Selections) -> Self:
+        """A listing of nothing else."""
+        return cls(_EMPTY[False], _EMPTY[True], selections=selections)
+
     @property
     def tables(self) -> tuple[Table, ...]:
-        """All four."""
-        return (*self.prefixes.values(), *self.ranges.values())
+        """All of them."""
+        return (*self.prefixes.values(), *self.ranges.values(), self.selections.table)
 
     def table(self, kind: Kind) -> Table:
         """The entries of one kind."""
+        if kind == SELECTIONS:
+            return self.selections.table
         return (self.ranges if kind.is_range else self.prefixes)[kind.version]
 
     @property
     def count(self) -> int:
-        """Entries: a network is one, and so is a range."""
+        """Entries: a network is one, and so is a range, and a selection."""
         return sum(map(len, self.tables))
+
+    @property
+    def weight(self) -> int:
+        """How many rows there are to compute with: entries, and what selections are made of."""
+        return self.count + sum(len(members.keys) for members in self.selections.members.values())
 
     @property
     def next_end_s(self) -> float:
@@ -213,8 +284,27 @@ class Listing:
             if untils is not None:
                 yield from self.some_rows(kind.version, np.flatnonzero(untils <= now_s), is_range=kind.is_range)
 
+    def without_lines(self) -> Listing:
+        """The same, of which nobody knows in which lines it stood."""
+        tables = {kind: self.table(kind) for kind in SPANS}
+        return having(
+            self, {kind: replace(each, lines=np.zeros(len(each), np.uint32)) for kind, each in tables.items()}
+        )
+
+    def first_rows(self, at_most: int) -> list[Row]:
+        """So many entries, in the order of their lines."""
+        found: list[Row] = []
+        for kind in KINDS:
+            lines = self.table(kind).lines
+            rows = np.argsort(lines, kind="stable")[:at_most]
+            found += self.some_rows(kind.version, rows, is_range=kind.is_range)
+        return sorted(found, key=lambda row: row.line)[:at_most]
+
     def row(self, version: int, first: int, last: int) -> Row | None:
-        """The entry with exactly these addresses."""
+        """The entry with exactly these addresses, or the selection with this code."""
+        if version == SELECTED:
+            at = self.selections.table.row_of(np.array([first], np.uint64))
+            return None if at is None else Row(version, first, last)
         family = FAMILIES[version]
         length = prefix_length(version, first, last)
         if length is not None:
@@ -231,14 +321,25 @@ class Listing:
         for version, table in self.ranges.items():
             for at in range(0, len(table), _ROWS_AT_ONCE):
                 yield from self._rows(version, table.taken(slice(at, at + _ROWS_AT_ONCE)), is_range=True)
+        yield from self._rows(SELECTED, self.selections.table, is_range=True)
 
     def some_rows(self, version: int, rows: Column, *, is_range: bool) -> Iterator[Row]:
         """The entries in some rows of a table."""
-        table = self.ranges[version] if is_range else self.prefixes[version]
+        table = self.table(Kind(version, is_range))
         for at in range(0, len(rows), _ROWS_AT_ONCE):
             yield from self._rows(version, table.taken(rows[at : at + _ROWS_AT_ONCE]), is_range=is_range)
 
+    def rank_of(self, row: Row) -> tuple[int, int]:
+        """How many addresses one of these entries has, and its place in the text: the lower one is credited."""
+        if row.version != SELECTED:
+            return row.last - row.first + 1, row.line
+        at = int(self.selections.table.keys.searchsorted(np.uint64(row.first)))
+        return self.selections.sizes[at], int(self.selections.table.lines[at])
+
     def _rows(self, version: int, table: Table, *, is_range: bool) -> Iterator[Row]:
+        if version == SELECTED:
+            yield from (Row(version, code, code) for code in table.keys.tolist())
+            return
         family = FAMILIES[version]
         if is_range:
             firsts, lasts = family.ends_of_ranges(table.keys)
@@ -369,21 +470,11 @@ def _joined_or_none(parts: list[tuple[Column, Column | None]], fill: float, kind
     return _joined([np.full(len(keys), fill, kind) if column is None else column for keys, column in parts])
 
 
-def common(listing: Listing, other: Listing) -> Iterator[Row]:
-    """The entries of a listing that the other one has as well."""
-    for kind in KINDS:
-        rows = match(listing.table(kind).keys, other.table(kind).keys)[0]
-        yield from listing.some_rows(kind.version, rows, is_range=kind.is_range)
-
-
 def combined(old: Listing, new: Listing) -> Listing:
     """All of both; where both have an entry, that of `new`."""
     if len(old.reasons) > 2 * old.count + _REASONS_AT_LEAST:  # most of them are of entries that are gone
-        old = Listing.of(old.rows())
-    reasons = Reasons(
-        old.reasons.packed + new.reasons.packed,
-        np.concatenate((old.reasons.ends, new.reasons.ends[1:] + old.reasons.ends[-1])),
-    )
+        old = _with_needed_reasons(old)
+    reasons = old.reasons.followed_by(new.reasons)
     shift = len(old.reasons)
 
     def both(mine: Table, theirs: Table) -> Table:
@@ -394,12 +485,12 @@ def combined(old: Listing, new: Listing) -> Listing:
         rows = np.argsort(keys, kind="stable")
         untils = None
         if kept.untils is not None or theirs.untils is not None:
-            untils = np.concatenate((_untils(kept), _untils(theirs)))[rows]
+            untils = np.concatenate((ends_of(kept), ends_of(theirs)))[rows]
         numbers = None
         if kept.reasons is not None or theirs.reasons is not None:
-            shifted = _numbers(theirs)
+            shifted = numbers_of(theirs)
             shifted = np.where(shifted > 0, shifted + np.uint32(shift), shifted)
-            numbers = np.concatenate((_numbers(kept), shifted))[rows]
+            numbers = np.concatenate((numbers_of(kept), shifted))[rows]
         return Table(keys[rows], np.concatenate((kept.lines, theirs.lines))[rows], numbers, untils)
 
     return Listing(
@@ -429,9 +520,34 @@ def _among(keys: Column, others: Column) -> Column:
     return found
 
 
-def _untils(table: Table) -> Column:
+def ends_of(table: Table) -> Column:
+    """The ends of all entries, NEVER where there is none."""
     return np.full(len(table), NEVER) if table.untils is None else table.untils
 
 
-def _numbers(table: Table) -> Column:
+def numbers_of(table: Table) -> Column:
+    """The reasons of all entries, by number."""
     return np.zeros(len(table), np.uint32) if table.reasons is None else table.reasons
+
+
+def having(listing: Listing, tables: Mapping[Kind, Table]) -> Listing:
+    """A listing with these tables of spans and its own reasons."""
+    return replace(
+        listing,
+        prefixes={version: tables[Kind(version, is_range=False)] for version in FAMILIES},
+        ranges={version: tables[Kind(version, is_range=True)] for version in FAMILIES},
+    )
+
+
+def _with_needed_reasons(listing: Listing) -> Listing:
+    """The same, with each reason that an entry has once."""
+    used = np.unique(np.concatenate([numbers_of(table) for table in listing.tables]))
+    numbers: dict[str, int] = {"": 0}
+    known = [numbers.setdefault(text, len(numbers)) for text in map(listing.reasons.__getitem__, used.tolist())]
+    now = np.zeros(len(listing.reasons) + 1, np.uint32)
+    now[used] = known
+    tables = {
+        kind: table if table.reasons is None else replace(table, reasons=now[table.reasons])
+        for kind, table in ((kind, listing.table(kind)) for kind in SPANS)
+    }
+    return replace(having(listing, tables), reasons=Reasons.of(list(numbers)[1:]))

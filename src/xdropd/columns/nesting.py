@@ -12,6 +12,7 @@ import numpy as np
 
 from xdropd.columns.listing import Listing, Row
 from xdropd.columns.prefixes import FAMILIES, Column, find, runs
+from xdropd.columns.versions import SELECTED
 
 NONE = -1
 
@@ -100,7 +101,7 @@ def lengths_in(version: int, keys: Column) -> list[int]:
 
 
 def holding(listing: Listing, version: int, first: int, last: int) -> Iterator[Row]:
-    """Every entry of a listing that holds all addresses from `first` to `last`."""
+    """Every entry of a listing that holds all addresses from `first` to `last`; of a selection one prefix must."""
     family = FAMILIES[version]
     table = listing.prefixes[version]
     length = family.width - (first ^ last).bit_length()
@@ -112,6 +113,10 @@ def holding(listing: Listing, version: int, first: int, last: int) -> Iterator[R
         upto = int(np.searchsorted(ranges, family.range_key(first, (1 << family.width) - 1), side="right")[0])
         reaching = family.ends_of_ranges(ranges[:upto])[1] >= family.address(last)
         yield from listing.some_rows(version, np.flatnonzero(reaching), is_range=True)
+    selected, selections = listing.selections.members[version]
+    if len(selected):
+        members = runs(np.searchsorted(selected, chain), np.searchsorted(selected, chain, side="right"))
+        yield from listing.some_rows(SELECTED, np.unique(selections[members]), is_range=True)
 
 
 def sharing(listing: Listing, version: int, first: int, last: int, at_most: int) -> Iterator[Row]:
@@ -128,3 +133,11 @@ def sharing(listing: Listing, version: int, first: int, last: int, at_most: int)
         upto = int(np.searchsorted(ranges, family.range_key(last, (1 << family.width) - 1), side="right")[0])
         reaching = family.ends_of_ranges(ranges[:upto])[1] >= family.address(first)
         yield from listing.some_rows(version, np.flatnonzero(reaching)[:at_most], is_range=True)
+    selected, selections = listing.selections.members[version]
+    if len(selected):
+        chain = family.chain(first, family.width, list(range(family.width + 1)))
+        low = int(np.searchsorted(selected, family.key(first, 0))[0])
+        high = int(np.searchsorted(selected, family.key(last, family.width), side="right")[0])
+        wider = runs(np.searchsorted(selected, chain), np.searchsorted(selected, chain, side="right"))
+        members = np.unique(selections[np.concatenate((wider, np.arange(low, high)))])
+        yield from listing.some_rows(SELECTED, members[:at_most], is_range=True)

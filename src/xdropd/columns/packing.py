@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from xdropd.columns.listing import KINDS, Listing, Reasons, Table
-from xdropd.columns.prefixes import Column
+from xdropd.columns.listing import KINDS, SELECTIONS, Kind, Listing, Members, Reasons, Selections, Table
+from xdropd.columns.prefixes import FAMILIES, Column
 
 Head = list[list[int]]
-"""Of each kind: how many entries, and whether reasons and ends are said; last, of the reasons: ends and bytes."""
+"""Of each kind: how many entries, and whether reasons and ends are said; of each family: members; last, of the reasons:
+ends and bytes."""
 
 Take = Callable[[np.dtype[Any], int], Column]
 """The next column, by type and length."""
@@ -24,6 +25,9 @@ def packed(listing: Listing) -> tuple[Head, list[Column]]:
         table = listing.table(kind)
         head.append([len(table), int(table.reasons is not None), int(table.untils is not None)])
         columns += [each for each in (table.keys, table.lines, table.reasons, table.untils) if each is not None]
+    for keys, rows in listing.selections.members.values():
+        head.append([len(keys)])
+        columns += [keys, rows]
     reasons = listing.reasons
     head.append([len(reasons.ends), len(reasons.packed)])
     columns += [reasons.ends, np.frombuffer(reasons.packed, np.uint8)]
@@ -32,14 +36,24 @@ def packed(listing: Listing) -> tuple[Head, list[Column]]:
 
 def unpacked(head: Head, take: Take) -> Listing:
     """The listing again. Raises ValueError or whatever `take` raises where the head is no head."""
-    *of_tables, (end_count, byte_count) = head
-    tables: dict[bool, dict[int, Table]] = {False: {}, True: {}}
+    *others, (end_count, byte_count) = head
+    of_tables, of_members = others[: len(KINDS)], others[len(KINDS) :]
+    tables = {}
     for kind, (count, has_reasons, has_untils) in zip(KINDS, of_tables, strict=True):
-        tables[kind.is_range][kind.version] = Table(
+        tables[kind] = Table(
             take(kind.key_type, count),
             take(np.dtype(np.uint32), count),
             take(np.dtype(np.uint32), count) if has_reasons else None,
             take(np.dtype(np.float64), count) if has_untils else None,
         )
+    members = {
+        version: Members(take(family.key_type, count), take(np.dtype(np.uint32), count))
+        for (version, family), (count,) in zip(FAMILIES.items(), of_members, strict=True)
+    }
     ends = take(np.dtype(np.uint32), end_count)
-    return Listing(tables[False], tables[True], Reasons(take(np.dtype(np.uint8), byte_count).tobytes(), ends))
+    reasons = Reasons(take(np.dtype(np.uint8), byte_count).tobytes(), ends)
+    prefixes, ranges = (
+        {version: tables[Kind(version, is_range)] for version in FAMILIES} for is_range in (False, True)
+    )
+    selected = tables[SELECTIONS]
+    return Listing(prefixes, ranges, reasons, Selections.of(selected.keys, selected.lines, members))

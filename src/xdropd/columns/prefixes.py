@@ -23,6 +23,9 @@ else:
     Column = np.ndarray  # numpy.typing takes a megabyte
 
 _LENGTH_BITS = 8
+_HALF = np.uint64(17)  # bits of a selection's code
+_LOW_HALF = (1 << 17) - 1
+_BACKWARDS = 0xFFFF_FFFF - _LOW_HALF
 _FEW = 1 << 10
 
 
@@ -85,6 +88,17 @@ class Family:
 
     def behind(self, firsts: Column, lasts: Column) -> Column:
         """How many addresses there are behind each first one, up to its last, as addresses."""
+        raise NotImplementedError
+
+    def selection_keys(self, codes: Column) -> Column:
+        """Keys that stand for selections among those of ranges; codes are uint64 below 2^34, and not 0.
+
+        They are ranges that run backwards, which no range does.
+        """
+        raise NotImplementedError
+
+    def selections_in(self, range_keys: Column) -> Column:
+        """The inverse: codes, and 0 for each key that is one of a range."""
         raise NotImplementedError
 
     def words(self, addresses: Column) -> Column:
@@ -234,6 +248,14 @@ class _IPv4(Family):
     def behind(self, firsts: Column, lasts: Column) -> Column:
         return lasts - firsts
 
+    def selection_keys(self, codes: Column) -> Column:
+        return self.range_keys(np.uint64(_BACKWARDS) | codes >> _HALF, codes & np.uint64(_LOW_HALF))
+
+    def selections_in(self, range_keys: Column) -> Column:
+        firsts, lasts = self.ends_of_ranges(range_keys)
+        codes: Column = np.where(firsts > lasts, (firsts & np.uint64(_LOW_HALF)) << _HALF | lasts, np.uint64(0))
+        return codes
+
     def words(self, addresses: Column) -> Column:
         return addresses[np.newaxis]
 
@@ -305,6 +327,15 @@ class _IPv6(Family):
         (first_high, first_low), (last_high, last_low) = self.words(firsts), self.words(lasts)
         borrowed = (last_low < first_low).astype(np.uint64)
         return self.of_words(np.stack((last_high - first_high - borrowed, last_low - first_low)))
+
+    def selection_keys(self, codes: Column) -> Column:
+        firsts = self.of_words(np.stack((np.full(len(codes), ~np.uint64(0)), codes)))
+        return self.range_keys(firsts, self.of_words(np.zeros((2, len(codes)), np.uint64)))
+
+    def selections_in(self, range_keys: Column) -> Column:
+        firsts, lasts = self.ends_of_ranges(range_keys)
+        codes: Column = np.where(firsts > lasts, self.words(firsts)[1], np.uint64(0))
+        return codes
 
     def words(self, addresses: Column) -> Column:
         return np.ascontiguousarray(_octets(addresses, 16).view(">u8").T, np.uint64)

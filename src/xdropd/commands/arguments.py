@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SOCKET = "/run/xdropd/control.sock"
 LISTEN = "127.0.0.1:9792"
 
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DAYS_AT_MOST = 36500
 _ROWS_AT_MOST = 1000
 _CHARACTERS_AT_MOST = 1000  # of a source or reason; the daemon insists on it
@@ -25,12 +24,14 @@ def duration(text: str) -> int | None:
     """Seconds, or None for "for good": 90s, 15m, 2h, 7d, plain seconds; -1 or none. Raises ValueError."""
     if text in ("-1", "none"):
         return None
-    number, unit = (text[:-1], _DURATION_UNITS[text[-1]]) if text[-1:] in _DURATION_UNITS else (text, 1)
-    if not (number.isascii() and number.isdecimal()) or int(number[:20]) == 0:
+    from xdropd.text import durations
+
+    seconds = durations.seconds(text)
+    if seconds is None:
         raise ValueError(f"{_quoted(text)} is no duration, write 90s, 15m, 2h, 7d, plain seconds, or none for good")
-    if int(number[:20]) * unit > _DAYS_AT_MOST * 86400:
+    if seconds > _DAYS_AT_MOST * 86400:
         raise ValueError(f"{_quoted(text)} is over {_DAYS_AT_MOST} days, write none for good")
-    return int(number) * unit
+    return seconds
 
 
 def source(text: str) -> str:
@@ -112,7 +113,7 @@ class Verb:
 _MANY = 1 << 30
 _COMMON = {
     "socket": Option("socket", "PATH", f"control socket of the daemon (default: {SOCKET})"),
-    "json": Option("json", "", "print JSON: one object, for list and top --once one a line"),
+    "json": Option("json", "", "print JSON: one object, for list, top --once and watch one a line"),
 }
 _BY_WHOM = Option("source", "NAME", "who blocks: keeps callers apart (default: xdropctl)", source)
 
@@ -142,16 +143,36 @@ VERBS = {
         ),
         Verb("unblock", "take back a block", "ENTRY...", 1, _MANY, [_BY_WHOM]),
         Verb(
+            "replace",
+            "make what a source blocks exactly what standard input says",
+            "-",
+            1,
+            1,
+            [
+                Option("source", "NAME", "whose blocks to replace", source, must=True),
+                Option("empty", "", "take back everything where standard input says nothing"),
+            ],
+        ),
+        Verb(
             "flush",
             "take back every block of one source",
             options=[Option("source", "NAME", "whose blocks to take back", source, must=True)],
+        ),
+        Verb(
+            "watch",
+            "print what callers block and take back, as it happens",
+            options=[
+                Option("source", "PATTERN", "only those of these callers, such as 'fail2ban-*'", reason),
+                Option("cursor", "CURSOR", "from there on, as --json told it (default: from now on)", reason),
+            ],
         ),
         Verb("check", "print every problem of the settings and of the blocklist (or of FILE)", "[FILE]", 0, 1),
         Verb(
             "reload",
             "read the files again, return when that is done",
-            options=[Option("accept", "FILE", "take this list file as it is, emptied or shrunken")],
+            options=[Option("accept", "FILE", "take this list file (or URL) as it is, emptied or shrunken")],
         ),
+        Verb("fetch", "have the lists with a URL fetched now, and tell how each went", "[URL...]", 0, _MANY),
         Verb(
             "top",
             "the busiest entries, live",
@@ -171,7 +192,8 @@ VERBS = {
 
 _ENTRIES = """\
 ENTRY is an address, a network (203.0.113.0/24) or a range (198.51.100.7-198.51.100.29);
-- reads entries from standard input, one a line, and applies all of them or none.
+- reads entries from standard input, one a line, and applies all of them or none. A line may
+be a JSON object with "entry" and, where they apply, "until" or "for", and "reason".
 """
 
 _STATUSES = """\
@@ -302,7 +324,7 @@ def help_text(verb: str = "") -> str:
     told = [usage(verb), f"\n{does}.\n\nOptions:\n"]
     options = [*what.options.values(), *_COMMON.values()]
     told += [_explained(option.usage, option.says) for option in options]
-    if "ENTRY" in what.operands:
+    if "ENTRY" in what.operands or what.operands == "-":
         told += ["\n", _ENTRIES]
     return "".join(told)
 

@@ -12,7 +12,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from typing import Any
 
     from xdropd.commands.replies import Columns
@@ -29,14 +29,17 @@ def ask(
     path: str,
     request: Mapping[str, object],
     *,
+    follow: Iterable[bytes] | None = None,
     usual: tuple[bytes, dict[str, Any]] | None = None,
     wait_s: float = _RESTART_SECONDS,
 ) -> dict[str, Any]:
     """The result of a request. `usual` is an answer known beforehand and its result, to be spared the JSON decoder.
 
+    `follow`: the entries, as pieces of lines (`line_of`) that follow the request. They are iterated over again where
+    the daemon restarts meanwhile, so a generator will not do.
     A daemon that is not there is waited for so long. Raises ErrorAnswer, Unavailable, NotPermitted.
     """
-    lines = _converse(path, request, wait_s)
+    lines = _converse(path, request if follow is None else {**request, "entries": "follow"}, wait_s, follow)
     first = next(lines)
     if usual and first == usual[0]:
         lines.close()
@@ -63,11 +66,29 @@ def rows(
             return dict(end.value)
 
 
+def whole(
+    path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All rows of an answer, and its result. Raises as `ask` does."""
+    found: list[dict[str, Any]] = []
+    answer = rows(path, request, wait_s=wait_s)
+    while True:
+        try:
+            found.append(next(answer))
+        except StopIteration as end:
+            return found, dict(end.value)
+
+
 def columns(
     path: str, request: Mapping[str, object], *, wait_s: float = _RESTART_SECONDS
 ) -> Generator[Columns, None, dict[str, Any]]:
     """The same, some rows at a time, by column."""
     return (yield from _read(_converse(path, request, wait_s)))
+
+
+def line_of(entry: str, until: str = "", reason: str = "") -> str:
+    """An entry as a line that follows a request. `until` as docs/protocol.md has it."""
+    return f"{entry}\t{until}\t{reason}\n" if until or reason else f"{entry}\n"
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -106,7 +127,9 @@ def _error_in(reply: Mapping[str, Any]) -> Exception:
     return ErrorAnswer(str(reply["error"]), str(reply["kind"]), problems)
 
 
-def _converse(path: str, request: Mapping[str, object], wait_s: float) -> Generator[bytes, None, None]:
+def _converse(
+    path: str, request: Mapping[str, object], wait_s: float, follow: Iterable[bytes] | None = None
+) -> Generator[bytes, None, None]:
     """The lines of an answer, some at a time; at least one. A daemon that hangs up without a word is about to restart.
 
     It is waited for from the moment when it was found to be away: it may have been there, and busy, for long before.
@@ -118,7 +141,7 @@ def _converse(path: str, request: Mapping[str, object], wait_s: float) -> Genera
         peer, reason = _connected(path)
         if peer:
             try:
-                lines = _exchange(peer, line)
+                lines = _exchange(peer, line, follow)
                 first = next(lines, None)
                 if first is not None:
                     progress.clear()
@@ -175,16 +198,20 @@ def _not_there(path: str, reason: str) -> Exception:
     )
 
 
-def _exchange(peer: _socket.socket, request: bytes) -> Iterator[bytes]:
+def _exchange(peer: _socket.socket, request: bytes, follow: Iterable[bytes] | None) -> Iterator[bytes]:
     """Whole lines of the answer, as many as have come, without the last end.
 
     Raises Unavailable after a long silence.
     """
     received = b""
     try:
-        try:  # noqa: SIM105  # contextlib would have to be loaded
+        try:  # contextlib would have to be loaded
             peer.sendall(request)
-        except BrokenPipeError:
+            if follow is not None:
+                for piece in follow:
+                    peer.sendall(piece)
+                peer.sendall(b"\n")
+        except (BrokenPipeError, ConnectionResetError):
             pass  # it hung up on us and may have said why
         while chunk := peer.recv(_CHUNK_BYTES):
             lines, end, rest = chunk.rpartition(b"\n")

@@ -18,6 +18,7 @@ _CODES = {
     "NotPermitted": NOT_PERMITTED,
     "BadRequest": WRONG_USAGE,
     "Refused": NO,
+    "Lost": NO,
     "KernelTooOld": TOO_OLD,
     "Bug": BUG,
 }

@@ -23,7 +23,6 @@ from xdropd.commands import client
 from xdropd.commands.arguments import WrongLine
 from xdropd.errors import NotPermitted, Unavailable, XdropdError
 
-_VERDICTS = ("passed", "dropped", "malformed")
 _STATES = ("enforcing", "monitoring", "waiting")
 _SILENCE_SECONDS = 10.0
 
@@ -38,13 +37,8 @@ class FromSocket(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Ask the daemon once."""
-        answer = client.rows(self._path, {"verb": "metrics"})
-        sources: list[dict[str, Any]] = []
-        while True:
-            try:
-                sources.append(next(answer))
-            except StopIteration as end:
-                return families({"sources": sources, **end.value})
+        sources, result = client.whole(self._path, {"verb": "metrics"})
+        return families({"sources": sources, **result})
 
 
 def families(reply: Mapping[str, Any]) -> Iterator[Metric]:
@@ -54,8 +48,8 @@ def families(reply: Mapping[str, Any]) -> Iterator[Metric]:
             name, f"{what} by verdict; when monitoring, dropped ones would have been.", labels=["interface", "verdict"]
         )
         for interface in reply["interfaces"]:
-            for verdict in _VERDICTS:
-                verdicts.add_metric([interface["name"], verdict], interface["totals"][verdict][at])
+            for verdict, volume in interface["totals"].items():
+                verdicts.add_metric([interface["name"], verdict], volume[at])
         yield verdicts
     yield _labelled(GaugeMetricFamily, "xdropd_entries", "Entries in force, as written.", "family", reply["families"])
     yield _labelled(CounterMetricFamily, "xdropd_reloads", "Reloads by result.", "result", reply["reloads"])
@@ -95,9 +89,30 @@ def families(reply: Mapping[str, Any]) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "xdropd_source_packets",
-        "Packets dropped by source, on behalf of entries that are gone as well.",
+        "Packets dropped, or counted where it monitors, by source, on behalf of entries that are gone as well.",
         "source",
         {name: each["packets"] for name, each in sources.items()},
+    )
+    actions = GaugeMetricFamily(
+        "xdropd_source_info", "What is done with the entries of a source, 1 for that.", labels=["source", "action"]
+    )
+    for name, each in sources.items():
+        if each.get("action") is not None:
+            actions.add_metric([name, each["action"]], 1)
+    yield actions
+    yield _labelled(
+        GaugeMetricFamily,
+        "xdropd_fetch_last_success_timestamp_seconds",
+        "When a URL was fetched well last, since the epoch; 0 if not yet.",
+        "url",
+        {each["url"]: each["last_success"] for each in reply["fetch"]},
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "xdropd_fetch_failures",
+        "Attempts at a URL that failed.",
+        "url",
+        {each["url"]: each["failures"] for each in reply["fetch"]},
     )
     build = GaugeMetricFamily("xdropd_build_info", "The version that runs.", labels=["version"])
     build.add_metric([reply["version"]], 1)

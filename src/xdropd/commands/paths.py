@@ -3,6 +3,11 @@
 import os
 
 
+def of_list(name: str) -> str:
+    """What a list goes by: its path from / on, or its URL. Raises RefusedFile."""
+    return name if name.startswith(("http://", "https://")) else absolute(name)
+
+
 def absolute(path: str) -> str:
     """The path from / on. Raises RefusedFile where it is relative and the current folder is no more."""
     try:

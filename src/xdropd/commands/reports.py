@@ -6,6 +6,7 @@ can be done. Asks nobody and prints nothing.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 from xdropd.commands import tables
@@ -47,10 +48,14 @@ def _entries(rows: Columns, now: datetime, *, with_rates: bool) -> Rows:
         _each(size, rows["bytes"]),
         _each(lambda last_seen: ago(last_seen, now), rows["last_seen"]),
         _each(lambda end: until(end, now), rows["until"]),
-        list(map(tables.place, rows["source"], rows["line"])),
+        list(map(_place, rows["source"], rows["line"], rows.get("action") or repeat("block"))),
         _each(lambda reason: printable(reason or ""), rows["reason"]),
     )
     return Rows(cells, _each(style, rows["last_seen"]))
+
+
+def _place(source: str, line: int | None, action: str) -> str:
+    return tables.place(source, line) + (" (monitor)" if action == "monitor" else "")
 
 
 def _each(shown: Callable[[Any], str], values: Sequence[Any]) -> list[str]:
@@ -85,13 +90,25 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
                 f"{_counted(entries['ipv6'], 'IPv6 address', 'es')}, "
                 f"{_counted(entries['networks'], 'network or range', '', 'networks and ranges')}; "
                 f"{count(entries['allowed'])} allowed"
+                + (f"; {count(entries['monitored'])} only monitored" if entries.get("monitored") else "")
             ],
             "packets": [
                 f"{name} {count(packets[key])} ({size(total[key])})"
-                for key, name in (("dropped", verb), ("malformed", "malformed"), ("passed", "passed"))
+                for key, name in (
+                    ("dropped", verb),
+                    ("malformed", "malformed"),
+                    ("passed", "passed"),
+                    ("replies", "replies"),
+                )
+                if key != "replies" or packets[key]
             ],
             "last reload": _reload(reply["reload"], now),
+            "fetched": [_url(each, now) for each in reply.get("fetch", [])],
             "guard": reply["narrowed"],
+            "callers": [
+                f"{each['name']}: {_counted(each['entries'], 'entry', '', 'entries')}, tag {printable(each['tag'])}"
+                for each in reply.get("sources", [])
+            ],
         },
         screen,
     )
@@ -100,6 +117,20 @@ def status(reply: Mapping[str, Any], screen: Screen, now: datetime) -> Iterator[
 def _interface(each: Mapping[str, Any]) -> str:
     why = f": {each['why']}" if each.get("why") else ""
     return f"{each['name']}, {each['mode']} mode, program {each['program_id']}{why}"
+
+
+def _url(each: Mapping[str, Any], now: datetime) -> str:
+    when = ago(each["fetched_at"], now) if each["fetched_at"] else "not come yet"
+    due = tables.moment(each["next_at"])
+    then = "" if due is None else ", next time now" if due <= now else f", next time {until(each['next_at'], now)}"
+    return f"{each['url']}: {when}{then}" + (f"; last time: {each['failure']}" if each["failure"] else "")
+
+
+def fetched(outcomes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """How it went, a line a URL."""
+    for each in outcomes:
+        went = "another content came" if each["changed"] else "nothing new"
+        yield f"{each['url']}: {went if each['ok'] else each['failure']}"
 
 
 def _reload(reload: Mapping[str, Any], now: datetime) -> list[str]:
@@ -126,16 +157,26 @@ def lookup(reply: Mapping[str, Any], state: str, screen: Screen, now: datetime) 
         said, style = "is blocked", "bad"
     elif keeper:
         said, style = f"is not blocked, {_kept_by(keeper)}", "good"
+    elif reply.get("action") == "monitor":
+        said, style = "is not blocked: its packets pass, and are counted", "warn"
     else:
         said, style = "is not blocked: no entry lists it", "good"
     yield from _headline(f"{address} {said}", style, screen)
     if reply["entry"] is not None:
         yield from story(reply, screen, now, "by" if reply["blocked"] else "listed as")
+    if place := _place_in_the_world(reply):
+        yield from _fields({"databases": [place]}, screen)
+
+
+def _place_in_the_world(reply: Mapping[str, Any]) -> str:
+    """What databases say of an address."""
+    said = {"country": "country", "continent": "continent", "AS": "asn"}
+    return ", ".join(f"{name} {reply[key]}" for name, key in said.items() if reply.get(key) is not None)
 
 
 def _kept_by(keeper: Mapping[str, Any]) -> str:
     if keeper["kind"] == "allow":
-        return f"it is allowed: {keeper['entry']} in {keeper['source']}:{keeper['line']}"
+        return f"it is allowed: {keeper['entry']} in {tables.place(keeper['source'], keeper['line'])}"
     return f"the guard keeps it out: {keeper['entry']} is {_with_article(keeper['source'])} ('guard:' in xdropd.yaml)"
 
 
@@ -150,7 +191,8 @@ def story(row: Mapping[str, Any], screen: Screen, now: datetime, what: str = "en
     yield from _fields(
         {
             what: [row["entry"]],
-            "from": [tables.place(source, line) if line else f"xdropctl block, source {source}"],
+            "from": [f"xdropctl block, source {source}" if "/" not in source else tables.place(source, line)],
+            "action": ["monitor: it counts, and drops nothing"] if row.get("action") == "monitor" else [],
             "reason": [row["reason"] or "none given"],
             "since": [f"{row['since']}, {ago(row['since'], now)}" if row["since"] else "not in force by itself"],
             "until": [f"{row['until']}, {until(row['until'], now)}" if row["until"] else "for good"],
@@ -182,3 +224,15 @@ def _lines(text: str, screen: Screen, indent: int) -> Iterator[str]:
 
 def _counted(number: int, thing: str, plural_end: str, plural: str = "") -> str:
     return f"{count(number)} {thing if number == 1 else plural or thing + plural_end}"
+
+
+def event(said: Mapping[str, Any]) -> str:
+    """What `watch` tells of one event."""
+    entry, source = said["entry"], said["source"]
+    if said["event"] == "end":
+        return f"{entry} of {source} has ended"
+    if said["event"] == "unblock":
+        return f"{said['at']} {entry} taken back by {source}"
+    until = f" until {said['until']}" if said["until"] else ""
+    reason = f": {said['reason']}" if said["reason"] else ""
+    return f"{said['at']} {entry} blocked by {source}{until}{reason}"

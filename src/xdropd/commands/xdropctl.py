@@ -121,7 +121,7 @@ def _list(chosen: Chosen) -> int:
         from xdropd.text import names
 
         name = str(chosen.options["source"])
-        request["source"] = names.given(paths.absolute(name) if "/" in name else name)
+        request["source"] = names.given(paths.of_list(name) if "/" in name else name)
     return _print_rows(chosen, client.columns(chosen.socket, request))
 
 
@@ -187,13 +187,69 @@ def _change(chosen: Chosen, given: Mapping[str, Any], keys: tuple[str, str], don
     """Ask for it. `keys` of the reply: how many, and what is to be said of some. Nearly always nothing is."""
     from xdropd.commands import batch
 
-    entries = batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
-    plain = {keys[0]: len(entries), keys[1]: []}
-    if not entries:
+    asked = batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
+    plain = {keys[0]: len(asked.entries), keys[1]: []}
+    if not asked.entries:
         return _tell_change(chosen, plain, keys, done)
-    expected = f'{{"result":{{"{keys[0]}":{len(entries)},"{keys[1]}":[]}}}}'.encode()
-    request = {"verb": chosen.verb, "entries": entries, **given}
+    if asked.must_follow:
+        reply = client.ask(chosen.socket, {"verb": chosen.verb, **given}, follow=asked.lines())
+        return _tell_change(chosen, reply, keys, done)
+    expected = f'{{"result":{{"{keys[0]}":{len(asked.entries)},"{keys[1]}":[]}}}}'.encode()
+    request = {"verb": chosen.verb, "entries": asked.entries, **given}
     return _tell_change(chosen, client.ask(chosen.socket, request, usual=(expected, plain)), keys, done)
+
+
+def _replace(chosen: Chosen) -> int:
+    from xdropd.commands import batch
+
+    if chosen.operands != ["-"]:
+        raise WrongLine("replace reads entries from standard input: write -", chosen.verb)
+    asked = batch.entries(chosen.operands, chosen.verb, sys.stdin.buffer)
+    if not asked.entries and "empty" not in chosen.options:
+        from xdropd.errors import RefusedFile
+
+        why = "there is no entry, nothing was changed; to take back everything, say --empty"
+        raise RefusedFile([_problem_of_input(batch.NAME, why)])
+    reply = client.ask(chosen.socket, {"verb": "replace", **_given(chosen, "source")}, follow=asked.lines())
+    if chosen.json:
+        return _print_json(reply)
+    _warn(reply["warnings"])
+    told = ", ".join(f"{reply[key]} {key}" for key in ("added", "removed", "changed", "kept"))
+    sys.stdout.write(f"{told}\n")
+    return exits.DONE
+
+
+def _problem_of_input(name: str, why: str) -> Problem:
+    from xdropd.errors import Problem
+
+    return Problem(name, 0, 0, why)
+
+
+def _watch(chosen: Chosen) -> int:
+    """Until it is interrupted; a daemon that restarts is asked again, from the last place on."""
+    from xdropd.errors import Unavailable
+
+    request = {"verb": "watch", **_given(chosen, "source", "cursor")}
+    while True:
+        has_heard = False
+        try:
+            for event in client.rows(chosen.socket, request):
+                has_heard = True
+                request["cursor"] = event["cursor"]
+                _tell_event(event, as_json=chosen.json)
+        except Unavailable:
+            if not has_heard:
+                raise
+
+
+def _tell_event(event: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(event)
+    elif event["event"] != "cursor":
+        from xdropd.commands import reports
+
+        sys.stdout.write(f"{_printable(reports.event(event))}\n")
+    sys.stdout.flush()
 
 
 def _tell_change(chosen: Chosen, reply: Mapping[str, Any], keys: tuple[str, str], done: str) -> int:
@@ -219,7 +275,7 @@ def _reload(chosen: Chosen) -> int:
     if "accept" in chosen.options:
         from xdropd.text import names
 
-        request["accept"] = names.given(paths.absolute(str(chosen.options["accept"])))
+        request["accept"] = names.given(paths.of_list(str(chosen.options["accept"])))
     reply = client.ask(chosen.socket, request)
     if chosen.json:
         _print_json(reply if reply["ok"] else {"error": "refused, what was in force stays in force", **reply})
@@ -228,10 +284,24 @@ def _reload(chosen: Chosen) -> int:
 
         for problem in reply["problems"]:
             sys.stderr.write(f"{_printable(reports.problem(problem))}\n")
+        _warn(reply.get("warnings", ()))  # a daemon from before an upgrade says nothing of them
         for trouble in reply["troubles"]:
             sys.stderr.write(f"xdropctl: warning: degraded: {_printable(trouble)}\n")
         sys.stdout.write(f"{_printable(reply['status'])}\n")
     return exits.DONE if reply["ok"] else exits.BAD_INPUT
+
+
+def _fetch(chosen: Chosen) -> int:
+    request = {"verb": "fetch", "urls": list(chosen.operands)} if chosen.operands else {"verb": "fetch"}
+    reply = client.ask(chosen.socket, request)
+    failed = [each for each in reply["fetched"] if not each["ok"]]
+    if chosen.json:
+        _print_json({"error": f"not fetched: {len(failed)}", **reply} if failed else reply)
+    else:
+        from xdropd.commands import reports
+
+        _print_lines(map(_printable, reports.fetched(reply["fetched"])))
+    return exits.UNAVAILABLE if failed else exits.DONE
 
 
 # ---- the rest ----
@@ -242,8 +312,8 @@ def _check(chosen: Chosen) -> int:
 
     blocklist = chosen.operands[0] if chosen.operands else xdropd.BLOCKLIST
     if not chosen.json:
-        return xdropd.check(xdropd.SETTINGS, blocklist)
-    problems, warnings = xdropd.problems_of(xdropd.SETTINGS, blocklist)
+        return xdropd.check(xdropd.SETTINGS, blocklist, chosen.socket)
+    problems, warnings = xdropd.problems_of(xdropd.SETTINGS, blocklist, chosen.socket)
     said = {
         name: [each.as_json() for each in found] for name, found in (("problems", problems), ("warnings", warnings))
     }
@@ -271,9 +341,12 @@ _VERBS: dict[str, Callable[[Chosen], int]] = {
     "lookup": _lookup,
     "block": _block,
     "unblock": _unblock,
+    "replace": _replace,
     "flush": _flush,
+    "watch": _watch,
     "check": _check,
     "reload": _reload,
+    "fetch": _fetch,
     "top": _top,
     "exporter": _exporter,
 }

@@ -1,16 +1,24 @@
 """xdropd: the daemon's command line. Builds the pieces and maps what goes wrong to exit codes, see xdropd(8)."""
 
+from __future__ import annotations
+
 import argparse
 import faulthandler
 import gc
 import os
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xdropd
 from xdropd.commands import exits, paths
 from xdropd.errors import Problem, RefusedFile, XdropdError, sentence_of
+from xdropd.host.fetched import FETCHED_FOLDER
 from xdropd.text import names
+
+if TYPE_CHECKING:
+    from xdropd.sources.catalogue import Reading
 
 SETTINGS = "/etc/xdrop/xdropd.yaml"
 BLOCKLIST = "/etc/xdrop/blocklist.yaml"
@@ -39,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
         help="folder for what outlives a restart (default: $STATE_DIRECTORY, and none where that is not set)",
     )
     line.add_argument(
+        "--fetched",
+        metavar="FOLDER",
+        default=FETCHED_FOLDER,
+        help="what xdropd-fetch has fetched (default: %(default)s)",
+    )
+    line.add_argument(
         "--interface",
         metavar="NAME",
         action="append",
@@ -54,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     _take_standard_streams()
     chosen = parser().parse_args(arguments)
     try:
-        return check(chosen.settings, chosen.blocklist) if chosen.check else serve(chosen)
+        if chosen.check:
+            return check(chosen.settings, chosen.blocklist, chosen.socket or f"{RUNTIME}/control.sock", chosen.fetched)
+        return serve(chosen)
     except XdropdError as problem:
         print(f"xdropd: error: {problem}", file=sys.stderr)  # noqa: T201  # there may be no log yet
         return exits.code_for(problem)
@@ -67,25 +83,33 @@ def _take_standard_streams() -> None:
     os.close(descriptor)
 
 
-def check(settings: str, blocklist: str) -> int:
+def check(settings: str, blocklist: str, socket: str, fetched: str = FETCHED_FOLDER) -> int:
     """Print every problem of both files and of the lists they include. No privileges, no bcc."""
-    problems, warnings = problems_of(settings, blocklist)
+    problems, warnings = problems_of(settings, blocklist, socket, fetched)
     for problem in (*problems, *warnings):
         print(problem, file=sys.stderr)  # noqa: T201  # this is what was asked for
     return exits.BAD_INPUT if problems else exits.DONE
 
 
-def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Problem]]:
-    """Why the two files and the lists they include cannot be taken as they are, and warnings about them."""
+def problems_of(
+    settings: str, blocklist: str, socket: str, fetched: str = FETCHED_FOLDER
+) -> tuple[list[Problem], list[Problem]]:
+    """Why the two files and the lists they include cannot be taken as they are, and warnings about them.
+
+    Where a daemon answers at the socket, it knows what is in force already, and what its guard protects.
+    """
+    from xdropd.host.fetched import read_state
     from xdropd.host.files import read_file
     from xdropd.sources.catalogue import Catalogue
     from xdropd.text import settings as settings_text
 
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    passes_replies = False
     try:
         paths.absolute(settings)
-        settings_text.read(read_file(Path(settings))[0], names.shown(settings))
+        said = settings_text.read(read_file(Path(settings))[0], names.shown(settings))
+        passes_replies = said.replies == "pass"
     except FileNotFoundError:
         if settings != SETTINGS:
             problems.append(Problem(names.shown(settings), 0, 0, "there is no such file"))
@@ -95,12 +119,41 @@ def problems_of(settings: str, blocklist: str) -> tuple[list[Problem], list[Prob
         problems += refusal.problems
     try:
         paths.absolute(blocklist)
-        reading = Catalogue(blocklist, None).read()
+        reading = Catalogue(blocklist, None, Path(paths.absolute(fetched))).read()
         problems += reading.troubles
-        warnings += reading.warnings
+        warnings += (*reading.warnings, *_severed(reading, socket, passes_replies))
+        urls = reading.urls()
+        for url in reading.awaited:
+            state = read_state(Path(fetched), url)
+            why = f"has not come yet: {state.failure}" if state and state.failure else "has not come yet"
+            include = urls[url]
+            warnings.append(Problem(names.shown(blocklist), include.line, include.column, f"{url} {why}", "warning"))
     except RefusedFile as refusal:
         problems += refusal.problems
     return problems, warnings
+
+
+def _severed(reading: Reading, socket: str, passes_replies: bool) -> list[Problem]:
+    """On connections of this host that the lists would cut off."""
+    from xdropd.daemon.severed import severed
+
+    numbers: dict[str, int] = {}
+    state = reading.desired().state(time.time(), lambda name: numbers.setdefault(name, len(numbers) + 1), None)
+    found = severed(
+        None, state, is_new=lambda address: not _is_settled(socket, str(address)), passes_replies=passes_replies
+    )
+    return [Problem(each.source, each.line, 1, f"lists {each}", "warning") for each in found]
+
+
+def _is_settled(socket: str, address: str) -> bool:
+    """Whether the daemon, if one answers, blocks an address already or keeps it out of every list."""
+    from xdropd.commands import client
+
+    try:
+        told = client.ask(socket, {"verb": "lookup", "address": address}, wait_s=0.0)
+    except XdropdError:
+        return False
+    return bool(told["blocked"] or (told["kept_by"] and told["kept_by"]["kind"] == "guard"))
 
 
 def _state_folder(chosen: str | None) -> Path | None:
@@ -139,6 +192,8 @@ def serve(chosen: argparse.Namespace) -> int:
         chosen.blocklist,
         _state_folder(chosen.state),
         tuple(map(names.given, chosen.interface)) if chosen.interface else None,
+        socket.parent / "fetch.json",
+        Path(paths.absolute(chosen.fetched)),
     )
     systemd = Systemd()
     backoff = RestartBackoff(systemd, runtime)

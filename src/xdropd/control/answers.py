@@ -4,14 +4,16 @@ They stream: a list of a million entries is made as fast as it is read. What tak
 steps, or aside.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 import xdropd
-from xdropd.columns.listing import KINDS, Kind, Row, prefix_length
+from xdropd.columns.listing import KINDS, SELECTIONS, Kind, Row, prefix_length
 from xdropd.columns.prefixes import FAMILIES, Column
+from xdropd.columns.versions import SELECTED
 from xdropd.control import fields
 from xdropd.control.moments import moment
 from xdropd.control.pauses import with_pauses
@@ -21,14 +23,20 @@ from xdropd.control.waiting import Waiting
 from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest
 from xdropd.host.control import MORE, Line
+from xdropd.host.fetched import State as FetchState
+from xdropd.host.fetched import Wanted
 from xdropd.kernel.abi import VERDICTS
 from xdropd.rules.winners import Source, State
+from xdropd.sources.blocks import Blocks
 from xdropd.text.addresses import Span
 
 _TOP_AT_MOST = 1000
 _SOURCES_AT_ONCE = 100  # to look into so many takes a few milliseconds
 _TOP_KEYS = {"packets": "packets", "bytes": "bytes", "recent": "last_seen_ns"}
-_NO_ENTRY = dict.fromkeys(("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen"))
+_NO_ENTRY = dict.fromkeys(
+    ("entry", "source", "line", "reason", "since", "until", "packets", "bytes", "last_seen", "action")
+)
+_FAMILY_NAMES = {"ipv4": 4, "ipv6": 6, "inet": SELECTED}  # as nft(8) calls both
 
 
 class Answers:
@@ -71,14 +79,32 @@ class Answers:
                     "problems": [problem.as_json() for problem in last.problems],
                 },
                 "narrowed": parts.settling.narrowed,
+                "sources": _tagged(parts.blocks),
+                "fetch": [self._fetched(each) for each in parts.fetching.wanted],
             }
+        }
+
+    def _fares(self, wanted: Wanted) -> FetchState:
+        return self._parts.fetching.states.get(wanted.url) or FetchState(wanted.url)
+
+    def _fetched(self, wanted: Wanted) -> dict[str, Any]:
+        """How a URL fares."""
+        state = self._fares(wanted)
+        return {
+            "url": wanted.url,
+            "every_seconds": wanted.every_s,
+            "fetched_at": moment(state.fetched_at),
+            "changed_at": moment(state.changed_at),
+            "next_at": moment(state.next_at),
+            "failures": state.failures,
+            "failure": state.failure,
         }
 
     def list(self, request: Mapping[str, Any]) -> Iterator[Line]:
         """What is listed, of all sources or of one."""
         wanted = fields.optional(request, "source", fields.PATH_CHARACTERS_AT_MOST)
         only = fields.optional(request, "entry")
-        span = None if only is None else fields.span(only)[0]
+        span = None if only is None else fields.listed(only)
         yield from self._waiting.until_ready()
         sources = [source for source in self._parts.lists.known().sources if wanted in (None, source.name)]
         if span is not None:
@@ -104,10 +130,11 @@ class Answers:
         else:
             held = state.holder(span.version, span.first)
         keeper = next(state.exempt.keepers(*span), None)
+        facts = self._parts.catalogue.facts_of(span.version, span.first)
         yield {
             "result": {
                 "address": str(span),
-                "blocked": held is not None and keeper is None,
+                "blocked": held is not None and keeper is None and not held[0].monitors,
                 "kept_by": keeper
                 and {
                     "kind": keeper.kind,
@@ -116,6 +143,7 @@ class Answers:
                     "line": keeper.row.line or None,
                 },
                 **(self._described(*held) if held else _NO_ENTRY),
+                **facts._asdict(),
                 **({"remarks": [remark]} if remark else {}),
             }
         }
@@ -143,14 +171,15 @@ class Answers:
         """Numbers for the exporter."""
         parts = self._parts
         state = parts.lists.state or State()
-        entries_of = {source.name: source.listing.count for source in state.sources}
+        listed = {source.name: source for source in state.sources}
         for each in with_pauses(list(parts.filter.counting.sources)):
             if each is None:
                 yield MORE
             else:
                 name, number = each
-                packets = parts.filter.counting.volume(number).packets
-                yield {"row": {"name": name, "entries": entries_of.get(name, 0), "packets": packets}}
+                volume = parts.filter.counting.volume(number)._asdict()
+                entries, action = (listed[name].listing.count, listed[name].action) if name in listed else (0, None)
+                yield {"row": {"name": name, "entries": entries, **volume, "action": action}}
         results = parts.results
         yield {
             "result": {
@@ -167,16 +196,20 @@ class Answers:
                 ],
                 "entries": _counts(parts.lists.state),
                 "families": {
-                    f"ipv{version}": sum(
+                    name: sum(
                         len(source.listing.table(kind))
                         for source in state.sources
                         for kind in KINDS
                         if kind.version == version
                     )
-                    for version in FAMILIES
+                    for name, version in _FAMILY_NAMES.items()
                 },
                 "reloads": {"ok": results.ok, "refused": results.refused, "failed": results.failed},
                 "reload_seconds": results.last_reload_s,
+                "fetch": [
+                    {"url": state.url, "last_success": state.fetched_at or 0, "failures": state.failures_total}
+                    for state in map(self._fares, parts.fetching.wanted)
+                ],
                 "last_success": results.last_success_s or (results.last.at_s if results.last.is_ok else 0),
             }
         }
@@ -193,6 +226,8 @@ class Answers:
 
 def _key_of(span: Span) -> tuple[Kind, Column]:
     """How columns name an entry."""
+    if span.version == SELECTED:
+        return SELECTIONS, np.array([span.first], SELECTIONS.key_type)
     family, length = FAMILIES[span.version], prefix_length(*span)
     if length is None:
         return Kind(span.version, is_range=True), family.range_key(span.first, span.last)
@@ -205,6 +240,12 @@ def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
     for (kind, source), (keys, stats) in known.items():
         hit = np.flatnonzero(stats["packets"])
         rows = hit[np.argsort(stats[by][hit], kind="stable")[::-1][:number]]
+        if kind == SELECTIONS:
+            found += (
+                (int(stats[by][row]), int(stats["packets"][row]), source, Span(SELECTED, code, code))
+                for row, code in zip(rows.tolist(), keys[rows].tolist(), strict=True)
+            )
+            continue
         family = FAMILIES[kind.version]
         ends = (
             family.ends_of_ranges(keys[rows])
@@ -217,11 +258,20 @@ def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
     return [(source, span) for _, _, source, span in sorted(found, reverse=True)[:number]]
 
 
+def _tagged(blocks: Blocks) -> list[dict[str, Any]]:
+    """Sources that carry a tag of their caller's."""
+    return [
+        {"name": name, "tag": tag.text, "entries": blocks.by_source[name].count if name in blocks.by_source else 0}
+        for name, tag in blocks.tagged(time.time()).items()
+    ]
+
+
 def _counts(state: State | None) -> dict[str, int]:
     state = state or State()
     return {
         "ipv4": state.addresses[4],
         "ipv6": state.addresses[6],
         "networks": state.count - sum(state.addresses.values()),
+        "monitored": sum(source.listing.count for source in state.sources if source.monitors),
         "allowed": sum(each.listing.count for each in state.exempt.sources if each.kind == "allow"),
     }

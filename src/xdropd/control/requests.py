@@ -4,19 +4,37 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xdropd.control.answers import Answers
+from xdropd.control.fetches import Fetches
 from xdropd.control.operations import Operations
+from xdropd.control.watch import Watch
 from xdropd.daemon.parts import Parts
 from xdropd.errors import BadRequest
 from xdropd.host.control import Line
 
-_KEYS = {"accept", "address", "by", "count", "entries", "entry", "lines", "reason", "seconds", "source"}
+_KEYS = {
+    "accept",
+    "address",
+    "by",
+    "count",
+    "cursor",
+    "ends",
+    "entries",
+    "entry",
+    "lines",
+    "reason",
+    "seconds",
+    "source",
+    "tag",
+    "urls",
+    "widest",
+}
 
 
 class Requests:
     """Those to one daemon. Callable as the control server's handler."""
 
     def __init__(self, parts: Parts) -> None:
-        answers, operations = Answers(parts), Operations(parts)
+        answers, operations, fetches = Answers(parts), Operations(parts), Fetches(parts)
         self._verbs = {
             "status": answers.status,
             "list": answers.list,
@@ -26,7 +44,11 @@ class Requests:
             "block": operations.block,
             "unblock": operations.unblock,
             "flush": operations.flush,
+            "replace": operations.replace,
+            "change": operations.change,
+            "watch": Watch(parts).watch,
             "reload": operations.reload,
+            "fetch": fetches.fetch,
         }
 
     def __call__(self, request: Mapping[str, Any]) -> Iterator[Line]:

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from xdropd.columns.listing import KINDS, NEVER, Kind, Row, Table
-from xdropd.columns.prefixes import FAMILIES, Column, find
+from xdropd.columns.listing import KINDS, NEVER, SELECTIONS, Kind, Row, Table
+from xdropd.columns.prefixes import Column, find
 from xdropd.control.moments import moment, moments, monotonic_zero_s
 from xdropd.control.sharedstats import AllStats
 from xdropd.kernel.abi import STATS, Stats
 from xdropd.rules.winners import Source
-from xdropd.text.addresses import Span, format_packed
+from xdropd.text.addresses import Span
+from xdropd.text.canonical import texts
 
 _ROWS_A_PIECE = 1024
-_REST = '"reason":%s,"since":%s,"until":%s,"packets":%d,"bytes":%d,"last_seen":%s}}\n'
+_REST = '"reason":%s,"since":%s,"until":%s,"packets":%d,"bytes":%d,"last_seen":%s,"action":"%s"}}\n'
 
 
 def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def described(source: Source, row: Row, stats: Stats | None) -> dict[str, Any]:
         "packets": stats.packets if stats else 0,
         "bytes": stats.bytes if stats else 0,
         "last_seen": moment(monotonic_zero_s() + stats.last_seen_ns / 1e9) if stats and stats.last_seen_ns else None,
+        "action": source.action,
     }
 
 
@@ -51,10 +53,11 @@ def _piece(source: Source, kind: Kind, table: Table, known: AllStats) -> bytes:
     said = list(zip(*_said(source, table, told, found), strict=True))
     rests = {each: _REST % each for each in set(said)}
     name = json.dumps(source.name)
+    lines = np.zeros(len(table), np.uint32) if kind == SELECTIONS else table.lines  # a database has none
     return "".join(
         [
             f'{{"row":{{"entry":"{entry}","source":{name},"line":{line or "null"},{rests[each]}'
-            for entry, line, each in zip(_texts(kind, table.keys), table.lines.tolist(), said, strict=True)
+            for entry, line, each in zip(texts(kind, table.keys), lines.tolist(), said, strict=True)
         ]
     ).encode()
 
@@ -68,27 +71,17 @@ def _said(source: Source, table: Table, stats: Column, is_known: Column) -> Iter
     yield stats["bytes"].tolist()
     seen_ns = stats["last_seen_ns"]
     yield _moments(np.where(seen_ns, monotonic_zero_s() + seen_ns / 1e9, NEVER))
+    yield [source.action] * len(table)
 
 
 def _reasons(source: Source, table: Table) -> list[str]:
     numbers = [0] * len(table) if table.reasons is None else table.reasons.tolist()
-    texts = {number: json.dumps(source.listing.reasons[number] or source.reason or None) for number in set(numbers)}
-    return [texts[number] for number in numbers]
+    said = {number: json.dumps(source.listing.reasons[number] or source.reason or None) for number in set(numbers)}
+    return [said[number] for number in numbers]
 
 
 def _moments(seconds: Column) -> list[str]:
     """Moments as JSON, null for NEVER."""
     distinct, rows = np.unique(seconds, return_inverse=True)
-    texts = [*(f'"{text}"' for text in moments(distinct[distinct < NEVER])), "null"]
-    return [texts[row] for row in rows.tolist()]
-
-
-def _texts(kind: Kind, keys: Column) -> list[str]:
-    """Entries in their canonical form, as `Span` has it."""
-    family = FAMILIES[kind.version]
-    if kind.is_range:
-        firsts, lasts = (format_packed(kind.version, family.packed(each)) for each in family.ends_of_ranges(keys))
-        return [f"{first}-{last}" for first, last in zip(firsts, lasts, strict=True)]
-    firsts = format_packed(kind.version, family.packed(family.firsts(keys)))
-    lengths = [*(f"/{length}" for length in range(family.width)), ""]
-    return [first + lengths[length] for first, length in zip(firsts, family.lengths(keys).tolist(), strict=True)]
+    said = [*(f'"{text}"' for text in moments(distinct[distinct < NEVER])), "null"]
+    return [said[row] for row in rows.tolist()]

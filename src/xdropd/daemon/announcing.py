@@ -91,6 +91,13 @@ class Announcing:
             self._telling.log.error("reload", f"and {more} more problems, see: xdropctl check", file=told[0].file)
         return told
 
+    def tell_replies(self) -> list[Problem]:
+        """Whether replies pass where the settings say so; the problem, where the kernel does not let them."""
+        why_not = self._filter.why_no_replies
+        sentence = f"replies: pass is refused, they are dropped: {why_not}" if why_not else ""
+        self._telling.trouble("replies", sentence, "settings")
+        return [Problem(self._settings.name, 0, 0, sentence)] if sentence else []
+
     def tell_repaired(self, places: int) -> None:
         """The kernel held something else than it should have."""
         if places:

@@ -4,17 +4,21 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from xdropd.columns.listing import Listing
 from xdropd.daemon.backoff import Backoff
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.reactor import Reactor
 from xdropd.filter.counting import Aside, directly
 from xdropd.filter.lists import Lists
-from xdropd.host.blocklog import Record
+from xdropd.host import libc
 from xdropd.host.telling import Telling
 from xdropd.sources import blocks
-from xdropd.sources.blocks import Blocks
+from xdropd.sources.blocks import Blocks, Change
 
 _ENTRIES_AT_ONCE = 1000
+_LISTED_AN_ENTRY = 64  # of columns that are gone through, in the time that an entry takes which is handled by itself
+_MANY_RECORDS = 10_000
+_REST_SECONDS = 0.25
 
 
 class Blocking:
@@ -27,27 +31,43 @@ class Blocking:
         self._reactor = reactor
         self._telling = telling
         self._retry = Backoff()
+        self._rest_at = float("inf")
 
-    def change(self, records: list[Record], now_s: float) -> Iterator[None]:
-        """Log a batch and put it in force, or do neither: one of the `changes`.
+    def change(self, change: Change, now_s: float) -> Iterator[None]:
+        """Log a change and put it in force, or do neither: one of the `changes`.
 
         Raises XdropdError where the log cannot be written, else as Lists.change_to.
         """
-        aside = self.aside_for(len(records))
-        batch = yield from aside(lambda: self._blocks.batch(records))
-        with self._blocks.logged(batch):
+        aside = self.aside_for(change.difference.count, change.after)
+        batch = yield from aside(lambda: self._blocks.batch(change, now_s))
+        if not batch.records:
+            return
+        yield from aside(lambda: self._blocks.append(batch))
+        is_done = False
+        try:
             yield from self._lists.change_to(
-                self._lists.desired.having("callers", blocks.written(batch.after)), now_s, aside
+                self._lists.desired.having("callers", blocks.written(batch.by_source)), now_s, aside
             )
+            is_done = True
+        finally:
+            if is_done:
+                self._blocks.take(batch)
+                # Some may have ended since they were asked for: then they were never in force, and leave like others.
+                self._lists.next_end_s = min(self._lists.next_end_s, change.after.next_end_s)
+            else:
+                self._blocks.take_back()
+        if batch.records > _MANY_RECORDS:
+            self._rest_at = time.monotonic() + _REST_SECONDS  # when nobody holds anything of it any more
 
-    def aside_for(self, count: int) -> Aside:
-        """How what is done with so many entries is done: a few at once, for to hand them over takes longer."""
-        weight = count + len(self._blocks.by_source)  # each source is looked at
+    def aside_for(self, count: int, listing: Listing) -> Aside:
+        """How what is done with so many entries of a listing is done: a few at once, to hand them over takes longer."""
+        weight = count + listing.count // _LISTED_AN_ENTRY + len(self._blocks.by_source)  # each source is looked at
         return directly if weight <= _ENTRIES_AT_ONCE else self._reactor.aside
 
-    def load(self) -> None:
+    def load(self) -> Iterator[None]:
         """Read the log, and tell what is wrong with it."""
-        for sentence in self._blocks.load(time.time()):
+        reading = yield from self._reactor.aside(self._blocks.read)
+        for sentence in self._blocks.load(reading, time.time()):
             self._telling.log.warning("blocks", sentence)
         self._tell_troubles()
 
@@ -62,15 +82,18 @@ class Blocking:
 
     def take_anew(self) -> Iterator[None]:
         """Put in force what callers have blocked by the log."""
-        self.load()
+        yield from self.load()
         if self._lists.state is not None:
             desired = self._lists.desired.having("callers", blocks.written(self._blocks.by_source))
             yield from self._lists.change_to(desired, time.time())
 
     def look_after(self, now: float) -> None:
-        """What is due: a log that could not be used, or one that is too long."""
+        """What is due: a log that could not be used, one that is too long, memory of what was large."""
         if self._retry.is_due(now):
             self.try_again()
+        if now >= self._rest_at:
+            self._rest_at = float("inf")
+            libc.give_back_memory()
         if self._blocks.wants_compaction and not self._changes:
             self._changes.ask(self._compact())
 

@@ -8,6 +8,7 @@ from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.failures import FAILURES
 from xdropd.daemon.trust import Trust
+from xdropd.daemon.watching import Watching
 from xdropd.filter.lists import Lists
 from xdropd.host.log import Log
 from xdropd.sources import blocks
@@ -28,6 +29,7 @@ class Expiry:
         changes: Changes,
         trust: Trust,
         reload: Callable[[], object],
+        watching: Watching,
         log: Log,
     ) -> None:
         self._blocks = listed
@@ -36,6 +38,7 @@ class Expiry:
         self._changes = changes
         self._trust = trust
         self._reload = reload
+        self._watching = watching
         self._log = log
         self._clock_s = time.time()
         self._is_ending = False
@@ -70,10 +73,13 @@ class Expiry:
         try:
             after = self._blocks.without_ended(now_s)
             yield from self._lists.change_to(self._lists.desired.having("callers", blocks.written(after)), now_s)
-            self._blocks.by_source = after
+            before, self._blocks.by_source = self._blocks.by_source, after
         except FAILURES:
             self._lists.next_end_s = now_s + self._trust.seconds  # not at every turn
             raise
+        place = self._blocks.last_place
+        for name, listing in before.items():
+            self._watching.note(place, name, (str(Span(*row[:3])) for row in listing.ended(now_s)))
         for source, row in over[:_TOLD_AT_MOST]:
             span = str(Span(*row[:3]))
             self._log.info("expire", f"{span} of {source.name} has ended", entry=span, source=source.name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from xdropd.daemon.reactor import Reactor
 from xdropd.host.fileworker import Work
 from xdropd.host.log import WARNING
+from xdropd.host.nameservers import NameServers
 from xdropd.host.telling import Telling
 from xdropd.host.watch import Watcher
 from xdropd.sources.catalogue import Catalogue
@@ -14,21 +15,25 @@ from xdropd.sources.settingsfile import SettingsFile
 
 
 class Following:
-    """One daemon's. `reload` has the files read again."""
+    """One daemon's. `reload` has the files read again, `renew_guard` is told that the name servers were."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         settings: SettingsFile,
+        name_servers: NameServers,
         reactor: Reactor,
         telling: Telling,
         reload: Callable[[], object],
+        renew_guard: Callable[[], None],
     ) -> None:
         self._catalogue = catalogue
         self._settings = settings
+        self._name_servers = name_servers
         self._reactor = reactor
         self._telling = telling
         self._reload = reload
+        self._renew_guard = renew_guard
         self._watcher = Watcher(self._hear)
         self._followed: tuple[frozenset[Path], frozenset[str]] = (frozenset(), frozenset())
         self._hung: frozenset[str] = frozenset()
@@ -48,11 +53,11 @@ class Following:
     def renew(self) -> None:
         """Tell the watcher what matters now, and what was read of it. Called where file systems may hang."""
         files, patterns = self._catalogue.followed()
-        followed = files | {self._settings.path}, patterns
+        followed = files | {self._settings.path, *self._name_servers.signatures}, patterns
         if followed != self._followed:
             self._watcher.follow(*followed)
             self._followed = followed
-        for path, signature in self._catalogue.signatures().items():
+        for path, signature in (self._catalogue.signatures() | self._name_servers.signatures).items():
             self._watcher.mark_read(path, signature)
         self._watcher.mark_read(self._settings.path, self._settings.signature)
 
@@ -77,7 +82,10 @@ class Following:
     def _take(self, look: Work[frozenset[Path | str]]) -> None:
         self._is_looking = False
         self._look_at = time.monotonic() + self._watcher.next_look_s()
-        if look.result():
+        changed = look.result()
+        if changed & self._name_servers.signatures.keys():
+            self._reactor.later(self._name_servers.read, lambda _: self._renew_guard())
+        if changed - self._name_servers.signatures.keys():
             self._reload()
 
     def _hear(self) -> None:

@@ -39,7 +39,8 @@ class Handover:
         state = proven.state
         self._lists.state = state
         written = [
-            Written(each.name, each.written or each.listing, each.reason, each.is_file) for each in state.sources
+            Written(each.name, each.written or each.listing, each.reason, each.is_file, each.action)
+            for each in state.sources
         ]
         desired = Desired(
             allow=tuple(Written(each.source, each.listing) for each in state.exempt.sources if each.kind == "allow"),

@@ -33,7 +33,7 @@ class Keeping:
             self.keep()
 
     def keep_before_the_end(self) -> None:
-        """A disk that hangs is not waited for."""
+        """What is being kept, too. A disk that hangs is not waited for."""
         if not self._reactor.files.hung:
             self._reactor.wait_for(self._reactor.files.submit(self._save), time.monotonic() + _AT_THE_END_SECONDS)
 

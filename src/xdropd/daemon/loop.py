@@ -44,7 +44,7 @@ class Loop:
                 self._turn_or_recover(server)
             parts.log.info("stop", "stopping")
             parts.systemd.stopping()
-            if parts.progress.is_ready and parts.settling.is_wanted:
+            if parts.progress.is_ready:
                 parts.keeping.keep_before_the_end()
         finally:
             server.close()
@@ -178,6 +178,7 @@ class Loop:
         parts.onwards.look_after(now)
         parts.settling.settle(now)
         parts.keeping.look_after(now)
+        parts.fetching.look_after(now)
         parts.handover.look_after(now)
         parts.blocking.look_after(now)
         if parts.trust.is_due(now):

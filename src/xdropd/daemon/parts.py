@@ -7,6 +7,7 @@ from xdropd.daemon.announcing import Announcing
 from xdropd.daemon.blocking import Blocking
 from xdropd.daemon.changes import Changes
 from xdropd.daemon.expiry import Expiry
+from xdropd.daemon.fetching import Fetching
 from xdropd.daemon.following import Following
 from xdropd.daemon.handover import Handover
 from xdropd.daemon.health import Health
@@ -18,16 +19,20 @@ from xdropd.daemon.proving import Proving
 from xdropd.daemon.reactor import Reactor
 from xdropd.daemon.reconciling import Reconciling
 from xdropd.daemon.results import Results
+from xdropd.daemon.routing import Routing
 from xdropd.daemon.settling import Settling
 from xdropd.daemon.trust import Trust
 from xdropd.daemon.wanted import ReloadRequest, WantedReloads
+from xdropd.daemon.watching import Watching
 from xdropd.filter.attaching import Attaching
 from xdropd.filter.filter import Filter
 from xdropd.filter.program import Program
 from xdropd.filter.samples import SampleLog
 from xdropd.host.blocklog import BlockLog
+from xdropd.host.fetched import FETCHED_FOLDER, WANTED_FILE
 from xdropd.host.log import Log
-from xdropd.host.netlink import Netlink
+from xdropd.host.nameservers import NameServers
+from xdropd.host.netlink import Netlink, Questions
 from xdropd.host.statefolder import StateFolder
 from xdropd.host.systemd import Systemd
 from xdropd.host.telling import Telling
@@ -46,6 +51,10 @@ class Places:
     blocklist: str
     state: Path | None
     interfaces: tuple[str, ...] | None = None
+    wish: Path = Path(WANTED_FILE)
+    """The file that says what is to be fetched."""
+    fetched: Path = Path(FETCHED_FOLDER)
+    """The folder of what has been fetched."""
 
 
 class Parts:
@@ -63,7 +72,8 @@ class Parts:
         # Sources.
         self.state_folder = StateFolder(places.state) if places.state else None
         self.settings = settings = SettingsFile(places.settings, self.state_folder)
-        self.catalogue = catalogue = Catalogue(places.blocklist, self.state_folder)
+        self.catalogue = catalogue = Catalogue(places.blocklist, self.state_folder, places.fetched)
+        self.name_servers = NameServers()
         self.log_copy = LogCopy(systemd)
         block_log = BlockLog(self.state_folder) if self.state_folder else None
         self.blocks = blocks = Blocks(block_log, self.log_copy)
@@ -79,11 +89,32 @@ class Parts:
         self.announcing = Announcing(lists, kernel, self.attaching, settings, telling, systemd, progress)
         self.trust = Trust(lists, telling, results, self.announcing)
         self.keeping = Keeping(catalogue, settings, reactor, telling)
-        self.following = Following(catalogue, settings, reactor, telling, wanted.ask_for_any)
+        self.following = Following(
+            catalogue,
+            settings,
+            self.name_servers,
+            reactor,
+            telling,
+            wanted.ask_for_any,
+            lambda: self.host.hear_name_servers(),
+        )
+        self.fetching = Fetching(places.wish, places.fetched, catalogue.absolute, reactor, telling)
         self.settling = Settling(lists, self.keeping, self.following, reactor, telling)
-        self.host = OwnHost(places.interfaces, self.netlink, self.attaching, settings, lists, changes, self.settling)
+        self.routing = Routing(Questions(), reactor)
+        self.host = OwnHost(
+            places.interfaces,
+            self.netlink,
+            self.name_servers,
+            self.routing,
+            self.attaching,
+            settings,
+            lists,
+            changes,
+            self.settling,
+        )
         self.blocking = Blocking(blocks, lists, changes, reactor, telling)
-        self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, log)
+        self.watching = watching = Watching()
+        self.expiry = Expiry(blocks, self.blocking, lists, changes, self.trust, wanted.ask_for_any, watching, log)
         self.proving = Proving(kernel, self.attaching, self.netlink, settings)
         self.onwards = Onwards(kernel, settings, reactor, telling)
         self.reconciling = Reconciling(lists, kernel, settings, reactor, self.announcing)

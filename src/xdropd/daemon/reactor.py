@@ -1,7 +1,7 @@
-"""Descriptors, and the two workers: everything that can wait for something waits here. Knows no list.
+"""Descriptors, and the three workers: everything that can wait for something waits here. Knows no list.
 
-File systems and long calculations are no business of the loop's thread: a worker does them, and whoever wants the
-result waits for it without holding anybody else.
+File systems, long calculations and routing tables are no business of the loop's thread: a worker does them, and whoever
+wants the result waits for it without holding anybody else.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ class Reactor:
         self.selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
         self.files = FileWorker(self.wake)
         self.calculator = FileWorker(self.wake)
+        self.router = FileWorker(self.wake)
         self._reading: Work[Any] | None = None
         self._calculating: Work[Any] | None = None
         self._later: list[tuple[Work[Any], Callable[[Work[Any]], None]]] = []
@@ -68,7 +69,7 @@ class Reactor:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a job waits for files."""
+        """Whether a job waits for files, or for routes."""
         return self._reading is not None
 
     @property
@@ -82,9 +83,12 @@ class Reactor:
         awaited = self._calculating or self._reading
         return awaited is not None and not awaited.is_done
 
-    def read(self, call: Callable[[], _T]) -> Generator[None, None, _T]:
-        """Have something called that touches files, and wait for it as a part of a job. Raises what it raises."""
-        self._reading = work = self.files.submit(call)
+    def read(self, call: Callable[[], _T], worker: FileWorker | None = None) -> Generator[None, None, _T]:
+        """Have something called that touches files, and wait for it as a part of a job. Raises what it raises.
+
+        With a `worker` it is done by that one.
+        """
+        self._reading = work = (worker or self.files).submit(call)
         while not work.is_done:
             yield
         self._reading = None

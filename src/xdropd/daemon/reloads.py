@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from xdropd.daemon.parts import Parts
 from xdropd.daemon.results import ReloadResult
+from xdropd.daemon.severed import severed
 from xdropd.daemon.wanted import ReloadRequest
 from xdropd.errors import Problem, RefusedFile
 from xdropd.rules.desired import Desired
+from xdropd.rules.winners import State
 from xdropd.sources import blocks
 from xdropd.sources.catalogue import Reading
 
@@ -26,10 +28,14 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
     parts.progress.show("reading the lists")
     settings_before = parts.settings.in_force
     refusals = yield from _read_settings(parts)
+    yield from parts.reactor.read(parts.name_servers.read)
     reading, refused = yield from _read_lists(parts, request.accept)
     refusals += refused
+    yield from parts.host.learn_routes()
     now_s = time.time()
-    yield
+    before = parts.lists.state
+    warnings: tuple[str, ...] = ()
+    parts.filter.choose_program(parts.settings.in_force)
     if parts.filter.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
         parts.announcing.tell_repaired(1)
     yield from parts.onwards.look()
@@ -38,12 +44,15 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
         parts.telling.trouble("takeover")
         parts.trust.regain()
         parts.announcing.report(reading, counted)
+        parts.fetching.want(reading)
+        if before is not None:  # else nobody knows what is new
+            warnings = yield from tell_severed(parts, before)
         parts.filter.counting.sources.note_listed(parts.lists.source_names, time.time())
     else:
         yield from _keep_in_force(parts, now_s)
     parts.host.sync_interfaces()
     parts.results.last_reload_s = time.monotonic() - begun
-    request.result = yield from conclude(parts, refusals)
+    request.result = yield from conclude(parts, refusals, warnings)
     parts.announcing.say_ready()
 
 
@@ -93,20 +102,37 @@ def desired(parts: Parts, reading: Reading) -> Desired:
     return replace(desired, guard=parts.host.guard())
 
 
-def conclude(parts: Parts, refusals: list[Problem]) -> Generator[None, None, ReloadResult]:
+def tell_severed(parts: Parts, before: State | None) -> Generator[None, None, tuple[str, ...]]:
+    """Which open connections the list in force cuts off, and what was in force before did not: a sentence each."""
+    after, passes = parts.lists.state, parts.filter.passes_replies
+    found = []
+    if after is not None:
+        found = yield from parts.reactor.read(lambda: severed(before, after, passes_replies=passes))
+    for each in found:
+        said = f"{each.source} lists {each}"
+        parts.log.warning("connections", said, entry=str(each.entry), source=each.source, line=each.line)
+    return tuple(f"{each.source} lists {each}" for each in found)
+
+
+def conclude(
+    parts: Parts, refusals: list[Problem], warnings: tuple[str, ...] = ()
+) -> Generator[None, None, ReloadResult]:
     """What every reading ends with, whether it was refused or not."""
     parts.progress.text = ""
-    result = parts.results.ended(refusals)
+    result = parts.results.ended(refusals + parts.announcing.tell_replies(), warnings)
     parts.settling.ask()
     yield from parts.reactor.read(parts.following.renew)
     return result
 
 
 def _keep_in_force(parts: Parts, now_s: float) -> Iterator[None]:
-    """The blocklist is refused: the list before it stays, and what failed of that one is tried again."""
+    """The blocklist is refused: the list before it stays, under the program that is chosen now.
+
+    What failed of that list is tried again.
+    """
     if parts.lists.state is None:
         yield from parts.lists.renew()
-    elif parts.lists.is_doubtful:
+    elif parts.lists.is_doubtful or not parts.lists.is_current:
         desired = replace(parts.lists.desired, guard=parts.host.guard())
         yield from parts.lists.change_to(desired, now_s)
     else:

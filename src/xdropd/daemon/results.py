@@ -14,6 +14,8 @@ class ReloadResult:
     at_s: float
     is_ok: bool
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """On what it cuts off."""
 
 
 @dataclass(slots=True)
@@ -28,9 +30,9 @@ class Results:
     last_reload_s: float | None = None
     last_success_s: float = 0.0
 
-    def ended(self, refusals: list[Problem]) -> ReloadResult:
+    def ended(self, refusals: list[Problem], warnings: tuple[str, ...] = ()) -> ReloadResult:
         """A reading has come to its end, refused or not."""
-        self.last = ReloadResult(time.time(), not refusals, tuple(refusals))
+        self.last = ReloadResult(time.time(), not refusals, tuple(refusals), warnings)
         if refusals:
             self.refused += 1
         else:

@@ -34,11 +34,6 @@ class Settling:
         self._telling = telling
         self._due_at = float("inf")
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether there is anything that waits."""
-        return self._due_at < float("inf")
-
     def ask(self) -> None:
         """Have it done in a moment."""
         self._due_at = time.monotonic() + _SETTLE_SECONDS

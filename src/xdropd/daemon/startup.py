@@ -6,11 +6,12 @@ from collections.abc import Generator, Iterator
 
 from xdropd.daemon.failures import FAILURES, Failure, noting
 from xdropd.daemon.parts import Parts
-from xdropd.daemon.reloads import conclude, desired, fit_to_be_used
+from xdropd.daemon.reloads import conclude, desired, fit_to_be_used, tell_severed
 from xdropd.errors import AlreadyRunning, NotAttachable, Problem, RefusedFile
 from xdropd.filter.lists import NO_LIST_YET
 from xdropd.host.statefolder import StateFolder
 from xdropd.rules.plan import Counted
+from xdropd.rules.winners import State
 from xdropd.sources.catalogue import Reading
 from xdropd.text.settings import Settings
 
@@ -27,13 +28,16 @@ def start(parts: Parts) -> Iterator[None]:
     parts.log_copy.adopt(inherited)
     is_adopted = parts.filter.adopt(inherited)
     parts.handover.take_over()
+    before = lists.state
     if is_adopted:
         parts.log.notice("adopt", "took over the running filter")
     with contextlib.suppress(*FAILURES if is_adopted else ()):  # it fails again below, where it is told
         lists.prepare_program()
     parts.progress.show("reading the lists")
     refusals = yield from _read_settings(parts, is_adopted=is_adopted)
-    parts.blocking.load()
+    parts.filter.choose_program(parts.settings.in_force)
+    yield from parts.reactor.read(parts.name_servers.read)
+    yield from parts.blocking.load()
     reading: Reading | None = None
     counted: Counted | None = None
     failed: list[Failure] = []
@@ -41,19 +45,13 @@ def start(parts: Parts) -> Iterator[None]:
         parts.filter.agree()
         reading, refused = yield from _read_lists(parts, is_adopted=is_adopted)
         refusals += refused
-        yield
+        yield from parts.host.learn_routes()
         if reading is not None:
             counted = yield from lists.change_to(desired(parts, reading), time.time())
         else:
             yield from lists.renew()
     with noting(failed if is_adopted else None):
-        parts.filter.choose(parts.settings.in_force)
-        yield from parts.onwards.look()
-        undone = parts.host.attach_interfaces()
-        is_the_only_one = len(undone.attaching) == 1 and not undone.following and not parts.filter.attachments
-        if is_the_only_one and not is_adopted:
-            raise NotAttachable(*undone.attaching.values())
-        parts.host.tell_interfaces(undone)
+        yield from _attach(parts, is_adopted=is_adopted)
     if lists.state is None:
         telling.trouble("takeover", NO_LIST_YET)
     parts.progress.note_ready()
@@ -62,12 +60,33 @@ def start(parts: Parts) -> Iterator[None]:
         parts.trust.lose(failed[0])  # before anybody is told that it is ready
     parts.announcing.say_ready()
     if reading is not None and counted is not None:
-        parts.announcing.report(reading, counted)
-        parts.filter.counting.sources.note_listed(lists.source_names, time.time())
+        yield from _report(parts, reading, counted, before, is_adopted=is_adopted)
     yield from conclude(parts, refusals)
     if failed:
         parts.results.last = parts.results.of_failure(failed[0])
     parts.log.notice("ready", parts.announcing.status_line())
+
+
+def _attach(parts: Parts, *, is_adopted: bool) -> Iterator[None]:
+    """Have packets meet the filter. Raises NotAttachable where the one interface there is cannot be filtered."""
+    parts.filter.choose(parts.settings.in_force)
+    yield from parts.onwards.look()
+    undone = parts.host.attach_interfaces()
+    is_the_only_one = len(undone.attaching) == 1 and not undone.following and not parts.filter.attachments
+    if is_the_only_one and not is_adopted:
+        raise NotAttachable(*undone.attaching.values())
+    parts.host.tell_interfaces(undone)
+
+
+def _report(
+    parts: Parts, reading: Reading, counted: Counted, before: State | None, *, is_adopted: bool
+) -> Iterator[None]:
+    """The list is in force. `before`: what was in force already, as far as that is known."""
+    parts.announcing.report(reading, counted)
+    parts.fetching.want(reading)
+    if before is not None or not is_adopted:  # else nobody knows what is new
+        yield from tell_severed(parts, before)
+    parts.filter.counting.sources.note_listed(parts.lists.source_names, time.time())
 
 
 def _read_settings(parts: Parts, *, is_adopted: bool) -> Generator[None, None, list[Problem]]:

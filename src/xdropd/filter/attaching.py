@@ -18,7 +18,7 @@ from xdropd.filter.interfaces import Choice
 from xdropd.filter.remedies import remedy
 from xdropd.host import pppoe
 from xdropd.host.log import WARNING
-from xdropd.host.netlink import Interface, Netlink
+from xdropd.host.netlink import Interface, Netlink, Routes
 from xdropd.host.telling import Fields, Telling
 from xdropd.kernel.attachment import Attachment
 from xdropd.kernel.hooks import HOOKS
@@ -46,20 +46,26 @@ class Attaching:
         self._telling = telling
         self._wanted: tuple[tuple[str, ...] | None, str] | None = None
         self._choice = Choice()
-        # By index: the mode that was refused, and a sentence on it. Those that are filtered in another one; and those
-        # for which others above were let go in vain, as they were then.
-        self._stuck: dict[int, tuple[str, str]] = {}
+        # By index: the mode that was refused, and a sentence on it. Those that are filtered in another one, with their
+        # MTU of then; and those for which others above were let go in vain, as they were then.
+        self._stuck: dict[int, tuple[str, int, str]] = {}
         self._refused: dict[int, tuple[str, Interface, str]] = {}
-        self._routed: set[int] = set()  # as of the last look at routes
+        self._routed: set[int] = set()
         self._had_route: dict[int, str] = {}  # their names as well
         self._carriers: dict[int, frozenset[int]] = {}  # of each of these, as long as it was there
         self._gathering = Gathering()
         self._bond_of: dict[int, int] = {}  # by the index of a port
         self.names: dict[int, str] = {}
+        self.losing: frozenset[int] = frozenset()
+        """Those that lose packets because they are filtered, which is told."""
+        self.unproven: frozenset[int] = frozenset()
+        """Those whose count of packets is no evidence."""
+        self.counting_apart: frozenset[int] = frozenset()
+        """Those whose count of packets is without what they hand to nobody."""
         self.again_at = float("inf")
-        """When a bond will have its ports, as far as can be told."""
-        self.routes_took_s = 0.0
-        """How long the last look at routes took."""
+        """When to look again though nothing is news: a bond will have its ports, as far as can be told; or an interface
+        could not be attached anew.
+        """
 
     def name_of(self, ifindex: int) -> str:
         """An interface's name, also of one that is gone."""
@@ -69,6 +75,10 @@ class Attaching:
         """Where a packet came in: the interface that is filtered, and its port where that is a bond."""
         bond = self._bond_of.get(ifindex)
         return (self.name_of(ifindex), "") if bond is None else (self.name_of(bond), self.name_of(ifindex))
+
+    def ports_of(self, ifindex: int) -> list[int]:
+        """Whose drivers run the program of an interface that is filtered natively, each by itself; none of most."""
+        return [port for port, above in self._bond_of.items() if above == ifindex]
 
     def why(self, ifindex: int) -> str:
         """For which device an interface is filtered, as a sentence on it; "" if it was named itself."""
@@ -88,13 +98,13 @@ class Attaching:
         """Why it is no failure any more that an interface is not filtered; "" if it is filtered."""
         if name not in self.names.values():
             return f"{name}: there is no such interface any more"
-        is_filtered = any(self.names.get(ifindex) == name for ifindex in self._filter.attachments)
-        return "" if is_filtered else f"{name}: need not be filtered any more"
+        if any(self.names.get(ifindex) == name for ifindex in self._filter.attachments):
+            return ""
+        is_wanted = any(self.names.get(ifindex) == name for ifindex in self._choice.wanted)
+        return f"{name}: is not attached any more" if is_wanted else f"{name}: need not be filtered any more"
 
-    def sync(self, wanted_names: tuple[str, ...] | None, mode: str, *, are_routes_new: bool = True) -> Undone:
-        """Make the filter's interfaces those that are wanted; what failed.
-
-        To look at routes may take a while: with `are_routes_new` False those of the last look have to do.
+    def sync(self, wanted_names: tuple[str, ...] | None, mode: str, routes: Routes) -> Undone:
+        """Make the filter's interfaces those that are wanted, by `routes` where they decide; what failed.
 
         An interface cannot be in two modes at once, so another mode is a change with a gap, and so is a program on a
         device that stands below it. What fails of it is undone, and not tried again until another mode is asked for:
@@ -105,7 +115,8 @@ class Attaching:
         held: set[int] = set()
         around = Surroundings(there, pppoe.devices() if wanted_names is None else ())
         if wanted_names is None:
-            self._look_at_routes(there, is_from_names=names_before is not None, are_new=are_routes_new)
+            self._routed = routes.interfaces({link.table for link in there.values()} - {0})
+            self._remember_routes(there, is_from_names=names_before is not None)
             held = self._held(around)
         self._wanted = wanted_names, mode
         self._choice = choice = interfaces.choose(wanted_names, around, self._routed, held, mode)
@@ -140,31 +151,49 @@ class Attaching:
         return Undone(failures, choice.unfollowed)
 
     def attach_anew(self, ifindex: int, mode: str) -> None:
-        """Take the program off an interface and put it there again. What fails is told and tried with the next look."""
-        there = self._settled(self._let_go([ifindex]))
-        if ifindex in there and (failure := self._attach(there[ifindex], mode, there)):
-            self._telling.log.error("attach", f"{there[ifindex].name}: {failure}", interface=there[ifindex].name)
+        """Take the program off an interface and put it there again, and off whatever is filtered above it meanwhile.
+
+        What fails is told and tried with the next look, which is due then.
+        """
+        around = Surroundings(self._netlink.interfaces())
+        if ifindex not in around.links or ifindex not in self._filter.attachments:
+            return
+        if reason := self._why_not_attachable():
+            name = around.links[ifindex].name
+            self._telling.log.error("attach", f"{name}: is left as it is: {reason}", interface=name)
+            return
+        modes = {**self._in_the_way(set(), [ifindex], around), ifindex: mode}
+        there = self._settled(self._let_go(modes))
+        for each in around.lowest_first(modes):
+            if each in there and (failure := self._attach(there[each], modes[each], there)):
+                self._telling.log.error("attach", f"{there[each].name}: {failure}", interface=there[each].name)
+                self.again_at = 0.0
+        self._count_for_bonds(around)
 
     def _count_for_bonds(self, around: Surroundings) -> None:
+        """And for what hands its program on to another device likewise (netvsc_vf_setxdp in netvsc_bpf.c)."""
         self._bond_of = {
             port: ifindex
             for ifindex, kept in self._filter.attachments.items()
-            if kept.mode == _NATIVE and ifindex in around.links and around.links[ifindex].kind in BONDS
+            if kept.mode == _NATIVE and ifindex in around.links
             for port in around.ports(ifindex)
         }
+        kinds = {
+            ifindex: around.links[ifindex].kind
+            for ifindex, kept in self._filter.attachments.items()
+            if kept.mode != _NATIVE and ifindex in around.links
+        }
+        self.unproven = frozenset(ifindex for ifindex, kind in kinds.items() if kind in quirks.COUNT_MORE)
+        self.counting_apart = frozenset(ifindex for ifindex, kind in kinds.items() if kind in quirks.COUNT_APART)
         for ifindex in {*self._bond_of.values()}:
             self._filter.count_ports(ifindex, [port for port, bond in self._bond_of.items() if bond == ifindex])
 
-    def _look_at_routes(self, there: Mapping[int, Interface], *, is_from_names: bool, are_new: bool) -> None:
-        """Which interfaces have a default route, and which had one: auto does not let go because a route flaps.
+    def _remember_routes(self, there: Mapping[int, Interface], *, is_from_names: bool) -> None:
+        """Which interfaces have a default route or had one: auto does not let go because a route flaps.
 
         What was taken over had one, as far as is known; what other settings asked for goes with them. One that is made
         anew under its name gets its route back before long.
         """
-        if are_new or self._wanted is None or is_from_names:
-            begun = time.monotonic()
-            self._routed = self._netlink.default_route_interfaces({link.table for link in there.values()} - {0})
-            self.routes_took_s = time.monotonic() - begun
         if is_from_names:
             self._had_route = {}
         elif self._wanted is None:
@@ -205,7 +234,7 @@ class Attaching:
             for ifindex, kept in self._filter.attachments.items()
             if ifindex not in self._stuck
             and (
-                (wanted := _mode_for(there[ifindex], mode)) not in ("auto", kept.mode)
+                (wanted := _mode_for(there[ifindex], mode, there)) not in ("auto", kept.mode)
                 or (wanted == "auto" and kept.mode != _NATIVE and (mode_before != "auto" or ifindex in freed))
             )
         }
@@ -213,12 +242,18 @@ class Attaching:
     def _losses(self, there: Mapping[int, Interface]) -> dict[str, str]:
         """Sentences on interfaces that lose packets because they are filtered, by name."""
         natively = [index for index, kept in self._filter.attachments.items() if kept.mode == _NATIVE]
-        found = {there[index].name: quirks.loss(there[index]) for index in natively if index in there}
-        return {name: f"{name}: {sentence}" for name, sentence in found.items() if sentence}
+        found = {
+            index: next(filter(None, map(quirks.loss, _drivers(there[index], there))), "")
+            for index in natively
+            if index in there
+        }
+        self.losing = frozenset(index for index, sentence in found.items() if sentence)
+        return {there[index].name: f"{there[index].name}: {found[index]}" for index in self.losing}
 
     def _forget_refusals(self, mode: str, there: Mapping[int, Interface]) -> None:
         """Of another mode; and where a device has changed, which may be what was lacking."""
-        self._stuck = {ifindex: each for ifindex, each in self._stuck.items() if each[0] == mode}
+        mtus = {ifindex: link.mtu for ifindex, link in there.items()}
+        self._stuck = {ifindex: each for ifindex, each in self._stuck.items() if each[:2] == (mode, mtus.get(ifindex))}
         self._refused = {
             ifindex: each
             for ifindex, each in self._refused.items()
@@ -290,14 +325,14 @@ class Attaching:
                 continue
             failure = self._attach(link, mode, there)
             if failure and ifindex in before and not self._attach(link, before[ifindex], there):
-                self._stuck[ifindex] = mode, f"{link.name}: stays in {before[ifindex]} mode: {failure}"
+                self._stuck[ifindex] = mode, link.mtu, f"{link.name}: stays in {before[ifindex]} mode: {failure}"
             elif failure:
                 failures[ifindex] = f"{link.name}: {failure}"
                 if above & before.keys():
                     self._refused[ifindex] = mode, link, failures[ifindex]
         if failures:  # what has gone meanwhile is news, and no failure
             there = self._netlink.interfaces()
-        failures |= {ifindex: sentence for ifindex, (_, sentence) in self._stuck.items()}
+        failures |= {ifindex: sentence for ifindex, (*_, sentence) in self._stuck.items()}
         failures |= {ifindex: sentence for ifindex, (*_, sentence) in self._refused.items()}
         return {there[ifindex].name: sentence for ifindex, sentence in failures.items() if ifindex in there}
 
@@ -306,7 +341,7 @@ class Attaching:
         is_packet = interfaces.starts_with_ip(interface)
         try:
             reason = self._filter.attach(
-                interface.index, _mode_for(interface, mode), interface.xdp_program, starts_with_ip=is_packet
+                interface.index, _mode_for(interface, mode, there), interface.xdp_program, starts_with_ip=is_packet
             )
         except NotAttachable as refusal:
             return _with_remedy(refusal.message, interface, there)
@@ -315,15 +350,16 @@ class Attaching:
         self._refused.pop(interface.index, None)
         got = self._filter.attachments[interface.index].mode
         self._telling.log.notice("attach", f"{interface.name}: attached in {got} mode", interface=interface.name)
-        if mode == "auto" and (quirk := quirks.why_generic(interface)):
+        if mode == "auto" and (quirk := _why_generic(interface, there)):
             message = f"{interface.name}: generic mode, which is slower: {quirk}"
             self._telling.log.warning("attach", message, interface=interface.name)
         elif reason:
-            message = f"{interface.name}: generic mode, which is slower: the driver refuses native mode ({reason})"
-            remedied = _with_remedy(message, interface, there)
-            if remedied != message and interface.kind not in STACKED:
+            sentence = f"the driver refuses native mode ({reason})"
+            remedied = _with_remedy(sentence, interface, there)
+            if remedied != sentence and interface.kind not in STACKED:
                 remedied += "; to be asked again, it takes 'xdp_mode: native'"
-            self._telling.log.warning("attach", remedied, interface=interface.name)
+            message = f"{interface.name}: generic mode, which is slower: {remedied}"
+            self._telling.log.warning("attach", message, interface=interface.name)
         return ""
 
 
@@ -332,13 +368,24 @@ def _is_filtered(interface: Interface, kept: Attachment) -> bool:
     return kept.is_attached and interface.xdp_program == kept.root_id
 
 
-def _mode_for(interface: Interface, mode: str) -> str:
+def _mode_for(interface: Interface, mode: str, there: Mapping[int, Interface]) -> str:
     """In which mode to try an interface, given what the settings say."""
-    is_generic = interfaces.starts_with_ip(interface) or (mode == "auto" and quirks.why_generic(interface))
+    is_generic = interfaces.starts_with_ip(interface) or (mode == "auto" and _why_generic(interface, there))
     return "generic" if is_generic else mode
 
 
+def _why_generic(interface: Interface, there: Mapping[int, Interface]) -> str:
+    return next(filter(None, map(quirks.why_generic, _drivers(interface, there))), "")
+
+
+def _drivers(interface: Interface, there: Mapping[int, Interface]) -> list[Interface]:
+    """In whose drivers a program is run natively: of a bond, its ports."""
+    ports = [each for each in there.values() if each.master == interface.index]
+    return ports if interface.kind in BONDS else [interface]
+
+
 def _with_remedy(sentence: str, interface: Interface, there: Mapping[int, Interface]) -> str:
+    """`sentence` is without the interface's name, in which anything may stand."""
     what = remedy(interface, sentence, there)
     return f"{sentence}: {what}" if what else sentence
 

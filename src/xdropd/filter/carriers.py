@@ -16,7 +16,10 @@ BONDS = frozenset({"bond", "team"})
 STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
 """Kinds that stand on another device, from which they have what they receive, and have no driver."""
 
-_BRIDGE, _VRF, _PPP, _VETH = "bridge", "vrf", "ppp", "veth"
+_BRIDGE, _VRF, _PPP = "bridge", "vrf", "ppp"
+# They name a device and are not above it: their peer, or the one by which a tunnel's packets go out (ip_tunnel.c).
+_BESIDE = frozenset({"veth", "netkit", "ipip", "sit", "gre", "gretap", "erspan", "vti", "xfrm"})
+_BESIDE |= {"ip6tnl", "ip6gre", "ip6gretap", "ip6erspan", "vti6"}
 # What they hold cannot be read below them, so they are not stepped down from.
 _SECURED = frozenset({"macsec"})
 _TUNNELS = frozenset({"vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"})
@@ -34,7 +37,7 @@ class Surroundings:
         for link in links.values():
             if link.master:
                 self._ports[link.master].append(link.index)
-            if link.link and link.kind != _VETH:  # its peer is beside it
+            if link.link and link.kind not in _BESIDE:
                 self._stacked_on[link.link].append(link.index)
 
     def ports(self, index: int) -> list[int]:
@@ -79,15 +82,19 @@ class Surroundings:
         if link.kind in STACKED and link.link:
             return (link.link,)
         if link.kind == _PPP:
-            return [each.index for each in self.links.values() if each.name in self._sessions]
+            found = self.links.values()  # by the name that it was dialled with
+            return [each.index for each in found if not self._sessions.isdisjoint((each.name, *each.altnames))]
         return ()
 
-    def _leads_outside(self, link: Interface) -> bool:
+    def _leads_outside(self, link: Interface, above: frozenset[int] = frozenset()) -> bool:
         """Whether other machines are behind a port, rather than guests and containers of this one."""
-        seen: set[int] = set()
+        seen = set(above)
         while link.kind in STACKED | _SECURED and link.link in self.links and link.index not in seen:
             seen.add(link.index)
             link = self.links[link.link]
+        if link.kind == _BRIDGE and link.index not in seen:  # as of a VLAN device that stands on another bridge
+            around = frozenset(seen | {link.index})
+            return any(self._leads_outside(self.links[port], around) for port in self.ports(link.index))
         bus, device = link.parent
         is_hardware = bool(device) and bus not in _TO_GUESTS
         # What stands on a device of another namespace is the way out of this one.
@@ -98,6 +105,8 @@ class Surroundings:
         if index not in known:
             known[index] = 0  # for whoever comes around to it again
             link = self.links[index]
-            below = [*self.ports(index), *((link.link,) if link.link in self.links and link.kind != _VETH else ())]
+            below = self.ports(index)
+            if link.link in self.links and link.kind not in _BESIDE:
+                below.append(link.link)
             known[index] = 1 + max((self._height(each, known) for each in below), default=0)
         return known[index]

@@ -18,7 +18,7 @@ from xdropd.filter.saved import SavedCounters
 from xdropd.filter.store import Store, Stored
 from xdropd.host import libc
 from xdropd.kernel.abi import Stats, Volume
-from xdropd.kernel.generation import Generation, are_pieces
+from xdropd.kernel.generation import Generation, are_pieces, wholes_of
 from xdropd.kernel.tables.volumes import SourceVolumes
 from xdropd.rules.winners import Records, State
 
@@ -185,13 +185,12 @@ def since_in(kind: Kind, readable: list[Readable]) -> tuple[Column, Column]:
 
 
 def since_of(version: int, records: Records, readable: list[Readable], now_s: int) -> Column:
-    """For each record: since when it, or the range that it is a piece of, was there before, else now."""
+    """For each record: since when it, or the range or selection that it is a piece of, was there before, else now."""
     made = np.full(len(records.keys), now_s, np.uint32)
-    pieces = are_pieces(version, records)
-    for kind, keys in ((Kind(version, is_range=False), records.keys), (Kind(version, is_range=True), records.ranges)):
-        which = np.flatnonzero(pieces == kind.is_range)
-        if len(which):
-            known, since = since_in(kind, readable)
-            rows, found = find(known, keys[which])
-            made[which[found]] = since[rows[found]]
+    own = np.flatnonzero(~are_pieces(version, records))
+    named = [(Kind(version, is_range=False), own, records.keys[own])] if len(own) else []
+    for kind, which, keys in (*named, *wholes_of(version, records)):
+        known, since = since_in(kind, readable)
+        rows, found = find(known, keys)
+        made[which[found]] = since[rows[found]]
     return made

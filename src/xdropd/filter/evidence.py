@@ -2,21 +2,25 @@
 
 The kernel counts what a device received, however it is filtered (IFLA_STATS_LINK_64, uapi/linux/if_link.h). Where that
 goes on and the program's count stands still, packets pass by it: a driver that has lost it, or a device whose packets
-never come that way. Both are compared since the program saw a frame for the last time, so a busy minute an hour ago
-proves nothing. Pure: it is given both counts and the time.
+never come that way. Pure: it is given both counts and the time.
 
-When there is no telling. Drivers bring their count up to date every two seconds or so, so the kernel may still be
-counting what the program saw long ago: what it counts for some seconds behind the last frame is set aside. A count that
-falls begins anew. And a few packets are none: some devices count what they hand to nobody, a pause frame for instance.
+When there is no telling. While the program sees frames, however few, nothing is held against it: a device also counts
+what it hands to nobody, such as pause frames, and a busy minute an hour ago proves nothing. Once the program stands
+still, the kernel may still be counting what it has seen, for drivers bring their count up to date every two seconds or
+so (round_jiffies in the watchdogs of igb and e1000 makes it three): as many packets as the program counted in the last
+seconds before, or as many as the kernel counts within the next ones, whichever is less. A hundred more are no accident.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
 PACKETS = 100
 """So many that no frame of theirs was seen are no accident."""
 
-_SET_ASIDE_S = 5.0
+_LATE_S = 4.0
+"""By how much a driver's count is behind at most."""
+
 _AGAIN_AFTER_S = 600.0
 
 
@@ -24,29 +28,51 @@ _AGAIN_AFTER_S = 600.0
 class Evidence:
     """Of one interface, as it is filtered now."""
 
-    _seen: int = -1
+    _looks: deque[tuple[float, int]] = field(default_factory=deque)
+    """When it was looked, and what the program had seen: back to one that is `_LATE_S` old, and no further."""
     _received: int = 0
-    """What the kernel had counted when it was last set aside."""
+    """By the kernel's count, at the last look."""
     _moved_at: float = 0.0
+    """At which look the program had seen more than at the one before."""
+    _explained: float = 0.0
+    """What the kernel may count without a packet that passed by the program."""
 
     def look(self, received: int, seen: int, now_s: float) -> int:
         """How many packets the kernel counted that the program cannot have seen; 0 while there is no telling.
 
-        `received` and `seen`: all packets so far, by the kernel and by the program; `now_s` of a monotonic clock.
+        `received`: packets so far, by the kernel. `seen`: as many packets as the program can have seen at most; its own
+        count, or where what it meets may have been put together of many, as in generic mode, its octets. It is read
+        after `received`. `now_s`: of a monotonic clock.
         """
-        if seen != self._seen:
-            self._seen, self._moved_at = seen, now_s
-        if now_s - self._moved_at < _SET_ASIDE_S or received < self._received:
-            self._received = received
-        unseen = received - self._received
-        return unseen if unseen >= PACKETS else 0
+        is_anew = not self._looks or received < self._received or seen < self._looks[-1][1]
+        if is_anew or now_s - self._looks[-1][0] > _LATE_S:  # or all stood still, and the driver may be late by more
+            self._looks.clear()
+            self._moved_at, self._explained = now_s, float("inf")
+        elif seen != self._looks[-1][1]:
+            self._moved_at, self._explained = now_s, received + self._late(seen, now_s)
+        elif now_s - self._moved_at >= _LATE_S:
+            self._explained = min(self._explained, received)
+        self._received = received
+        self._note(seen, now_s)
+        unseen = received - self._explained
+        return int(unseen) if unseen >= PACKETS else 0
+
+    def _late(self, seen: int, now_s: float) -> float:
+        """How many packets the program has seen that the kernel may not have counted yet."""
+        since_s, before = self._looks[0]
+        return seen - before if now_s - since_s >= _LATE_S else float("inf")
+
+    def _note(self, seen: int, now_s: float) -> None:
+        self._looks.append((now_s, seen))
+        while len(self._looks) > 1 and now_s - self._looks[1][0] >= _LATE_S:
+            self._looks.popleft()
 
 
 class Remedy(Enum):
     """What is to be done about an interface whose packets pass by the program."""
 
     ATTACH_ANEW = "it is attached anew"
-    ATTACH_GENERIC = "it is attached in generic mode"
+    ATTACH_GENERIC = "it is attached in generic mode; 'xdp_mode: native' asks for native mode again"
     GIVE_UP = "and none after it was attached anew either, so it is not protected"
 
 

@@ -56,9 +56,9 @@ class Filter:
         return self.counting.generation
 
     @property
-    def is_current(self) -> bool:
+    def is_of_this_version(self) -> bool:
         """Whether the generation in force was made from this version's program text."""
-        return self.lists.is_current
+        return self.lists.is_of_this_version
 
     # ---- taking over ----
 
@@ -146,7 +146,7 @@ class Filter:
 
     def attachable(self) -> tuple[Generation, Blueprint]:
         """What an interface would be given. Raises NotAttachable, KernelError or CompileError where nothing is."""
-        if self.generation is None or not self.is_current:
+        if self.generation is None or not self.is_of_this_version:
             raise NotAttachable("there is no list of this version's making in force yet")
         return self.generation, self._program.blueprint()
 
@@ -211,6 +211,10 @@ class Filter:
         ports = self._ports.get(ifindex, set()) - self.attachments.keys()
         seen = [before, *map(self._slots.seen, (ifindex, *ports))]
         return {verdict: reduce(Volume.plus, (each[verdict] for each in seen)) for verdict in VERDICTS}
+
+    def seen_on_port(self, port: int) -> dict[str, Volume]:
+        """Of that, what came in on one of the ports that are counted for an interface."""
+        return self._slots.seen(port)
 
     @property
     def can_count(self) -> bool:
@@ -279,7 +283,7 @@ class Filter:
         """
         self.counting.sources.note_listed(listed, now_s)
         over = self.counting.sources.over(now_s)
-        if over and self.generation is not None and self.is_current and not self.counting.retired:
+        if over and self.generation is not None and self.is_of_this_version and not self.counting.retired:
             self.counting.forget_sources(over.values())
             for name in over:
                 self.counting.sources.forget(name)
@@ -288,6 +292,20 @@ class Filter:
             self.counting.sources = self._store.renewed_sources(self.counting.sources)
 
     # ---- settings and samples ----
+
+    def choose_program(self, chosen: Settings) -> None:
+        """Which program the next list that is put in force has."""
+        self._program.wants_replies = chosen.replies == "pass"
+
+    @property
+    def passes_replies(self) -> bool:
+        """Whether replies to this host's own connections pass."""
+        return self._program.passes_replies
+
+    @property
+    def why_no_replies(self) -> str:
+        """What the kernel said of letting replies pass, where that is chosen; "" where it does, or was not asked."""
+        return self._program.why_no_replies if self._program.wants_replies else ""
 
     def choose(self, chosen: Settings) -> bool:
         """Put settings in force; whether that made a difference. What cannot be read keeps those that it has."""

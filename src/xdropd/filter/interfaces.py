@@ -12,13 +12,18 @@ from xdropd.filter.carriers import BONDS, Surroundings
 from xdropd.host.netlink import Interface
 
 ARPHRD_ETHER = 1  # uapi/linux/if_arp.h
-_STARTS_WITH_IP = {65534, 512, 519, 768, 776}
-"""ARPHRD_NONE (tun, WireGuard), ARPHRD_PPP, ARPHRD_RAWIP (modems), ARPHRD_TUNNEL (ipip), ARPHRD_SIT: what XDP meets
-there is an IP packet and no more. Of a tunnel it is the inner one (skb_reset_mac_header in ipip_tunnel_rcv, ipip6_rcv).
+_STARTS_WITH_IP = {65534, 512, 519, 768, 769, 776, 823}
+"""ARPHRD_NONE (tun, WireGuard), ARPHRD_PPP, ARPHRD_RAWIP (modems), ARPHRD_TUNNEL (ipip), ARPHRD_TUNNEL6 (ip6tnl),
+ARPHRD_SIT, ARPHRD_IP6GRE: what XDP meets there is an IP packet and no more. Of a tunnel it is the inner one
+(skb_reset_mac_header in ipip_tunnel_rcv, ipip6_rcv, __ip6_tnl_rcv).
 """
 _GRE = 778
 """ARPHRD_IPGRE. The same where the tunnel has one other end; without, XDP meets the outer header, which __ipgre_rcv
 leaves in front for ipgre_header_parse.
+"""
+_DECRYPTED = {"xfrm", "vti", "vti6"}
+"""IPsec's. There XDP meets the inner packet behind the Ethernet header that the encrypted one came with, or behind none
+if that came without (skb_mac_header_rebuild in xfrm4_remove_tunnel_encap).
 """
 
 
@@ -65,6 +70,10 @@ def why_not(interface: Interface, around: Surroundings, mode: str = "auto") -> s
         ports = ", ".join(around.links[port].name for port in around.ports(interface.index))
         advice = f"name its ports instead: {ports}" if ports else "name its ports instead, of which it has none yet"
         return f"packets never meet a filter on a VRF device, {advice}"
+    if interface.kind == "ifb":  # ifb_ri_tasklet (drivers/net/ifb.c) gives them back to the device they came in on
+        return "packets never meet a filter on an ifb device, name the one that they are redirected from"
+    if interface.kind in _DECRYPTED:
+        return "packets meet a filter there with or without the Ethernet header of the encrypted ones"
     has_ethernet = interface.arp_type == ARPHRD_ETHER or interface.is_loopback
     if interface.arp_type == _GRE and not interface.is_point_to_point:
         return "packets meet a filter there with their outer header, for this tunnel has no remote address"

@@ -11,10 +11,12 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
+from xdropd.columns.listing import Kind
 from xdropd.columns.prefixes import FAMILIES, match, without
-from xdropd.errors import KernelError, Unavailable
+from xdropd.errors import KernelError, ProgramRefused, Unavailable
 from xdropd.filter.counting import Aside, Counting, Entries, since_of
 from xdropd.filter.proof import Proof
 from xdropd.filter.store import Store
@@ -27,15 +29,28 @@ from xdropd.rules.winners import Records, State
 
 NO_LIST_YET = "no list could be put in force since xdropd started, what was in force before stays in force"
 
-_ROOM_AN_ENTRY = 64  # bytes, for the arithmetic
+_ROOM_A_ROW = 64  # bytes, for the arithmetic
 _STALE_SHARE = 4  # a fresh generation once one record in so many was removed: hints are only ever set
+_MOST = 0.75  # of the records: exempt ones stay, when all that is listed goes
 _SWAP_OVER = 1 << 16  # removing so many records one by one takes longer than starting without them
 
 
 class Programs(Protocol):
     """Where the program comes from, when maps or a program must be made, which may never be."""
 
-    stamp: str
+    wants_replies: bool
+    why_no_replies: str
+
+    @property
+    def passes_replies(self) -> bool:
+        """Whether it lets replies pass."""
+
+    @property
+    def stamp(self) -> str:
+        """Equal stamps, equal programs."""
+
+    def is_made_from(self, stamp: str) -> bool:
+        """Whether a program with this stamp was made from the same text, whatever was chosen."""
 
     def prepare(self) -> None:
         """Have `blueprint` answer soon."""
@@ -97,9 +112,15 @@ class Lists:
 
     @property
     def is_current(self) -> bool:
-        """Whether the generation in force was made from this version's program text."""
+        """Whether packets meet the program that they should, made from this version's text and as it is chosen."""
         generation = self._counting.generation
         return generation is not None and generation.stamp == self._program.stamp
+
+    @property
+    def is_of_this_version(self) -> bool:
+        """Whether the generation in force was made from this version's program text."""
+        generation = self._counting.generation
+        return generation is not None and self._program.is_made_from(generation.stamp)
 
     def number_after(self, highest: int) -> None:
         """New generations get higher numbers than those that were found."""
@@ -117,7 +138,7 @@ class Lists:
         self._say("comparing the lists with those in force")
 
         def compare() -> tuple[State, Plan | None, Counted]:
-            libc.see_room_for(_ROOM_AN_ENTRY * desired.count)  # numpy (2.2) does not always survive that there is none
+            libc.see_room_for(_ROOM_A_ROW * desired.weight)  # numpy (2.2) does not always survive that there is none
             after = desired.state(now_s, self._counting.sources.number_of, before)
             change = changed(before or State(), after)
             if before is None or self.is_doubtful or self._is_most(change):
@@ -207,7 +228,7 @@ class Lists:
         Only this version's program is known to read maps as they should be; before, there is nothing to compare.
         """
         generation = self._counting.generation
-        if generation is None or not self.is_current:
+        if generation is None or not self.is_of_this_version:
             return 0
         yield from self._counting.merge_retired(state)
         change, differing = yield from aside(lambda: self._compared(generation, state))
@@ -229,7 +250,7 @@ class Lists:
     def _is_most(self, change: Changed) -> bool:
         """Whether so much changes that it takes less to begin anew than to find out what stays."""
         generation = self._counting.generation
-        return generation is None or change.count > max(_SWAP_OVER, generation.used - 1)
+        return generation is None or change.count > max(_SWAP_OVER, _MOST * generation.used)
 
     def _is_in_place(self, generation: Generation, change: Plan) -> bool:
         used = generation.used
@@ -284,19 +305,25 @@ class Lists:
     def _built(
         self, blueprint: Blueprint, shared: Mapping[str, int], records: Mapping[int, Records], now_s: int
     ) -> Generation:
-        self._steps, self._done = sum(len(each.keys) for each in records.values()), 0
-        number = max((int(each.sources.max()) for each in records.values() if len(each.sources)), default=0)
-        sizes = Sizes.to_hold(counts_of(records), number)
-        new = Generation.build(blueprint, self._next_number, sizes, shared, self._program.stamp)
-        self._next_number += 1
-        try:
+        highest = max((int(each.numbers.max()) for each in records.values() if len(each.sources)), default=0)
+        sizes = Sizes.to_hold(counts_of(records), highest)
+        program = self._program
+
+        def fill(new: Generation) -> None:
+            self._steps, self._done = sum(len(each.keys) for each in records.values()), 0
             for version, each in records.items():
                 for done in new.fill(version, each, since_of(version, each, self._counting.readable, now_s)):
                     self._done += done
-        except (KernelError, MemoryError):
-            new.close()
-            raise
-        return new
+
+        self._next_number += 1
+        build = partial(Generation.build, blueprint, self._next_number - 1, sizes, shared, fill=fill)
+        try:
+            return build(program.stamp, pass_replies=program.passes_replies)
+        except ProgramRefused as refusal:
+            if not program.passes_replies or refusal.errno == errno.ENOMEM:
+                raise
+            program.why_no_replies = str(refusal)  # this kernel gets the program that drops them
+        return build(program.stamp)
 
     def _forget_unlisted(self, state: State) -> None:
         """Let go of the counters of entries that are not listed any more."""
@@ -306,7 +333,8 @@ class Lists:
             ranges = self._counting.generation.ranges
             for version, number in ranges.owners:
                 known = ranges.keys_of((version, number))
-                listed = listings[number].ranges[version].keys if number in listings else known[:0]
+                kind = Kind(version, is_range=True)
+                listed = listings[number].table(kind).keys if number in listings else known[:0]
                 if len(gone := without(known, listed)):
                     self._proof.withdraw()
                     ranges.remove((version, number), gone)

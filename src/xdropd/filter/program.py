@@ -10,17 +10,37 @@ from xdropd.host.statefolder import StateFolder
 from xdropd.kernel import compiler
 from xdropd.kernel.compiler import Blueprint, Compilation
 
+_WITH_REPLIES = "-replies"
+
 
 class Program:
-    """The program text that is installed with this package."""
+    """The program text that is installed with this package, and which program is loaded of it."""
 
     def __init__(self, state: StateFolder | None) -> None:
+        self.wants_replies = False
+        """Whether replies to this host's own connections should pass."""
+        self.why_no_replies = ""
+        """What this kernel said of a program that lets them pass; it will say the same another time."""
         self._state = state
         self._folder = compiler.source_folder()
-        self.stamp = compiler.stamp(self._folder)
-        self._name = f"program/{self.stamp}.json"
+        self._stamp = compiler.stamp(self._folder)
+        self._name = f"program/{self._stamp}.json"
         self._blueprint: Blueprint | None = None
         self._compilation: Compilation | None = None
+
+    @property
+    def passes_replies(self) -> bool:
+        """Whether the program to be loaded lets replies pass."""
+        return self.wants_replies and not self.why_no_replies
+
+    @property
+    def stamp(self) -> str:
+        """Equal stamps, equal programs."""
+        return self._stamp + _WITH_REPLIES if self.passes_replies else self._stamp
+
+    def is_made_from(self, stamp: str) -> bool:
+        """Whether a program with this stamp was made from the same text, whatever was chosen."""
+        return stamp.removesuffix(_WITH_REPLIES) == self._stamp
 
     def prepare(self) -> None:
         """Have `blueprint` answer soon: find a compiled form, or start the compiler in the background."""

@@ -25,7 +25,7 @@ from xdropd.kernel.generation import Generation
 from xdropd.rules.allow import Exempt, Exempting
 from xdropd.rules.winners import Source, State
 
-_FORMAT = 2
+_FORMAT = 3
 
 NumberOf = Callable[[Listing], int]
 """The number by which a listing is named in what is told."""
@@ -104,6 +104,7 @@ class Proof:
                     each.number,
                     each.reason,
                     each.is_file,
+                    each.action,
                     number_of(each.listing),
                     number_of(each.listing if each.written is None else each.written),
                     each.since_s,
@@ -152,8 +153,8 @@ class Proof:
             self._places[listing] = _Place(start, length, head)
             listings.append(listing)
         sources = [
-            Source(name, number, listings[listing], reason, is_file, listings[written], since_s)
-            for name, number, reason, is_file, listing, written, since_s in told["sources"]
+            Source(name, number, listings[listing], reason, is_file, action, listings[written], since_s)
+            for name, number, reason, is_file, action, listing, written, since_s in told["sources"]
         ]
         exempt = Exempt(Exempting(kind, source, listings[number]) for kind, source, number in told["exempt"])
         generation.take_over_bookkeeping(told["maps"])

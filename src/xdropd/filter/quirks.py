@@ -10,6 +10,17 @@ from xdropd.host.netlink import Interface
 _VIRTIO_IS_FINE_FROM = (6, 3)
 _VIRTIO_BYTES_AT_MOST = 3500
 
+COUNT_MORE = frozenset({"wireguard", "bridge", "bond"})
+"""Kinds that in generic mode count what they never hand on, so that their count proves nothing: handshakes, keepalives
+(wg_packet_consume_data_done), what rules or VLANs of a bridge drop (br_pass_frame_up), LACP (bond_handle_frame). And
+there is no driver in between that could lose the program.
+"""
+
+COUNT_APART = frozenset({"team"})
+"""Kinds that do not count among what they received what came in on a port that is not the active one, as all others do
+(team_handle_frame).
+"""
+
 
 def why_generic(interface: Interface) -> str:
     """Why "auto" had better not be native there, as a clause; "" if it may."""

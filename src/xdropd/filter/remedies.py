@@ -16,6 +16,7 @@ _REMEDIES = (
     ("); it is left alone", ""),  # its name says whose it is
     ("program is attached, id", "'bpftool prog' tells whose it is; libxdp's goes with: xdp-loader unload {0} --all"),
     ("mtu", "lower the MTU of {0}, or of its peer, first"),
+    ("frame size", "lower the MTU of {0} first"),
     ("gro_hw", _OFFLOADS),
     ("guest_", _OFFLOADS),
     ("lro", "turn it off first: ethtool -K {0} lro off"),
@@ -27,7 +28,7 @@ _REMEDIES = (
 
 
 def remedy(interface: Interface, said: str, links: Mapping[int, Interface]) -> str:
-    """A clause on what to do, given what the kernel said; "" where nothing is known."""
+    """A clause on what to do, given what the kernel said, and nothing else; "" where nothing is known."""
     below = links.get(interface.link)
     if interface.kind in STACKED and below is not None and "native mode" in said:
         return f"{below.name} below it may be able to be filtered natively"

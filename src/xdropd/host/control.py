@@ -1,6 +1,7 @@
 """The control socket: a Unix stream socket, one request a connection, JSON lines, protocol version 1.
 
-A request is one line, {"version": 1, "verb": ..., ...}. The answer is lines: {"row": ...} and {"progress": ...} any
+A request is one line, {"version": 1, "verb": ..., ...}; where its "entries" are "follow", lines follow up to an empty
+one, and the handler has them as a Spool. The answer is lines: {"row": ...} and {"progress": ...} any
 number of times, then {"result": ...} or {"error": sentence, "kind": word, "problems": [...]} as the last. Described for
 users in docs/protocol.md.
 Nothing that arrives here can hold up or end the loop: sizes, times and the number of connections are bounded, an answer
@@ -21,9 +22,10 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xdropd.errors import AlreadyRunning, BadRequest, XdropdError
+from xdropd.host.spool import Spool
 from xdropd.text import names
 
 PROTOCOL_VERSION = 1
@@ -42,12 +44,25 @@ _TURN_SECONDS = 0.03  # all answers together; somebody who asks anew is next in 
 _WAIT_SECONDS = 0.01  # between looks whether what an answer waits for has come
 _LARGE_BYTES = 1 << 14  # requests over this are taken one at a time: parsed, they are many times as large
 _RECEIVED_BYTES_AT_MOST = 32 << 20  # of all requests that wait to be taken
+_FOLLOWING_BYTES_AT_MOST = 256 << 20  # of lines that follow requests which wait to be taken; one may have them all
+_FOLLOWING_CHUNK_BYTES = 1 << 18
+_FOLLOWING_SECONDS = 30.0  # for lines, whoever sends them slowly; a second more for each MiB
+_FOLLOW = "follow"
 _WORD_EVERY_SECONDS = 1.0
 
 _TO_JSON = json.JSONEncoder(separators=(",", ":"))
 
 Reply = Mapping[str, Any]
-Line = Reply | bytes | None
+
+
+class Rest(NamedTuple):
+    """There is nothing to say until something has happened, or so many seconds are over."""
+
+    has_happened: Callable[[], bool]
+    seconds: float
+
+
+Line = Reply | bytes | Rest | None
 """A reply, many lines that are made already, or None: there is nothing to say yet."""
 Handler = Callable[[Mapping[str, Any]], Iterator[Line]]
 
@@ -96,9 +111,11 @@ class ControlServer:
     def idle_s(self) -> float:
         """How long events may be waited for before the next turn: no time where an answer can go on at once."""
         making = [connection for connection in self._connections.values() if connection.is_making]
-        if any(not connection.waits for connection in making):
+        due_at = min((connection.rests_until for connection in making), default=float("inf"))
+        awake = [connection for connection in making if not connection.is_resting]
+        if any(not connection.waits for connection in awake):
             return 0.0
-        return _WAIT_SECONDS if making else float("inf")
+        return _WAIT_SECONDS if awake else max(0.0, due_at - time.monotonic())
 
     def turn(self) -> None:
         """Go on with the answers for a while, and drop connections that have been silent for long.
@@ -108,7 +125,8 @@ class ControlServer:
         """
         begun = time.monotonic()
         latest_first = reversed(self._connections.values())
-        making = sorted((each for each in latest_first if each.is_making), key=_Connection.steps_taken)
+        awake = (each for each in latest_first if each.is_making and not each.is_resting)
+        making = sorted(awake, key=_Connection.steps_taken)
         if making:
             making.insert(0, min(making, key=_Connection.last_step))
         for connection in making:
@@ -121,7 +139,7 @@ class ControlServer:
 
     def _go_on(self, connection: "_Connection") -> None:
         """Take a step with an answer. Of the large requests one at a time is taken."""
-        if not connection.is_making:
+        if not connection.is_making or connection.is_resting:
             return
         taken = connection.is_taken or not connection.is_large
         if not taken and any(each.is_large and each.is_taken for each in self._connections.values()):
@@ -152,16 +170,20 @@ class ControlServer:
     def _heard(self, connection: "_Connection") -> None:
         """More of a request has come. What waits to be taken has a bound, and the longest silent give way."""
         if connection.is_large:
-            large = [each for each in self._connections.values() if each.is_large]
+            large = [each for each in self._connections.values() if each.is_large and not each.is_taken]
             if sum(each.received_bytes for each in large) > _RECEIVED_BYTES_AT_MOST:
                 min(large, key=_Connection.worth).close()
+            followed = [each for each in large if each.following_bytes]
+            is_alone = len(followed) == 1  # which is told that it is too large
+            if not is_alone and sum(each.following_bytes for each in followed) > _FOLLOWING_BYTES_AT_MOST:
+                min(followed, key=_Connection.worth).close()
 
     def _forget(self, descriptor: int) -> None:
         del self._connections[descriptor]
 
-    def _answers(self, line: bytes) -> Iterator[bytes | None]:
+    def _answers(self, line: bytes, spool: Spool | None) -> Iterator[bytes | Rest | None]:
         try:
-            request = _request_in(line)
+            request = _request_in(line, spool)
             del line  # an answer can take long, and be one of many
             replies = self._handler(request)
             del request
@@ -180,19 +202,32 @@ def _sayable(text: str) -> str:
     return "\n".join(map(names.printable, text.split("\n")))
 
 
-def _said(line: Line) -> bytes | None:
-    return line if isinstance(line, bytes | None) else _line_of(line) if line else b""
+def _said(line: Line) -> bytes | Rest | None:
+    return line if isinstance(line, bytes | Rest | None) else _line_of(line) if line else b""
 
 
 def _line_of(reply: Reply) -> bytes:
     return _TO_JSON.encode(reply).encode() + b"\n"
 
 
-def _request_in(line: bytes) -> Mapping[str, Any]:
+def _is_followed(line: bytearray) -> bool:
+    """Whether lines follow a request, which is short then."""
+    if len(line) > _LARGE_BYTES or b'"follow"' not in line:
+        return False
+    try:
+        return bool(_request_in(bytes(line)).get("entries") == _FOLLOW)
+    except BadRequest:  # which is answered
+        return False
+
+
+def _request_in(line: bytes, spool: Spool | None = None) -> Mapping[str, Any]:
+    """What a line asks for, with the lines that followed it."""
+    if spool and spool.size > _FOLLOWING_BYTES_AT_MOST:
+        raise BadRequest(f"more than {_FOLLOWING_BYTES_AT_MOST >> 20} MiB follow the request")
     if len(line) > _REQUEST_BYTES_AT_MOST:
         raise BadRequest(
             f"the request is larger than {_REQUEST_BYTES_AT_MOST >> 20} MiB",
-            "make several of it, or put the entries into a list file",
+            'have the entries follow as lines ("entries": "follow")',
         )
     collects_garbage = gc.isenabled()
     gc.disable()  # there are no cycles in JSON, and looking for them is most of the time that a large request takes
@@ -207,7 +242,7 @@ def _request_in(line: bytes) -> Mapping[str, Any]:
         raise BadRequest('a request is an object with a "verb"')
     if request.get("version") != PROTOCOL_VERSION:
         raise BadRequest(f"this daemon speaks protocol version {PROTOCOL_VERSION}, not {request.get('version')!r}")
-    return request
+    return {**request, "entries": spool} if spool else request
 
 
 class _Connection:
@@ -226,13 +261,17 @@ class _Connection:
         self._heard = heard
         self._forget = forget
         self._received = bytearray()
+        self._spool: Spool | None = None  # of lines that follow
+        self._follows_since = 0.0
         self._is_whole = False
         self._to_send = b""
-        self._replies: Iterator[bytes | None] | None = None
+        self._replies: Iterator[bytes | Rest | None] | None = None
         self._is_closed = False
         self._watches: int | None = None  # events of the selector
         self._steps = 0
         self._next_word_at = float("inf")
+        self._rest: Rest | None = None
+        self.rests_until = float("inf")
         self.waits = False
         self.is_large = False
         self.active_at = time.monotonic()
@@ -245,6 +284,11 @@ class _Connection:
         return self._is_whole and self._watches is None and not self._is_closed
 
     @property
+    def is_resting(self) -> bool:
+        """Whether there is nothing to say yet, and it is known when there will be."""
+        return self._rest is not None and time.monotonic() < self.rests_until and not self._rest.has_happened()
+
+    @property
     def is_taken(self) -> bool:
         """Whether its answer has been begun."""
         return self._replies is not None
@@ -253,6 +297,11 @@ class _Connection:
     def received_bytes(self) -> int:
         """How much of a request is here and not yet taken."""
         return len(self._received)
+
+    @property
+    def following_bytes(self) -> int:
+        """How much of the lines that follow a request is here."""
+        return self._spool.size if self._spool else 0
 
     def steps_taken(self) -> int:
         """How often there was something done for it."""
@@ -269,7 +318,10 @@ class _Connection:
     def is_silent(self, now: float) -> bool:
         """Whether nothing has come or gone for too long. We may have been the ones who did not listen: look first."""
         limit_s = _PATIENCE_SECONDS if self._is_whole else _SILENCE_SECONDS
-        return not self.is_making and now - self.active_at > limit_s and not self._has_news()
+        is_over = now - self.active_at > limit_s
+        if self._spool and not self._is_whole:
+            is_over |= now - self._follows_since > _FOLLOWING_SECONDS + self._spool.size / (1 << 20)
+        return not self.is_making and is_over and not self._has_news()
 
     def close(self) -> None:
         """Hang up. Events of this turn may still arrive for it and find nothing to do."""
@@ -281,6 +333,8 @@ class _Connection:
         self._forget(self._descriptor)
         if isinstance(self._replies, Generator):
             self._replies.close()
+        if self._spool:
+            self._spool.close()
 
     def read(self) -> None:
         """Take what has come of the request."""
@@ -288,7 +342,7 @@ class _Connection:
             return
         self.active_at = time.monotonic()
         try:
-            chunk = self._peer.recv(_CHUNK_BYTES)
+            chunk = self._peer.recv(_FOLLOWING_CHUNK_BYTES if self._spool else _CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -297,17 +351,40 @@ class _Connection:
         if not chunk:
             self.close()
             return
+        if self._spool is None:
+            chunk = self._take_request(chunk)
+        if self._spool is not None:
+            self._take_following(self._spool, chunk)
+        if self._is_closed:
+            return
+        if self._is_whole:
+            self._next_word_at = self.active_at + _WORD_EVERY_SECONDS
+            self._watch(None)
+        self.is_large = self._spool is not None or len(self._received) > _LARGE_BYTES
+        self._heard(self)
+
+    def _take_request(self, chunk: bytes) -> bytes:
+        """More of the line that is the request; what stands behind it."""
         seen = len(self._received)
         self._received += chunk
         end = self._received.find(b"\n", seen)
-        if end >= 0 or len(self._received) > _REQUEST_BYTES_AT_MOST:
-            if end >= 0:
-                del self._received[end:]
-            self._is_whole = True
-            self._next_word_at = self.active_at + _WORD_EVERY_SECONDS
-            self._watch(None)
-        self.is_large = len(self._received) > _LARGE_BYTES
-        self._heard(self)
+        rest = b""
+        if end >= 0:
+            rest = bytes(self._received[end + 1 :])
+            del self._received[end:]
+        self._is_whole = end >= 0 or len(self._received) > _REQUEST_BYTES_AT_MOST
+        if self._is_whole and _is_followed(self._received):
+            self._is_whole, self._spool, self._follows_since = False, Spool(), self.active_at
+        return rest
+
+    def _take_following(self, spool: Spool, chunk: bytes) -> None:
+        """More of the lines that follow."""
+        try:
+            spool.add(chunk)
+        except OSError:  # there is no memory for it
+            self.close()
+            return
+        self._is_whole = spool.is_whole or spool.size > _FOLLOWING_BYTES_AT_MOST
 
     def say_that_it_waits(self) -> None:
         """Instead of a step: others are before it, and the peer should know that it is not forgotten."""
@@ -318,28 +395,30 @@ class _Connection:
             self._next_word_at = time.monotonic() + _WORD_EVERY_SECONDS
             self._send(_line_of({"progress": "waiting for other requests"}))
 
-    def go_on(self, answers: Callable[[bytes], Iterator[bytes | None]]) -> None:
+    def go_on(self, answers: Callable[[bytes, Spool | None], Iterator[bytes | Rest | None]]) -> None:
         """Make more of the answer, for a moment, and send it."""
         if self.waits and self._is_gone():
             self.close()
             return
         begun = self.active_at = time.monotonic()
         if self._replies is None:
-            line, self._received = bytes(self._received), bytearray()
-            self._replies = answers(line)
-            del line
-        self.waits = False
+            request, self._received = bytes(self._received), bytearray()
+            self._replies = answers(request, self._spool)
+            del request
+        self.waits, self._rest, self.rests_until = False, None, float("inf")
         lines: list[bytes] = []
         is_over, size = False, 0
         for _ in range(_LINES_A_STEP):
-            line_or_none = next(self._replies, _END)
-            self.waits = line_or_none is None
-            is_over = line_or_none is _END
-            if line_or_none is None or is_over:
+            line = next(self._replies, _END)
+            is_over = line is _END
+            if isinstance(line, Rest):
+                self._rest, self.rests_until = line, time.monotonic() + line.seconds
+            if line is None or isinstance(line, Rest) or is_over:
+                self.waits = not is_over
                 break
-            lines.append(line_or_none)
-            size += len(line_or_none)
-            if not line_or_none or size > _BYTES_A_STEP or time.monotonic() - begun > _STEP_SECONDS:
+            lines.append(line)
+            size += len(line)
+            if not line or size > _BYTES_A_STEP or time.monotonic() - begun > _STEP_SECONDS:
                 break
         self._steps += 1
         if said := b"".join(lines):

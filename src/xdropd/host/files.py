@@ -1,15 +1,13 @@
-"""A regular file as it was at one moment: its content in one piece, and what stat(2) told of it. And glob patterns.
+"""A regular file as it was at one moment: its content in one piece, and what stat(2) told of it.
 
 Whatever else stands at a path is named and never waited for. A file system that hangs is the affair of fileworker.py:
 in its threads, everything here raises NoAnswer for a path that is out of reach.
 Not here: what is in the files, and when they are worth reading.
 """
 
-# ruff: noqa: PTH112, PTH116, PTH119, PTH207
-# Half of it is about descriptors, and patterns are plain strings.
+# ruff: noqa: PTH116
+# Half of it is about descriptors.
 
-import fnmatch
-import glob
 import os
 import stat
 import time
@@ -24,9 +22,6 @@ LIMIT_BYTES = 256 << 20  # twenty million addresses
 _READS_AT_MOST = 5
 _PIECE_BYTES = 4 << 20  # of one read(2), which has to return in time
 _TICK_NS = 50_000_000  # two changes within one tick of the kernel's clock (4 ms, 10 ms at most) leave the same times
-
-# What editors and packages leave beside a file. What was taken out of a list must not come back with its backup.
-_LEFT_BEHIND = ("*~", "#*#", "*.bak", "*.orig", "*.swp", "*.dpkg-*", "*.rpm*", "*.ucf-*")
 
 # A path with a NUL or a lone surrogate in it names no file; Python says so with a ValueError.
 NO_SUCH_FILE = (OSError, ValueError)
@@ -58,18 +53,20 @@ class Signature:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, is_settled)
 
 
-def read_file(path: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[bytes, Signature]:
+def read_file(path: Path, limit_bytes: int = LIMIT_BYTES, *, follows_links: bool = True) -> tuple[bytes, Signature]:
     """The whole of a regular file as it was at one moment, and what it looked like then.
 
     Raises OSError: IsADirectoryError, FileNotFoundError and their like; EINVAL for what is no regular file (it is not
     even opened: a device could act on that); EFBIG above the limit, which is found out before anything is read;
-    StillBeingWritten if it changed at every attempt; NoAnswer.
+    StillBeingWritten if it changed at every attempt; NoAnswer. A link that is not to be followed is no regular file;
+    those among the folders on the way are.
     """
     name = str(path)
+    look, flags = (os.stat, 0) if follows_links else (os.lstat, os.O_NOFOLLOW)
     for _ in range(_READS_AT_MOST):
         try:
-            _refuse_unfit(touch(name, os.stat, path), name, limit_bytes)
-            descriptor = touch(name, os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            _refuse_unfit(touch(name, look, path), name, limit_bytes)
+            descriptor = touch(name, os.open, path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except ValueError as error:
             raise OSError(EINVAL, f"Not a path ({error})", name) from error
         try:
@@ -110,7 +107,8 @@ def _refuse_unfit(status: os.stat_result, name: str, limit_bytes: int) -> None:
 
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "block device"}
-    return kinds[stat.S_IFMT(mode)]  # a link is followed, and Linux knows no other kind
+    kinds[stat.S_IFLNK] = "symbolic link"
+    return kinds[stat.S_IFMT(mode)]  # Linux knows no other kind
 
 
 def _amount(size_bytes: int) -> str:
@@ -125,25 +123,3 @@ def signature_of(path: str) -> Signature | None:
         raise
     except NO_SUCH_FILE:
         return None
-
-
-def matching(pattern: str) -> frozenset[str]:
-    """The paths that a glob pattern stands for now: `*`, `?` and `[...]`, never across a slash, dot files excluded.
-
-    Raises NoAnswer.
-    """
-    try:
-        return frozenset(touch(pattern, glob.glob, pattern))
-    except NoAnswer:
-        raise
-    except NO_SUCH_FILE:
-        return frozenset()
-
-
-def matching_lists(pattern: str) -> frozenset[str]:
-    """The same without what editors and packages leave behind."""
-    return frozenset(path for path in matching(pattern) if not _is_left_behind(os.path.basename(path)))
-
-
-def _is_left_behind(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, left) for left in _LEFT_BEHIND)

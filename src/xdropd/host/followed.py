@@ -9,15 +9,14 @@ the file's old place shows. Not here: events, threads, and what is in the files.
 # Paths are plain strings: they are taken apart, compared and looked up at every event.
 
 import enum
-import fnmatch
-import glob
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from errno import EINVAL
 
-from xdropd.host.files import NO_SUCH_FILE, Signature, matching, matching_lists
+from xdropd.host import globs
+from xdropd.host.files import NO_SUCH_FILE, Signature
 from xdropd.host.fileworker import NoAnswer, touch
 
 # How long a file has to stay as it is before it may be read:
@@ -112,7 +111,7 @@ class FollowedPattern:
     matches: frozenset[str] = frozenset()
     fresh: dict[str, FollowedFile] = field(default_factory=dict)  # matches not told of yet
     gone_since_s: float | None = None
-    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    stamps: dict[str, globs.Stamp] = field(default_factory=dict)
     steps: frozenset[Step] = frozenset()  # on the way to those folders
     folders: dict[str, set[str]] = field(default_factory=dict)  # real folder: what names in it are matched with
     is_racy: bool = True
@@ -122,26 +121,20 @@ class FollowedPattern:
 
         Raises NoAnswer, and what was known stays.
         """
-        parts = self.text.split("/")
-        first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-        stamps: dict[str, tuple[int, ...]] = {}
+        found = globs.look(self.text)
         steps: set[Step] = set()
         folders: dict[str, set[str]] = {}
-        for number in range(first, len(parts)):
-            prefix = "/".join(parts[:number]) or "/"
-            for folder in matching(prefix) if number > first else (prefix,):
-                stamps[folder] = _stamp(folder)
-                steps.update(trail_of(folder))
-                folders.setdefault(touch(folder, os.path.realpath, folder), set()).add(parts[number])
-        is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in stamps.values())
-        self.matches = matching_lists(self.text)
-        self.stamps, self.steps, self.folders, self.is_racy = stamps, frozenset(steps), folders, is_racy
+        for folder, components in found.components.items():
+            steps.update(trail_of(folder))
+            folders.setdefault(touch(folder, os.path.realpath, folder), set()).update(components)
+        self.is_racy = any(stamp and stamp[2] / 1e9 > time.time() - _RACY_S for stamp in found.stamps.values())
+        self.matches, self.stamps, self.steps, self.folders = found.files, found.stamps, frozenset(steps), folders
 
     def is_stale(self, hints: Mapping[Step, Hint]) -> bool:
         """True if the folders may hold other matches than at the last scan."""
         return (
             self.is_racy
-            or any(_stamp(folder) != stamp for folder, stamp in self.stamps.items())
+            or any(globs.stamp_of(folder) != stamp for folder, stamp in self.stamps.items())
             or any(step in self.steps or step[0] in self.folders for step in hints)
         )
 
@@ -167,21 +160,6 @@ def is_another(one: Signature | None, other: Signature | None) -> bool:
     if one is None or other is None:
         return one is not other
     return (one.device, one.inode) != (other.device, other.inode)
-
-
-def fits(name: str, component: str) -> bool:
-    """True if a name matches one component of a glob pattern, as glob.glob has it."""
-    is_hidden = name.startswith(".") and not component.startswith(".")
-    return not is_hidden and fnmatch.fnmatchcase(name, component)
-
-
-def _stamp(folder: str) -> tuple[int, ...]:
-    """Changes whenever a name in the folder does; empty if there is no folder, or no answer."""
-    try:
-        status = touch(folder, os.stat, folder)
-    except NO_SUCH_FILE:
-        return ()
-    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def trail_of(path: str) -> tuple[Step, ...]:

@@ -41,7 +41,8 @@ class Log:
     of state; info, the rest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "xdropd") -> None:
+        self._program = program
         self._is_journal = _stderr_is_journal()
         self._output: _Output = _Journal() if self._is_journal else _Stream(_STANDARD_ERROR)
         self._waiting: deque[bytes] = deque()
@@ -55,9 +56,9 @@ class Log:
             if len(text) > _CHARACTERS_AT_MOST:
                 text = text[: _CHARACTERS_AT_MOST - 1] + "…"
             if self._is_journal:
-                self._put(_datagram(level, event, text, fields))
+                self._put(_datagram(self._program, level, event, text, fields))
             else:
-                self._put(f"xdropd: {_LEVEL_NAMES[level]}: {text}\n".encode())
+                self._put(f"{self._program}: {_LEVEL_NAMES[level]}: {text}\n".encode())
         self.flush()
 
     def info(self, event: str, message: str, **fields: str | int) -> None:
@@ -151,8 +152,8 @@ def _opened_anew(descriptor: int) -> int:
     return descriptor
 
 
-def _datagram(level: int, event: str, text: str, fields: dict[str, str | int]) -> bytes:
-    lines = [f"MESSAGE={text}", f"PRIORITY={level}", "SYSLOG_IDENTIFIER=xdropd", f"XDROPD_EVENT={event}"]
+def _datagram(program: str, level: int, event: str, text: str, fields: dict[str, str | int]) -> bytes:
+    lines = [f"MESSAGE={text}", f"PRIORITY={level}", f"SYSLOG_IDENTIFIER={program}", f"XDROPD_EVENT={event}"]
     lines += (f"XDROPD_{name.upper()}={names.printable(str(value))}" for name, value in fields.items())
     return ("\n".join(lines) + "\n").encode()
 

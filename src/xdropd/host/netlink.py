@@ -1,7 +1,7 @@
 """Interfaces, addresses and routes of this network namespace, over rtnetlink(7).
 
-Lives here: as much of the protocol as a few questions need, and no more. One socket hears that something changed, the
-other one asks what there is now; what a notification says is never used, so that a lost one costs nothing but time.
+Lives here: as much of the protocol as a few questions need, and no more. One socket hears that something changed,
+others ask what there is now; what a notification says is never used, so that a lost one costs nothing but time.
 Not here: which interfaces are wanted and which addresses are guarded.
 
 Messages are laid out as in uapi/linux/{netlink,rtnetlink,if_link,if_addr,nexthop}.h, in host byte order except for
@@ -12,14 +12,15 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from errno import EACCES, EPERM, ETIMEDOUT
 from typing import NamedTuple, TypeVar
 
 from xdropd.errors import KernelError, NotPermitted
 from xdropd.text import names
-from xdropd.text.addresses import Span
+from xdropd.text.addresses import WIDTH, Span
 
 # uapi/linux/socket.h, uapi/linux/netlink.h
 _SOL_NETLINK = 270
@@ -71,11 +72,13 @@ _IFLA_PARENT_DEV_BUS_NAME = 57
 _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _IFLA_VRF_TABLE = 1
+_IFLA_VXLAN_LINK = 3
 _IFLA_XDP_PROG_ID = 4  # absent while programs of several modes are attached (XDP_ATTACHED_MULTI)
 _IFLA_XDP_DRV_PROG_ID = 5
 _IFLA_XDP_SKB_PROG_ID = 6
 _IFLA_XDP_HW_PROG_ID = 7
 _IFLA_STATS_LINK_64 = 1  # also the bit to ask for it
+_RECEIVED = (0, 23)  # in struct rtnl_link_stats64: rx_packets, rx_nohandler
 _IFF_UP = 0x1
 _IFF_BROADCAST = 0x2
 _IFF_LOOPBACK = 0x8
@@ -168,63 +171,49 @@ class _NextHop(NamedTuple):
     members: tuple[int, ...]
 
 
-class Netlink:
-    """Asks and listens in the network namespace in which it was made, whichever the caller is in later.
+class Received(NamedTuple):
+    """Packets that came in on a device (rtnl_link_stats64)."""
 
-    Raises KernelError where the kernel refuses; so does every method that asks.
+    all: int
+    for_nobody: int
+    """Of these: on a port of a bond that is not the active one, such as the copies of what the active one has got. A
+    team has them beside these.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What matters of all routes, of every table and next-hop object, at one moment."""
+
+    default: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """By table: indexes of the devices that a default route goes through, IPv4 or IPv6.
+
+    Every path of a multipath route and of a next-hop group counts; unreachable, blackhole and prohibit do not.
+    """
+    gateways: frozenset[Span] = frozenset()
+    """Of any route, IPv4 and IPv6, and of every next-hop object."""
+
+    def interfaces(self, tables: Iterable[int] = ()) -> set[int]:
+        """Indexes of the devices that a default route goes through: of the main table, and of `tables`."""
+        return {index for table in {_RT_TABLE_MAIN, *tables} for index in self.default.get(table, ())}
+
+
+class Questions:
+    """Asks in the network namespace in which it was made, whichever the caller is in later. For one thread at a time.
+
+    Raises KernelError where the kernel refuses; so does every method.
     """
 
     def __init__(self) -> None:
-        self._news = _open()
-        try:
-            self._questions = _open()
-        except KernelError:
-            self._news.close()
-            raise
+        self._questions = _open()
         self._sequence = 0
         self._buffer_bytes = _BUFFER_BYTES
         self._is_inconsistent = False
-        self._has_lost_news = False
-        self._news.setblocking(False)
         self._questions.settimeout(_ANSWER_SECONDS)
-        groups = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV6_ROUTE)
-        try:
-            for group in groups:
-                self._news.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-        except OSError as error:
-            self.close()
-            raise _refused("subscribe to rtnetlink", error.errno) from error
-        with contextlib.suppress(OSError):  # a kernel without next-hop objects has no news of them
-            self._news.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _RTNLGRP_NEXTHOP)
-
-    def fileno(self) -> int:
-        """Readable when something changed."""
-        return self._news.fileno()
 
     def close(self) -> None:
-        """Both sockets."""
-        self._news.close()
+        """Its socket."""
         self._questions.close()
-
-    def changes(self) -> frozenset[str]:
-        """What changed since the last call, any of "links", "addresses" and "routes". Never waits.
-
-        All three when the news came faster than they were read, or are lost for another reason: look at everything
-        again. Under a flood of them some are left for the next call, so that this one ends.
-        """
-        changed: frozenset[str] = frozenset()
-        for _ in range(_READS_AT_ONCE):
-            try:
-                data = self._news.recv(_BUFFER_BYTES)
-            except BlockingIOError:
-                lost, self._has_lost_news = self._has_lost_news, False
-                return _EVERYTHING if lost else changed
-            except OSError:  # ENOBUFS; the kernel tells of further losses only once all is read (netlink_overrun)
-                self._has_lost_news = True
-                continue
-            for kind, _, _, _ in _messages(data):
-                changed |= _WHAT_CHANGED.get(kind, frozenset())
-        return _EVERYTHING if self._has_lost_news else changed
 
     def interfaces(self) -> dict[int, Interface]:
         """Every device by its index."""
@@ -235,41 +224,46 @@ class Netlink:
 
         return self._steadily(look)
 
-    def received(self) -> dict[int, int]:
-        """How many packets each device has received, by its index, as its driver counts them (rtnl_link_stats64)."""
+    def received(self) -> dict[int, Received]:
+        """How many packets each device has received, by its index, as its driver counts them."""
         found = {}
         request = _STATSMSG.pack(0, 0, 1 << _IFLA_STATS_LINK_64 - 1)
         for data, at, end in self._dump(_RTM_NEWSTATS, _RTM_GETSTATS, request):
             _, index, _ = _STATSMSG.unpack_from(data, at)
             counts = _attributes(data, at + _STATSMSG.size, end).get(_IFLA_STATS_LINK_64)
             if counts is not None:
-                found[index] = _U64.unpack_from(counts)[0]  # what comes first is rx_packets
+                found[index] = Received(*(_U64.unpack_from(counts, _U64.size * which)[0] for which in _RECEIVED))
         return found
 
-    def default_route_interfaces(self, tables: Collection[int] = ()) -> set[int]:
-        """Indexes of the devices that a default route goes through, IPv4 or IPv6: of the main table, and of `tables`.
+    def routes(self) -> Routes:
+        """What matters of them. A full table has a million, which takes seconds."""
 
-        Every path of a multipath route and of a next-hop group counts; unreachable, blackhole and prohibit do not.
-        """
-
-        def look() -> set[int]:
-            found: set[int] = set()
-            objects: set[int] = set()
+        def look() -> Routes:
+            default: defaultdict[int, set[int]] = defaultdict(set)
+            objects: defaultdict[int, set[int]] = defaultdict(set)
+            gateways: set[tuple[int, bytes]] = set()
             for data, at, end in self._dump(_RTM_NEWROUTE, _RTM_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
                 family, length, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(data, at)
-                if length or kind != _RTN_UNICAST or flags & _RTM_F_CLONED or family not in _VERSION:
-                    continue
+                if flags & _RTM_F_CLONED:
+                    continue  # what was learned about one destination, not configured
                 attributes = _attributes(data, at + _RTMSG.size, end)
-                if _number(attributes, _RTA_TABLE, table) not in {_RT_TABLE_MAIN, *tables}:
+                paths = list(_paths(attributes[_RTA_MULTIPATH])) if _RTA_MULTIPATH in attributes else []
+                for each in (attributes, *(path for _, path in paths)):
+                    _add_gateway(gateways, family, each)
+                if length or kind != _RTN_UNICAST or family not in _VERSION:
                     continue
-                found.add(_number(attributes, _RTA_OIF))
-                found.update(index for index, _ in _paths(attributes.get(_RTA_MULTIPATH, b"")))
+                table = _number(attributes, _RTA_TABLE, table)
+                default[table].update({_number(attributes, _RTA_OIF), *(index for index, _ in paths)})
                 # With net.ipv4.nexthop_compat_mode=0 the route names its object and nothing else.
-                objects.add(_number(attributes, _RTA_NH_ID))
-            if objects - {0}:
-                hops = self._next_hops()
-                found.update(hop.interface for number in objects for hop in _resolve(hops, number))
-            return found - {0}
+                objects[table].add(_number(attributes, _RTA_NH_ID))
+            hops = self._next_hops()
+            for table, numbers in objects.items():
+                default[table].update(hop.interface for number in numbers for hop in _resolve(hops, number))
+            gateways.update(hop.gateway for hop in hops.values())
+            return Routes(
+                {table: frozenset(found - {0}) for table, found in default.items()},
+                frozenset(span for gateway in gateways for span in _span(*gateway)),
+            )
 
         return self._steadily(look)
 
@@ -287,21 +281,21 @@ class Netlink:
 
         return self._steadily(look)
 
-    def gateways(self) -> frozenset[Span]:
-        """Every gateway of every route of every table, IPv4 and IPv6, and of every next-hop object."""
+    def connected_networks(self) -> frozenset[Span]:
+        """The network of every address configured on this host; of a point-to-point address that of the far end.
+
+        A prefix of no length is no network, for everything is in it.
+        """
 
         def look() -> frozenset[Span]:
-            found: set[tuple[int, bytes]] = set()  # a full table has a million routes and few gateways
-            for data, at, end in self._dump(_RTM_NEWROUTE, _RTM_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-                if _RTMSG.unpack_from(data, at)[8] & _RTM_F_CLONED:
-                    continue  # what was learned about one destination, not configured
-                family, attributes = data[at], _attributes(data, at + _RTMSG.size, end)
-                _add_gateway(found, family, attributes)
-                if _RTA_MULTIPATH in attributes:
-                    for _, path in _paths(attributes[_RTA_MULTIPATH]):
-                        _add_gateway(found, family, path)
-            found.update(hop.gateway for hop in self._next_hops().values())
-            return frozenset(span for gateway in found for span in _span(*gateway))
+            found: set[Span] = set()
+            for data, at, end in self._dump(_RTM_NEWADDR, _RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)):
+                length = _IFADDRMSG.unpack_from(data, at)[1]
+                attributes = _attributes(data, at + _IFADDRMSG.size, end)
+                for version, first, _ in _span(data[at], attributes.get(_IFA_ADDRESS, b"")) if length else ():
+                    host_mask = (1 << WIDTH[version] - length) - 1
+                    found.add(Span(version, first & ~host_mask, first | host_mask))
+            return frozenset(found)
 
         return self._steadily(look)
 
@@ -352,6 +346,58 @@ class Netlink:
         except OSError as error:
             number = ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
             raise _refused(f"ask rtnetlink for {_ASKING_FOR[answer]}", number) from error
+
+
+class Netlink(Questions):
+    """Asks, and listens as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self._news = _open()
+        except KernelError:
+            super().close()
+            raise
+        self._has_lost_news = False
+        self._news.setblocking(False)
+        groups = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV6_ROUTE)
+        try:
+            for group in groups:
+                self._news.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self.close()
+            raise _refused("subscribe to rtnetlink", error.errno) from error
+        with contextlib.suppress(OSError):  # a kernel without next-hop objects has no news of them
+            self._news.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _RTNLGRP_NEXTHOP)
+
+    def fileno(self) -> int:
+        """Readable when something changed."""
+        return self._news.fileno()
+
+    def close(self) -> None:
+        """Both sockets."""
+        self._news.close()
+        super().close()
+
+    def changes(self) -> frozenset[str]:
+        """What changed since the last call, any of "links", "addresses" and "routes". Never waits.
+
+        All three when the news came faster than they were read, or are lost for another reason: look at everything
+        again. Under a flood of them some are left for the next call, so that this one ends.
+        """
+        changed: frozenset[str] = frozenset()
+        for _ in range(_READS_AT_ONCE):
+            try:
+                data = self._news.recv(_BUFFER_BYTES)
+            except BlockingIOError:
+                lost, self._has_lost_news = self._has_lost_news, False
+                return _EVERYTHING if lost else changed
+            except OSError:  # ENOBUFS; the kernel tells of further losses only once all is read (netlink_overrun)
+                self._has_lost_news = True
+                continue
+            for kind, _, _, _ in _messages(data):
+                changed |= _WHAT_CHANGED.get(kind, frozenset())
+        return _EVERYTHING if self._has_lost_news else changed
 
 
 _VERSION = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
@@ -422,6 +468,9 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
     modes = (_IFLA_XDP_PROG_ID, _IFLA_XDP_DRV_PROG_ID, _IFLA_XDP_SKB_PROG_ID, _IFLA_XDP_HW_PROG_ID)
     about = _nested(attributes, _IFLA_LINKINFO)
     kind = _text(about.get(_IFLA_INFO_KIND, b""))
+    own = _nested(about, _IFLA_INFO_DATA)
+    # A VXLAN device has no IFLA_LINK, and yet the kernel knows it as one above that other (vxlan_core.c).
+    link = _number(own, _IFLA_VXLAN_LINK) if kind == "vxlan" else _number(attributes, _IFLA_LINK)
     return Interface(
         index=index,
         name=_text(attributes.get(_IFLA_IFNAME, b"")),
@@ -434,12 +483,12 @@ def _interface(data: bytes, at: int, end: int) -> Interface:
         mtu_at_most=_number(attributes, _IFLA_MAX_MTU),
         xdp_program=next(filter(None, (_number(xdp, mode) for mode in modes)), 0),
         altnames=tuple(map(_text, _altnames(attributes.get(_IFLA_PROP_LIST, b"")))),
-        link=0 if _IFLA_LINK_NETNSID in attributes else _number(attributes, _IFLA_LINK),
+        link=0 if _IFLA_LINK_NETNSID in attributes else link,
         parent=(
             _text(attributes.get(_IFLA_PARENT_DEV_BUS_NAME, b"")),
             _text(attributes.get(_IFLA_PARENT_DEV_NAME, b"")),
         ),
-        table=_number(_nested(about, _IFLA_INFO_DATA), _IFLA_VRF_TABLE) if kind == "vrf" else 0,
+        table=_number(own, _IFLA_VRF_TABLE) if kind == "vrf" else 0,
         is_point_to_point=flags & (_IFF_POINTOPOINT | _IFF_BROADCAST) == _IFF_POINTOPOINT,
     )
 

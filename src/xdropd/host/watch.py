@@ -39,7 +39,8 @@ from watchdog.observers.inotify import InotifyObserver
 
 from xdropd.host.files import Signature, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
-from xdropd.host.followed import FollowedFile, FollowedPattern, Hint, Step, fits, is_another, trail_of
+from xdropd.host.followed import FollowedFile, FollowedPattern, Hint, Step, is_another, trail_of
+from xdropd.host.globs import fits
 
 # How often everything is looked at, whatever is heard.
 _LOOK_S = 0.5

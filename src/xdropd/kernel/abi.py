@@ -11,8 +11,8 @@ import numpy as np
 from xdropd.columns.prefixes import Column
 from xdropd.kernel import libbpf
 
-FITTED_NUMBERS = ("last_address_word", "last_prefix_word")  # enum fitted_number
-VERDICTS = ("passed", "dropped", "malformed")  # enum verdict
+FITTED_NUMBERS = ("last_address_word", "last_prefix_word", "pass_replies")  # enum fitted_number
+VERDICTS = ("passed", "dropped", "malformed", "replies")  # enum verdict
 
 VOLUME = np.dtype([("packets", "u8"), ("bytes", "u8")])
 STATS = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last_seen_ns", "u8"), ("since_s", "u4"), ("source", "u4")])
@@ -21,7 +21,7 @@ RANGE = np.dtype([("stats", STATS), ("first", "S16"), ("last", "S16"), ("version
 SEEN = np.dtype(
     [("volumes", VOLUME, len(VERDICTS)), ("tick", "u8"), ("now_ns", "u8"), ("ifindex", "u4"), ("starts_with_ip", "u4")]
 )
-TALLIES = np.dtype([("volumes", VOLUME, len(VERDICTS)), ("unused", "u8", 2)])  # the first version's
+TALLIES = np.dtype([("volumes", VOLUME, 3), ("unused", "u8", 2)])  # the first version's, which knew no replies
 SETTINGS = np.dtype([("log_interval_ns", "u8"), ("monitor", "u4"), ("pass_malformed", "u4")])
 SAMPLE = np.dtype(
     [("source", "u1", 16), ("version", "u4"), ("ifindex", "u4"), ("length_bytes", "u4"), ("unused", "u4")]
@@ -126,10 +126,10 @@ def read_sample(data: bytes) -> Sample:
 def volumes_seen(data: bytes, layout: np.dtype[Any] = SEEN) -> dict[str, Volume]:
     """struct seen of each CPU, or what begins as it does, added up, by verdict."""
     volumes = np.frombuffer(data, layout)["volumes"]
-    return {
-        name: Volume(int(volumes["packets"][:, at].sum()), int(volumes["bytes"][:, at].sum()))
-        for at, name in enumerate(VERDICTS)
-    }
+    seen = dict.fromkeys(VERDICTS, Volume(0, 0))
+    for name, packets, octets in zip(VERDICTS, volumes["packets"].T, volumes["bytes"].T, strict=False):
+        seen[name] = Volume(int(packets.sum()), int(octets.sum()))
+    return seen
 
 
 def sum_of_volumes(data: bytes) -> Volume:

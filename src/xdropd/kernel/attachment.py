@@ -116,20 +116,21 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: int) -> tupl
     that holds the place, 0 if it is not known, for the error. Raises NotAttachable; the prepared parts are closed then.
     """
     modes = list(HOOKS) if wanted == "auto" else [wanted]
-    reason = ""
+    reason, numbers = "", []
     try:
         for mode in modes:
             root = prepared.roots[HOOKS[mode].root_program]
             try:
                 link = HOOKS[mode].attach(root, ifindex)
             except KernelError as refusal:
-                if refusal.errno in _TAKEN:
-                    raise NotAttachable(_who_is_there(occupant, refusal.errno)) from refusal
+                if refusal.errno in _TAKEN and occupant:
+                    raise NotAttachable(_who_is_there(occupant)) from refusal
                 if refusal.errno in _GONE:
                     raise NotAttachable("the interface is gone") from refusal
                 reason = HOOKS[mode].why_not(root, ifindex) or os.strerror(refusal.errno)
+                numbers.append(refusal.errno)
                 if mode == modes[-1]:
-                    raise NotAttachable(f"the kernel refuses {mode} mode: {reason}") from refusal
+                    raise NotAttachable(_why_none(mode, numbers, reason)) from refusal
             else:
                 for spare in prepared.roots.values():
                     os.close(spare)
@@ -140,11 +141,21 @@ def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: int) -> tupl
     raise AssertionError("unreachable")
 
 
-def _who_is_there(occupant: int, refusal: int) -> str:
-    if occupant:
-        name = libbpf.program_name(occupant)
-        called = f" ({name})" if name else ""
-        return f"another XDP program is attached, id {occupant}{called}; it is left alone"
-    if refusal == errno.EEXIST:  # dev_xdp_attach (net/core/dev.c)
-        return "the kernel takes no program on it while a device above it, such as its bridge, has one"
-    return "another XDP program is being attached; it is left alone"
+def _who_is_there(occupant: int) -> str:
+    name = libbpf.program_name(occupant)
+    called = f" ({name})" if name else ""
+    return f"another XDP program is attached, id {occupant}{called}; it is left alone"
+
+
+def _why_none(mode: str, numbers: list[int], reason: str) -> str:
+    """Why the last of all modes was refused, of which nobody is known to hold the place.
+
+    A driver may be busy for reasons of its own, which do not concern generic mode (dev_xdp_attach in net/core/dev.c):
+    that is refused as well where there is another program, or one on a device above.
+    """
+    is_drivers_own = mode != "generic" and numbers[-1] == errno.EBUSY
+    if numbers[-1] not in _TAKEN or is_drivers_own:
+        return f"the kernel refuses {mode} mode: {reason}"
+    if errno.EBUSY in numbers:
+        return "another XDP program is being attached; it is left alone"
+    return "the kernel takes no program on it while a device above it, such as its bridge, has one"

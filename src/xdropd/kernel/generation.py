@@ -9,34 +9,36 @@ Does not know files, interfaces, or systemd. When the process dies, what the sto
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from xdropd.columns.listing import KINDS, Kind
+from xdropd.columns.listing import KINDS, SELECTIONS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, first_of_each, match, order
 from xdropd.errors import KernelError
 from xdropd.kernel import abi, libbpf, typeinformation
 from xdropd.kernel.abi import Stats
+from xdropd.kernel.beside import beside
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.libbpf import MapShape, TypeInformation
 from xdropd.kernel.retry import retried
 from xdropd.kernel.tables import hints
 from xdropd.kernel.tables.hints import Hints
-from xdropd.kernel.tables.ranges import RangeTable
+from xdropd.kernel.tables.ranges import Owner, RangeTable
 from xdropd.kernel.tables.records import RecordTable
 from xdropd.kernel.tables.volumes import SourceVolumes
 from xdropd.rules.plan import Changes
-from xdropd.rules.winners import EXEMPT, Records
+from xdropd.rules.winners import EXEMPT, MONITORS, Records
 
 VERDICT_PROGRAM = "xdrop_verdict"
 
 _TABLES = ("addresses", "networks")
 _NOBODYS = np.uint32(0xFFFFFFFF)  # a number that no source has
 _ONE_BY_ONE_AT_MOST = 1 << 10
+_NO_PROGRAM = -1
 
 
 def roomy(count: int) -> int:
@@ -142,32 +144,54 @@ class Generation:
 
     @classmethod
     def build(
-        cls, blueprint: Blueprint, number: int, sizes: Sizes, shared: Mapping[str, int], stamp: str = ""
+        cls,
+        blueprint: Blueprint,
+        number: int,
+        sizes: Sizes,
+        shared: Mapping[str, int],
+        stamp: str = "",
+        *,
+        pass_replies: bool = False,
+        fill: Callable[[Generation], None] = lambda _: None,
     ) -> Generation:
-        """Create empty maps of these sizes and the program that reads them.
+        """Create maps of these sizes, have `fill` fill them, and load the program that reads them beside that, for the
+        verifier takes as long. It may let replies pass.
 
-        Raises KernelError, E2BIG or ENOMEM where memory does not suffice; nothing is left then.
+        Raises KernelError, E2BIG or ENOMEM where memory does not suffice, or MemoryError; nothing is left then.
         """
         maps: dict[str, int] = {}
         try:
             for name in sorted(abi.LIST_MAPS):
                 maps[name] = retried(create, blueprint, name, getattr(sizes, name, None))
-            fitted = {
-                "last_address_word": sizes.address_filter - 1,
-                "last_prefix_word": sizes.prefix_filter - 1,
-            }
-            program = retried(load, blueprint, VERDICT_PROGRAM, {**maps, **shared}, fitted)
         except KernelError:
             for descriptor in maps.values():
                 os.close(descriptor)
             raise
-        return cls(number, stamp, maps, program)
+        fitted = {
+            "last_address_word": sizes.address_filter - 1,
+            "last_prefix_word": sizes.prefix_filter - 1,
+            "pass_replies": int(pass_replies),
+        }
+        made = cls(number, stamp, maps, _NO_PROGRAM)
+
+        def load_program() -> None:
+            made.program = retried(load, blueprint, VERDICT_PROGRAM, {**maps, **shared}, fitted)
+
+        try:
+            with beside(load_program):
+                fill(made)
+        except (KernelError, MemoryError):
+            made.close()
+            raise
+        return made
 
     def close(self) -> None:
         """Let go of every descriptor."""
         self._hints.close()
-        for descriptor in (*self.maps.values(), self.program):
+        for descriptor in self.maps.values():
             os.close(descriptor)
+        if self.program != _NO_PROGRAM:
+            os.close(self.program)
         self.maps = {}
 
     @property
@@ -230,9 +254,9 @@ class Generation:
                 map_ = self.records[f"{table}{version}"]
                 if map_.used + int(count) > map_.room:
                     return False
-            if len(change.written.sources) and int(change.written.sources.max()) >= self.volumes.room:
+            if len(change.written.sources) and int(change.written.numbers.max()) >= self.volumes.room:
                 return False
-            new_ranges += len(np.unique(change.written.ranges[are_pieces(version, change.written)]))
+            new_ranges += sum(len(np.unique(keys)) for _, _, keys in _by_owner(version, change.written))
         return self.ranges.has_room_for(new_ranges)
 
     def carry_out(self, changes: Mapping[int, Changes], since_s: int) -> Iterator[int]:
@@ -247,21 +271,19 @@ class Generation:
             self._hints.set_addresses(version, change.written.keys[is_address])
             self._hints.set_prefixes(version, change.written.keys[~is_address])
             yield from self._add_ranges(version, change.written, np.full(len(change.written.keys), since_s, np.uint32))
-        for exempt in (True, False):
-            for version, change in changes.items():
-                chosen = ~are_addresses[version] & ((change.written.sources == EXEMPT) == exempt)
-                yield from self._write("networks", version, change, chosen, since_s)
+        for what in (_exempt, _dropping, _monitoring):
+            for table in _TABLES[::-1]:
+                for version, change in changes.items():
+                    chosen = (are_addresses[version] == (table == "addresses")) & what(change.written)
+                    yield from self._write(table, version, change, chosen, since_s)
         for version, change in changes.items():
-            yield from self._write("addresses", version, change, are_addresses[version], since_s)
-        for version, change in changes.items():
-            gone = change.removed.taken(_are_addresses(version, change.removed))
-            yield from self._remove("addresses", version, gone.keys)
             # An address that became a piece of a range or an exempt prefix, or was one, changes its table.
             yield from self._remove("addresses", version, _changing_tables(version, change, to_networks=True))
-        for exempt in (False, True):
-            for version, change in changes.items():
-                wide = change.removed.taken(~_are_addresses(version, change.removed))
-                yield from self._remove("networks", version, wide.keys[(wide.sources == EXEMPT) == exempt])
+        for what in (_monitoring, _dropping, _exempt):
+            for table in _TABLES:
+                for version, change in changes.items():
+                    gone = _are_addresses(version, change.removed) == (table == "addresses")
+                    yield from self._remove(table, version, change.removed.keys[gone & what(change.removed)])
         for version, change in changes.items():
             yield from self._remove("networks", version, _changing_tables(version, change, to_networks=False))
 
@@ -287,18 +309,14 @@ class Generation:
         """struct network; ranges must have their numbers."""
         values = np.zeros(len(records.keys), abi.NETWORK)
         values["stats"] = abi.fresh_stats(records.sources, since_s)
-        pieces = are_pieces(version, records)
-        for source in np.unique(records.sources[pieces]).tolist():
-            rows = np.flatnonzero(pieces & (records.sources == source))
-            values["range"][rows] = self.ranges.numbers_of((version, source), records.ranges[rows])
+        for owner, rows, keys in _by_owner(version, records):
+            values["range"][rows] = self.ranges.numbers_of(owner, keys)
         return values
 
     def _add_ranges(self, version: int, records: Records, since_s: Column) -> Iterator[int]:
-        pieces = are_pieces(version, records)
-        for source in np.unique(records.sources[pieces]).tolist():
-            rows = np.flatnonzero(pieces & (records.sources == source))
-            keys, first = np.unique(records.ranges[rows], return_index=True)
-            yield from self.ranges.add((version, source), keys, since_s[rows[first]])
+        for owner, rows, of_rows in _by_owner(version, records):
+            keys, first = np.unique(of_rows, return_index=True)
+            yield from self.ranges.add(owner, keys, since_s[rows[first]])
 
     # ---- reading ----
 
@@ -328,11 +346,12 @@ class Generation:
         for name in _TABLES:
             table = self.records[f"{name}{kind.version}"]
             for keys, values in table.read():
+                own = np.ones(len(keys), bool)
                 if table.has_networks:
                     own = (values["range"] == 0) & (values["stats"]["source"] != EXEMPT)
-                    yield keys[own], values["stats"][own]
-                else:
-                    yield keys, values
+                stats = (values["stats"] if table.has_networks else values)[own]
+                stats["source"] &= ~MONITORS
+                yield keys[own], stats
 
     def counted(self) -> Iterator[tuple[Kind, int, Column, Column]]:
         """All entries that were hit, as (kind, source, ascending keys, stats), each kind and source once."""
@@ -393,7 +412,7 @@ class Generation:
         if value is None or (table.has_networks and value["range"][0]):
             return None
         stats: Column = value["stats"] if table.has_networks else value
-        return stats if stats["source"][0] == source else None
+        return stats if stats["source"][0] & ~MONITORS == source else None
 
 
 def counts_of(records: Mapping[int, Records]) -> dict[str, int]:
@@ -403,9 +422,7 @@ def counts_of(records: Mapping[int, Records]) -> dict[str, int]:
         is_address = _are_addresses(version, each)
         counts[f"addresses{version}"] = int(is_address.sum())
         counts[f"networks{version}"] = int((~is_address).sum())
-        pieces = are_pieces(version, each)
-        for source in np.unique(each.sources[pieces]).tolist():
-            counts["ranges"] += len(np.unique(each.ranges[pieces & (each.sources == source)]))
+        counts["ranges"] += sum(len(np.unique(keys)) for _, _, keys in _by_owner(version, each))
     return counts
 
 
@@ -418,8 +435,43 @@ def _sorted_together(parts: list[tuple[Column, Column]], key_type: np.dtype[Any]
 
 
 def are_pieces(version: int, records: Records) -> Column:
-    """Which of these records are pieces of ranges."""
+    """Which of these records are pieces of ranges or selections."""
     found: Column = records.ranges != np.zeros(1, FAMILIES[version].range_type)
+    return found
+
+
+def wholes_of(version: int, records: Records) -> Iterator[tuple[Kind, Column, Column]]:
+    """Of records that are pieces: by kind, their rows, and what the whole of each is called among those of its kind."""
+    pieces = np.flatnonzero(are_pieces(version, records))
+    if len(pieces):
+        codes = FAMILIES[version].selections_in(records.ranges[pieces])
+        of_ranges, of_selections = np.flatnonzero(codes == 0), np.flatnonzero(codes)
+        if len(of_ranges):
+            yield Kind(version, is_range=True), pieces[of_ranges], records.ranges[pieces[of_ranges]]
+        if len(of_selections):
+            yield SELECTIONS, pieces[of_selections], codes[of_selections]
+
+
+def _by_owner(version: int, records: Records) -> Iterator[tuple[Owner, Column, Column]]:
+    """The same by owner, and not by kind."""
+    for kind, rows, keys in wholes_of(version, records):
+        numbers = records.numbers[rows]
+        for number in np.unique(numbers).tolist():
+            of_source = np.flatnonzero(numbers == number)
+            yield (kind.version, number), rows[of_source], keys[of_source]
+
+
+def _exempt(records: Records) -> Column:
+    found: Column = records.sources == EXEMPT
+    return found
+
+
+def _monitoring(records: Records) -> Column:
+    return records.monitor
+
+
+def _dropping(records: Records) -> Column:
+    found: Column = (records.sources != EXEMPT) & ~records.monitor
     return found
 
 

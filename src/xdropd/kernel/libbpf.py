@@ -356,7 +356,8 @@ def load_xdp_program(name: str, instructions: bytes, flags: int = 0, types: Type
     """BPF_PROG_LOAD. `instructions` are whole struct bpf_insn. Raises ProgramRefused where the verifier gives a reason.
 
     EACCES is then the verifier's word for an access that the program must not make, not ours for a missing capability;
-    for that it has EPERM.
+    for that it has EPERM. While a signal waits for this thread it gives up with EAGAIN (do_check in its verifier.c),
+    which says nothing of the program; libbpf tries that again a few times.
     """
     options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), expected_attach_type=ATTACH_TYPE_XDP, prog_flags=flags)
     if types is not None:
@@ -374,7 +375,7 @@ def load_xdp_program(name: str, instructions: bytes, flags: int = 0, types: Type
     if descriptor >= 0:
         return int(descriptor)
     said = log.value.decode(errors="replace").strip().splitlines()[-_VERIFIER_LINES_TOLD:]
-    if said and refusal != errno.EPERM:
+    if said and refusal not in (errno.EPERM, errno.EAGAIN):
         lines = "".join(f"\n  verifier: {line}" for line in said)
         raise ProgramRefused(f"load program {name}", refusal, f"the verifier of this kernel refuses it{lines}")
     ct.set_errno(refusal)

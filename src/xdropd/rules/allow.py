@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdropd.columns.listing import Listing, Row
+import numpy as np
+
+from xdropd.columns.listing import SPANS, Listing, Row, having
 from xdropd.columns.nesting import are_within, holding, lengths_in, outermost, sharing
 from xdropd.columns.prefixes import FAMILIES, Column, union
 
@@ -33,6 +35,13 @@ class Keeper(NamedTuple):
     row: Row
 
 
+class Effect(NamedTuple):
+    """What of a listing is exempt: the entries that are covered wholly, and those that are in part."""
+
+    covered: Listing
+    narrowed: Listing
+
+
 class Exempt:
     """Everything exempt at one moment. `sources`: those under `allow` before the guard."""
 
@@ -41,6 +50,7 @@ class Exempt:
         self.prefixes: dict[int, Column] = {}
         """Disjoint and ascending."""
         self.lengths: dict[int, list[int]] = {}
+        self._known_intervals: dict[int, tuple[Column, Column]] = {}
         for version, family in FAMILIES.items():
             keys = [prefixes_of(each.listing, version) for each in self.sources]
             self.prefixes[version] = outermost(version, union(family.empty_keys(), *keys))
@@ -50,10 +60,40 @@ class Exempt:
         """Whether each of these prefixes lies within one exempt prefix."""
         return are_within(version, keys, self.prefixes[version])
 
+    def effect(self, listing: Listing) -> Effect:
+        """What the exempt entries together do to the entries of a listing."""
+        covered, narrowed = {}, {}
+        for kind in SPANS:
+            family, table = FAMILIES[kind.version], listing.table(kind)
+            firsts, lasts = (
+                family.ends_of_ranges(table.keys)
+                if kind.is_range
+                else (family.firsts(table.keys), family.lasts(table.keys))
+            )
+            begins, ends = self._intervals(kind.version)
+            rows = np.flatnonzero(firsts <= ends[-1]) if len(ends) else np.zeros(0, np.intp)
+            firsts, lasts = firsts[rows], lasts[rows]
+            at = np.searchsorted(ends, firsts)  # of the intervals that do not end before it, the first alone matters
+            is_touched = begins[at] <= lasts
+            is_covered = (begins[at] <= firsts) & (ends[at] >= lasts)
+            covered[kind] = table.taken(rows[is_covered])
+            narrowed[kind] = table.taken(rows[is_touched & ~is_covered])
+        return Effect(having(listing, covered), having(listing, narrowed))
+
+    def _intervals(self, version: int) -> tuple[Column, Column]:
+        """First and last addresses of what is exempt, where nothing in between is left out."""
+        if version not in self._known_intervals:
+            family, keys = FAMILIES[version], self.prefixes[version]
+            firsts, lasts = family.firsts(keys), family.lasts(keys)
+            begins = np.ones(len(keys), bool)
+            begins[1:] = family.behind(lasts[:-1], firsts[1:]) != family.address(1)
+            self._known_intervals[version] = firsts[begins], lasts[np.append(begins[1:], True)[: len(keys)]]
+        return self._known_intervals[version]
+
     def keepers(self, version: int, first: int, last: int) -> Iterator[Keeper]:
         """Each exempt entry that covers all of a span alone: `allow` before the guard, narrow before wide."""
         for each in self.sources:
-            found = sorted(holding(each.listing, version, first, last), key=lambda row: row.last - row.first)
+            found = sorted(holding(each.listing, version, first, last), key=each.listing.rank_of)
             yield from (Keeper(each.kind, each.source or row.reason, row) for row in found)
 
     def touching(self, version: int, first: int, last: int) -> list[Keeper]:
@@ -87,7 +127,7 @@ class Exempt:
 def prefixes_of(listing: Listing, version: int) -> Column:
     """Everything that a listing of one family holds, as prefixes; with repetitions, not sorted."""
     family, ranges = FAMILIES[version], listing.ranges[version]
-    prefixes = listing.prefixes[version].keys
+    prefixes = union(listing.prefixes[version].keys, listing.selections.members[version].keys)
     if not len(ranges):
         return prefixes
     return union(prefixes, family.split(*family.ends_of_ranges(ranges.keys))[1])

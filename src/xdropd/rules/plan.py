@@ -8,6 +8,9 @@ asked for before networks. While records are added, the longest match of an addr
 (and says what the old one said), or one of the new state's; the new exempt ones are there before the new listed ones,
 so a new listed prefix never shows where the new state has an exemption within it. While records are removed, every
 new one is there already; the old listed ones go before the old exempt ones, so none shows what an exemption covered.
+
+Records that monitor, whose addresses pass, never lie within one that drops, unless an exemption is between them; but
+one that drops may lie within them. So they come last, when all that drops within them is there, and go first.
 """
 
 from __future__ import annotations
@@ -80,6 +83,8 @@ def changed(before: State, after: State) -> Changed:
         old, new = then.get(number, nobody), now.get(number, nobody)
         if old is new and number not in moved:
             continue
+        is_moved = number in moved or old.action != new.action
+        left, joined = _reselected(old.listing, new.listing)
         for version in FAMILIES:
             keys, others = old.listing.prefixes[version].keys, new.listing.prefixes[version].keys
             if len(keys) or len(others):
@@ -92,15 +97,20 @@ def changed(before: State, after: State) -> Changed:
                 added, removed = added + len(come), removed + len(gone)
                 reordered = _reordered(old.listing, new.listing, version)
                 found[version] += (old.pieces_of(version, gone), new.pieces_of(version, union(come, reordered)))
-            if number in moved:
+            if len(left) or len(joined):
+                gone, come = (FAMILIES[version].selection_keys(each) for each in (left, joined))
+                found[version] += (old.pieces_of(version, gone), new.pieces_of(version, come))
+            if is_moved:
                 found[version] += (new.listing.prefixes[version].keys, new.pieces[version].distinct)
+        keys, others = (each.listing.selections.table.keys for each in (old, new))
+        added, removed = added + len(without(others, keys)), removed + len(without(keys, others))
     return Changed({version: union(*some) for version, some in found.items()}, Counted(added, removed))
 
 
 def _widened(version: int, changed: Column, before: State, after: State) -> Column:
     """The prefixes whose record may differ.
 
-    With the pieces and exempt prefixes within what changed, and with all that is listed where exemptions changed.
+    With whatever is contested or exempt within what changed, and with all that is listed where exemptions changed.
     """
     family = FAMILIES[version]
     old, new = before.exempt.prefixes[version], after.exempt.prefixes[version]
@@ -114,7 +124,7 @@ def _widened(version: int, changed: Column, before: State, after: State) -> Colu
     for state in (before, after) if len(wide) else ():
         inside = [(state.exempt.prefixes[version], wide)]
         for source in state.sources:
-            inside += ((source.pieces[version].distinct, wide), (source.listing.prefixes[version].keys, exempt))
+            inside += ((source.contested[version], wide), (source.listing.prefixes[version].keys, exempt))
         found += (keys[within(version, keys, outer)] for keys, outer in inside)
     return union(*found)
 
@@ -143,6 +153,28 @@ def _places(one: Listing, other: Listing, version: int) -> Column:
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
     return places
+
+
+def _reselected(old: Listing, new: Listing) -> tuple[Column, Column]:
+    """Selections that are not what they were, as (gone, come): in one of both only, of others members, or elsewhere
+    among those that are in both.
+    """
+    ones, others = old.selections, new.selections
+    if ones is others:
+        return ones.table.keys[:0], ones.table.keys[:0]
+    rows, other_rows = match(ones.table.keys, others.table.keys)
+    places, other_places = (np.argsort(lines) for lines in (ones.table.lines[rows], others.table.lines[other_rows]))
+    same = np.full(len(rows), np.array_equal(places, other_places))
+    for at, (row, other_row) in enumerate(zip(rows.tolist(), other_rows.tolist(), strict=True)):
+        same[at] &= all(
+            np.array_equal(
+                ones.members[version].keys[ones.members[version].rows == row],
+                others.members[version].keys[others.members[version].rows == other_row],
+            )
+            for version in FAMILIES
+        )
+    stay = ones.table.keys[rows[same]]
+    return without(ones.table.keys, stay), without(others.table.keys, stay)
 
 
 def _moved(before: list[int], after: list[int]) -> set[int]:
@@ -175,8 +207,9 @@ class Plan:
         for version, change in self.changes.items():
             kind = Kind(version, is_range=False)
             for records in (change.removed, change.replaced):
-                for number in (each for each in np.unique(records.sources).tolist() if each in listings):
-                    keys = records.keys[records.sources == number]
+                numbers = records.numbers
+                for number in (each for each in np.unique(numbers).tolist() if each in listings):
+                    keys = records.keys[numbers == number]
                     keys = keys[match(keys, listings[number].table(kind).keys)[0]]
                     if len(keys):
                         yield kind, number, keys

@@ -4,8 +4,9 @@ Pure: no clock, no file, no kernel. A `State` is what all sources list, in order
 `records` is what the kernel's tables should hold for it, or for those prefixes of it that a change can touch.
 
 The records rest on longest match: of all prefixes in the tables, the longest that holds an address decides. An address
-or a network therefore needs no contest: it has fewer addresses than whatever holds it. Only pieces of ranges do (a
-network may hold a piece and be smaller than the range), and exempt prefixes, which matter within something listed only.
+or a network that is blocked therefore needs no contest with what holds it, for it has fewer addresses. Pieces do, of
+ranges and of selections (a network may hold a piece and be smaller than all of it); so does all that only monitors, for
+it gives way to whatever blocks, however large; and exempt prefixes, which matter within something listed only.
 """
 
 from __future__ import annotations
@@ -25,15 +26,48 @@ from xdropd.rules.allow import Exempt
 EXEMPT = 0
 """The number that stands for no source: a record that lets its addresses pass."""
 
+MONITORS = np.uint32(1 << 31)
+"""Set in a record beside the number of its source: its addresses pass, and are counted."""
+
 _EXEMPT_RANK = -1
 _NOBODY = np.iinfo(np.int64).max
 _SMALL = 64  # rows of a column that are compared sooner than it is searched
 _ALL_AT_ONCE = 8  # looking for the ancestors of so many prefixes costs as much as sorting all networks in between
 
 
+class Wholes(NamedTuple):
+    """What is one entry in several prefixes: the ranges of one family, or selections, by rows of their table.
+
+    `keys` are those of ranges; `selected` has the sizes of selections.
+    """
+
+    version: int
+    keys: Column
+    lines: Column
+    selected: tuple[int, ...]
+
+    @classmethod
+    def of(cls, version: int, listing: Listing) -> Wholes:
+        """Of a listing, which has ranges or selections, never both."""
+        selections, ranges = listing.selections, listing.ranges[version]
+        if selections.sizes:
+            keys = FAMILIES[version].selection_keys(selections.table.keys)
+            return cls(version, keys, selections.table.lines, selections.sizes)
+        return cls(version, ranges.keys, ranges.lines, ())
+
+    def sizes(self, rows: Column) -> Column:
+        """As `_sizes` has them."""
+        if self.selected:
+            most = (1 << 128) - 1
+            behind = (min(max(0, self.selected[row] - 1), most) for row in rows.tolist())
+            return FAMILIES[6].words(FAMILIES[6].addresses(b"".join(each.to_bytes(16, "big") for each in behind)))
+        family = FAMILIES[self.version]
+        return _sizes(self.version, family.behind(*family.ends_of_ranges(self.keys[rows])))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """The prefixes that ranges are cut into, ascending, with repetitions; `rows` tells of which range each is."""
+    """The prefixes of wholes, ascending, with repetitions; `rows` tells of which whole each is."""
 
     keys: Column
     rows: Column
@@ -41,12 +75,15 @@ class Pieces:
     lengths: list[int]
 
     @classmethod
-    def of(cls, version: int, ranges: Column) -> Pieces:
-        """The fewest prefixes that cover exactly each range."""
-        family = FAMILIES[version]
-        if not len(ranges):  # of most sources, and of every single block
+    def of(cls, version: int, listing: Listing) -> Pieces:
+        """The fewest prefixes that cover exactly each range, or those that are selected."""
+        family, ranges, keys = FAMILIES[version], listing.ranges[version].keys, listing.selections.members[version].keys
+        if len(keys):
+            rows = listing.selections.members[version].rows
+        elif len(ranges):
+            rows, keys = family.split(*family.ends_of_ranges(ranges))
+        else:  # as most sources, and every single block
             return cls(family.empty_keys(), np.zeros(0, np.uint32), family.empty_keys(), [])
-        rows, keys = family.split(*family.ends_of_ranges(ranges))
         distinct = first_of_each(keys)
         distinct_keys = keys if distinct.all() else keys[distinct]
         return cls(keys, rows, distinct_keys, lengths_in(version, distinct_keys))
@@ -56,6 +93,7 @@ class Pieces:
 class Source:
     """What one text or one caller of `block` lists now. `number` is the kernel's name for it.
 
+    `action`: "block", or "monitor" where packets pass and are counted.
     `written` is the listing with what has ended, of which `listing` is the rest, from `since_s` on.
     """
 
@@ -64,6 +102,7 @@ class Source:
     listing: Listing
     reason: str = ""
     is_file: bool = True
+    action: str = "block"
     written: Listing | None = None
     since_s: float = -NEVER
     pieces: dict[int, Pieces] = field(init=False)
@@ -71,27 +110,45 @@ class Source:
     """Of networks: the lengths that occur."""
     addresses: dict[int, int] = field(init=False)
     """How many entries are one address."""
+    contested: dict[int, Column] = field(init=False)
+    """Prefixes, ascending, that have a record only where they win against whatever else holds them."""
+
+    @property
+    def monitors(self) -> bool:
+        """Whether nothing is dropped on its account."""
+        return self.action == "monitor"
+
+    @property
+    def mark(self) -> np.uint32:
+        """Its number as records have it."""
+        return np.uint32(self.number) | MONITORS if self.monitors else np.uint32(self.number)
 
     def is_of(self, written: Listing, now_s: float) -> bool:
         """Whether this is what is in force of a listing at that time, by whatever clock."""
         return self.written is written and self.since_s <= now_s < self.listing.next_end_s
 
     def __post_init__(self) -> None:
-        of_ranges = {version: Pieces.of(version, self.listing.ranges[version].keys) for version in FAMILIES}
+        pieces = {version: Pieces.of(version, self.listing) for version in FAMILIES}
         counts = {
             version: np.bincount(family.lengths(self.listing.prefixes[version].keys), minlength=family.width + 1)
             for version, family in FAMILIES.items()
         }
         of_networks = {version: np.flatnonzero(each[:-1]).tolist() for version, each in counts.items()}
-        object.__setattr__(self, "pieces", of_ranges)
+        contested = {version: each.distinct for version, each in pieces.items()}
+        if self.monitors:
+            contested = {
+                version: union(keys, self.listing.prefixes[version].keys) for version, keys in contested.items()
+            }
+        object.__setattr__(self, "pieces", pieces)
+        object.__setattr__(self, "contested", contested)
         object.__setattr__(self, "lengths", of_networks)
         object.__setattr__(self, "addresses", {version: int(each[-1]) for version, each in counts.items()})
 
-    def pieces_of(self, version: int, ranges: Column) -> Column:
-        """The pieces of some of the ranges, which ascend: ascending, with repetitions."""
-        pieces = self.pieces[version]
-        is_one = np.zeros(len(self.listing.ranges[version]), bool)
-        is_one[match(self.listing.ranges[version].keys, ranges)[0]] = True
+    def pieces_of(self, version: int, wholes: Column) -> Column:
+        """The pieces of some wholes, by their keys, which ascend: ascending, with repetitions."""
+        pieces, known = self.pieces[version], Wholes.of(version, self.listing).keys
+        is_one = np.zeros(len(known), bool)
+        is_one[match(known, wholes)[0]] = True
         keys: Column = pieces.keys[is_one[pieces.rows]]
         return keys
 
@@ -99,13 +156,23 @@ class Source:
 class Records(NamedTuple):
     """What the kernel's tables should hold of one family: ascending prefixes, and what each leads to.
 
-    `sources`: the number of the source that is credited, EXEMPT where the addresses pass. `ranges`: the key of the
-    range that a prefix is a piece of, zero where it is an entry of its own.
+    `sources`: the number of the source that is credited, with MONITORS where the addresses pass all the same; EXEMPT
+    where they pass. `ranges`: the key of the range or selection of which a prefix is a piece; zero: it is an entry.
     """
 
     keys: Column
     sources: Column
     ranges: Column
+
+    @property
+    def numbers(self) -> Column:
+        """The numbers of sources alone."""
+        return self.sources & ~MONITORS
+
+    @property
+    def monitor(self) -> Column:
+        """Whether the addresses pass and are counted."""
+        return self.sources >= MONITORS
 
     def taken(self, rows: Column) -> Records:
         """Some of them."""
@@ -140,11 +207,12 @@ class State:
     def holder(self, version: int, address: int) -> tuple[Source, Row] | None:
         """The entry that an address is credited to, whether or not something exempts it."""
         held = [
-            (row.last - row.first, order, row.line, source, row)
+            (source.monitors, size, order, line, source, row)
             for order, source in enumerate(self.sources)
             for row in holding(source.listing, version, address, address)
+            for size, line in (source.listing.rank_of(row),)
         ]
-        return min(held, key=lambda each: each[:3])[3:] if held else None
+        return min(held, key=lambda each: each[:4])[4:] if held else None
 
     # ---- for the kernel ----
 
@@ -161,15 +229,15 @@ class State:
         contested = self._contested(version, touched)
         if contested is None:
             return owned
-        alone = np.ones(len(contested.keys), bool)
-        alone[match(contested.keys, keys)[0]] = False  # an entry of that very prefix is no piece of a range
-        contested = contested.taken(alone)
+        alone = np.ones(len(keys), bool)
+        alone[match(keys, contested.keys)[0]] = False  # a selection of one prefix and a network are equals
+        owned = owned.taken(alone)
         merged = Records(*(np.concatenate(pair) for pair in zip(owned, contested, strict=True)))
         return merged.taken(np.argsort(merged.keys, kind="stable"))
 
     def _owned(self, version: int, touched: Column | None) -> tuple[Column, Column]:
-        """Addresses and networks that are listed as such: (ascending keys, number of the first source of each)."""
-        tables = [(source.number, source.listing.prefixes[version].keys) for source in self.sources]
+        """Addresses and networks that are blocked as such: (ascending keys, number of the first source of each)."""
+        tables = [(each.number, each.listing.prefixes[version].keys) for each in self.sources if not each.monitors]
         if touched is not None:
             tables = [(number, keys[match(keys, touched)[0]]) for number, keys in _reached(tables, touched)]
         tables = [(number, keys) for number, keys in tables if len(keys)]
@@ -186,10 +254,10 @@ class State:
         return keys[first], numbers[order][first]
 
     def _contested(self, version: int, touched: Column | None) -> Records | None:
-        """Pieces of ranges and exempt prefixes with what each leads to, without those that make no difference."""
+        """What is contested and exempt prefixes with what each leads to, without those that make no difference."""
         exempt = self.exempt.prefixes[version]
-        pieces = (source.pieces[version].distinct for source in self.sources)
-        at_stake = [exempt, *(keys for keys in pieces if len(keys))]
+        contested = (source.contested[version] for source in self.sources)
+        at_stake = [exempt, *(keys for keys in contested if len(keys))]
         if touched is not None:
             at_stake = [keys[match(keys, touched)[0]] for keys in at_stake if len(keys)]
             at_stake.append(touched[:0])
@@ -211,26 +279,23 @@ class State:
         return contest.records(rows, least[rows])
 
     def _above(self, version: int, stakes: Column, *, is_all: bool) -> Iterable[Column]:
-        """Whatever holds any of these prefixes, perhaps more. `is_all`: every piece and exempt prefix is at stake."""
+        """Whatever holds any of these prefixes, perhaps more. `is_all`: whatever is contested or exempt is at stake."""
         if not is_all:
-            yield ancestors(version, self.exempt.prefixes[version], self.exempt.lengths[version], stakes)
+            yield _above_some(version, self.exempt.prefixes[version], self.exempt.lengths[version], stakes)
         for source in self.sources:
-            pieces, networks = source.pieces[version], source.listing.prefixes[version].keys
+            pieces = source.pieces[version]
             if not is_all:
-                yield ancestors(version, pieces.distinct, pieces.lengths, stakes)
-            lengths = source.lengths[version]
-            if len(stakes) * len(lengths) > _ALL_AT_ONCE * len(networks):
-                yield networks[FAMILIES[version].lengths(networks) < FAMILIES[version].width]
-            else:
-                yield ancestors(version, networks, lengths, stakes)
+                yield _above_some(version, pieces.distinct, pieces.lengths, stakes)
+            yield _above_some(version, source.listing.prefixes[version].keys, source.lengths[version], stakes)
 
 
 class _Contest:
-    """Who wins at each of some prefixes, `nodes`: fewest addresses, then the order of sources, then that of lines."""
+    """Who wins at each of some prefixes, `nodes`: who blocks, has fewest addresses, is first."""
 
     def __init__(self, version: int, nodes: Column) -> None:
         self._version = version
         self._nodes = nodes
+        self._monitors: list[Column] = []
         self._sizes: list[Column] = []
         self._orders: list[Column] = []
         self._lines: list[Column] = []
@@ -241,32 +306,31 @@ class _Contest:
         self._by_rank = np.zeros(0, np.int64)
 
     def enter(self, order: int, source: Source) -> None:
-        """A source's networks among the nodes, and the ranges of which a piece is."""
+        """A source's addresses and networks among the nodes, and the wholes of which a piece is."""
         family, table = FAMILIES[self._version], source.listing.prefixes[self._version]
         rows, own_rows = match(self._nodes, table.keys)
         if len(rows):
             nothing = np.zeros(len(rows), family.range_type)
-            sizes = family.host_masks(self._nodes[rows])
-            self._hits.append((rows, self._enter(order, source.number, sizes, table.lines[own_rows], nothing)))
-        pieces, ranges = source.pieces[self._version], source.listing.ranges[self._version]
-        if not len(ranges):
+            sizes = _sizes(self._version, family.host_masks(self._nodes[rows]))
+            self._hits.append((rows, self._enter(order, source, sizes, table.lines[own_rows], nothing)))
+        pieces = source.pieces[self._version]
+        if not len(pieces.keys):
             return
+        wholes = Wholes.of(self._version, source.listing)
         rows, own_rows = _match_repeated(self._nodes, pieces.keys)
-        is_here = np.zeros(len(ranges), bool)
+        is_here = np.zeros(len(wholes.keys), bool)
         is_here[pieces.rows[own_rows]] = True
-        ranges_here = np.flatnonzero(is_here)
-        at = (np.cumsum(is_here) - 1)[pieces.rows[own_rows]]
-        firsts, lasts = family.ends_of_ranges(ranges.keys[ranges_here])
-        sizes = family.behind(firsts, lasts)
-        entered = self._enter(order, source.number, sizes, ranges.lines[ranges_here], ranges.keys[ranges_here])
-        self._hits.append((rows, entered[at]))
+        here = np.flatnonzero(is_here)
+        entered = self._enter(order, source, wholes.sizes(here), wholes.lines[here], wholes.keys[here])
+        self._hits.append((rows, entered[(np.cumsum(is_here) - 1)[pieces.rows[own_rows]]]))
 
-    def _enter(self, order: int, number: int, sizes: Column, lines: Column, ranges: Column) -> Column:
+    def _enter(self, order: int, source: Source, sizes: Column, lines: Column, ranges: Column) -> Column:
         count = len(lines)
+        self._monitors.append(np.full(count, source.monitors))
         self._sizes.append(sizes)
         self._orders.append(np.full(count, order, np.uint32))
         self._lines.append(lines)
-        self._sources.append(np.full(count, number, np.uint32))
+        self._sources.append(np.full(count, source.mark, np.uint32))
         self._ranges.append(ranges)
         self._count += count
         return np.arange(self._count - count, self._count)
@@ -276,8 +340,9 @@ class _Contest:
         found = np.full(len(self._nodes), _NOBODY, np.int64)
         if not self._hits:
             return found
+        upper, lower = np.concatenate(self._sizes, axis=1)
         self._by_rank = np.lexsort(
-            (np.concatenate(self._lines), np.concatenate(self._orders), np.concatenate(self._sizes))
+            (np.concatenate(self._lines), np.concatenate(self._orders), lower, upper, np.concatenate(self._monitors))
         )
         rank_of = np.empty(self._count, np.int64)
         rank_of[self._by_rank] = np.arange(self._count)
@@ -299,6 +364,21 @@ class _Contest:
             sources[listed] = np.concatenate(self._sources)[contestants]
             ranges[listed] = np.concatenate(self._ranges)[contestants]
         return Records(self._nodes[rows], sources, ranges)
+
+
+def _above_some(version: int, known: Column, lengths: list[int], stakes: Column) -> Column:
+    """Those of the prefixes `known` that hold any of `stakes`; all that may, where looking for them takes longer."""
+    if len(stakes) * len(lengths) <= _ALL_AT_ONCE * len(known):
+        return ancestors(version, known, lengths, stakes)
+    family = FAMILIES[version]
+    wide: Column = known[family.lengths(known) < family.width]
+    return wide
+
+
+def _sizes(version: int, behind: Column) -> Column:
+    """How many addresses there are behind the first ones, in two words of 64 bits, the upper one first."""
+    words = FAMILIES[version].words(behind)
+    return words if len(words) > 1 else np.concatenate((np.zeros_like(words), words))
 
 
 def _reached(tables: list[tuple[int, Column]], touched: Column) -> list[tuple[int, Column]]:

@@ -21,7 +21,8 @@ class LogCopy:
 
     def __init__(self, systemd: Systemd) -> None:
         self._systemd = systemd
-        self._number = 1
+        self.number = 1
+        """Another one for each file."""
         self._descriptor = _memory_file()
         self._prepared: int | None = None
 
@@ -36,21 +37,24 @@ class LogCopy:
                 self._systemd.store(dict(zip([name], ours, strict=False)))
             found.update((int(number), each) for each in ours)
         if not found:
-            self._systemd.store({f"{_PREFIX}{self._number}": self._descriptor})
+            self._systemd.store({f"{_PREFIX}{self.number}": self._descriptor})
             return
         os.close(self._descriptor)
-        self._number, self._descriptor = max(found.items())
-        for other in found.keys() - {self._number}:
+        self.number, self._descriptor = max(found.items())
+        for other in found.keys() - {self.number}:
             self._drop(f"{_PREFIX}{other}", found[other])
 
-    def read(self) -> bytes:
-        """All of it."""
-        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+    def read(self, at: int = 0, size: int | None = None) -> bytes:
+        """All of it, or a part."""
+        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size - at if size is None else size, at)
 
-    def append(self, end: int, lines: bytes) -> None:
+    def append(self, end: int, pieces: Iterable[bytes]) -> None:
         """Put lines behind `end`, where what counts ends."""
+        at = end
         try:
-            _write(self._descriptor, end, lines)
+            for piece in pieces:
+                _write(self._descriptor, at, piece)
+                at += len(piece)
         except OSError:
             self.cut(end)
             raise
@@ -80,9 +84,9 @@ class LogCopy:
     def commit(self) -> int:
         """Let what was prepared take the place of what was before; how long it is. Never half in the store."""
         assert self._prepared is not None
-        before = f"{_PREFIX}{self._number}", self._descriptor
-        self._number, self._descriptor, self._prepared = self._number + 1, self._prepared, None
-        self._systemd.store({f"{_PREFIX}{self._number}": self._descriptor})
+        before = f"{_PREFIX}{self.number}", self._descriptor
+        self.number, self._descriptor, self._prepared = self.number + 1, self._prepared, None
+        self._systemd.store({f"{_PREFIX}{self.number}": self._descriptor})
         self._drop(*before)
         return os.fstat(self._descriptor).st_size
 

@@ -16,15 +16,15 @@ _GOOD = "last-good/xdropd.yaml"
 class SettingsFile:
     """The file at `name` (as the user gave it). `state` None: nothing outlives us.
 
-    `in_force` is what counts of all that was read; whoever reads decides that.
+    `name` is how it is told, `in_force` is what counts of all that was read; whoever reads decides that.
     `signature` is what the file was when it was last read; None: there was none, or it could not be read.
     """
 
     def __init__(self, name: str, state: StateFolder | None) -> None:
         self.path = Path(name).absolute()
+        self.name = names.shown(name)
         self.signature: Signature | None = None
         self.in_force = Settings()
-        self._name = names.shown(name)
         self._state = state
         self._unsaved: bytes | None = None
 
@@ -36,8 +36,8 @@ class SettingsFile:
         except FileNotFoundError:
             return Settings()
         except OSError as problem:
-            raise RefusedFile([Problem(self._name, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
-        settings = settings_text.read(data, self._name)
+            raise RefusedFile([Problem(self.name, 0, 0, f"cannot be read: {problem.strerror}")]) from problem
+        settings = settings_text.read(data, self.name)
         self._unsaved = data
         return settings
 
@@ -45,7 +45,7 @@ class SettingsFile:
         """The last good version that was kept, or None without one."""
         with contextlib.suppress(OSError, RefusedFile):  # as good as never saved
             data = self._state.load(_GOOD) if self._state else None
-            return None if data is None else settings_text.read(data, self._name)
+            return None if data is None else settings_text.read(data, self.name)
         return None
 
     def save(self) -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
-from xdropd.text import wording
+from xdropd.columns.versions import SELECTED
+from xdropd.text import selecting, wording
 
 WIDTH = {4: 32, 6: 128}  # bits in an address
 
@@ -56,8 +57,13 @@ class Span(NamedTuple):
         return self.last - self.first + 1
 
     def __str__(self) -> str:
-        """The canonical form: "10.0.0.1", "10.0.0.0/24" if it is exactly a prefix, else "10.0.0.1-10.0.0.9"."""
+        """The canonical form: "10.0.0.1", "10.0.0.0/24" if it is exactly a prefix, else "10.0.0.1-10.0.0.9".
+
+        Of a selection, which has a version of its own and its code as both ends: "country=KP".
+        """
         version, first, last = self
+        if version == SELECTED:
+            return selecting.text_of(first)
         if first == last:
             return format_address(version, first)
         differing = first ^ last

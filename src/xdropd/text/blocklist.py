@@ -7,34 +7,23 @@ left once `allow` is taken off.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xdropd.columns.listing import Builder, Listing, Row, combined
 from xdropd.errors import Problem
-from xdropd.text import moments, runs, unchanged, wording, yamlnodes
+from xdropd.text import includes, moments, runs, unchanged, wording, yamlnodes
 from xdropd.text.addresses import parse_span
+from xdropd.text.includes import Include
 from xdropd.text.runs import Beside, Run, Unchanged
 from xdropd.text.unchanged import Known
 from xdropd.text.yamlnodes import Alias, Document, Keys, Mapping, Node, Scalar, Stopped
 
 _KEYS = ("block", "allow", "include")
 _ENTRY_KEYS = ("address", "reason", "until")
-_INCLUDE_KEYS = ("path", "reason")
 
 _LIST_REMEDY = "write each entry on a line of its own after a dash and a space"
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-
-
-class Include(NamedTuple):
-    """A list file, or a glob for some, as it was written: relative to the blocklist."""
-
-    pattern: str
-    line: int
-    column: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +258,7 @@ class _Reader:
         found = yamlnodes.fields(self._document, mapping, _ENTRY_KEYS, "an entry")
         reason, until = "", None
         if "reason" in found:
-            reason = self._reason(found["reason"][1])
+            reason = includes.one_line(self._document, found["reason"][1])
         if "until" in found:
             until = self._until(found["until"][1])
         if "address" not in found:
@@ -281,17 +270,6 @@ class _Reader:
             self._scalar(address, target, reason, until)
         elif not isinstance(value, Alias):
             self._document.problem(key.line, key.column, f"'address' has no text after it, write {wording.ENTRY_FORMS}")
-
-    def _reason(self, value: Node) -> str:
-        """One line of text."""
-        if isinstance(value, Scalar):
-            text = " ".join(value.text.split())
-            if not _CONTROL.search(text):
-                return text
-            self._document.problem(value.line, value.column, "this reason holds a control character, leave it out")
-        elif not isinstance(value, Alias):
-            self._document.problem(value.line, value.column, "a reason is text, write it on this line")
-        return ""
 
     def _until(self, value: Node) -> float | None:
         """Seconds since the epoch; None if it is wrong."""
@@ -306,28 +284,9 @@ class _Reader:
 
     def _include_list(self) -> None:
         for event in self._document.items():
-            node = self._document.node(event)
-            if isinstance(node, Scalar):
-                self._include(node, "")
-            elif isinstance(node, Mapping):
-                found = yamlnodes.fields(self._document, node, _INCLUDE_KEYS, "an include")
-                reason = self._reason(found["reason"][1]) if "reason" in found else ""
-                path = found["path"][1] if "path" in found else None
-                if isinstance(path, Scalar):
-                    self._include(path, reason)
-                elif not isinstance(path, Alias):
-                    self._document.problem(node.line, node.column, "this include names no file, write 'path: …' in it")
-            elif not isinstance(node, Alias):
-                self._document.problem(
-                    node.line, node.column, "this is a list within the list, write one dash and no brackets"
-                )
-
-    def _include(self, path: Scalar, reason: str) -> None:
-        what = _why_no_path(path.text)
-        if what:
-            self._document.problem(path.line, path.column, what)
-        else:
-            self._includes.append(Include(path.text, path.line, path.column, reason))
+            include = includes.read(self._document, self._document.node(event))
+            if include is not None:
+                self._includes.append(include)
 
 
 def _text(node: Node) -> Scalar | None:
@@ -347,19 +306,3 @@ def _entry_as_key(text: str) -> str:
     """The entry that a key starts with ("1.2.3.4", "1.2.3.4 reason", "2001:db8:" before its colon), or ""."""
     first = text.split()[0] if text.strip() else ""
     return next((entry for entry in (first, text + ":") if wording.is_entry(entry)), "")
-
-
-def _why_no_path(text: str) -> str:
-    """What is wrong with a path of list files; "" if nothing is."""
-    shown = wording.quoted(text)
-    if not text.strip():
-        return "there is no path here, write one such as lists.d/*.netset"
-    if _CONTROL.search(text):
-        return f"{shown} holds a control character, leave it out"
-    if "://" in text:
-        return f"{shown} is a URL, have it fetched into lists.d/ and write the name of the file"
-    if wording.is_entry(text):
-        return f"{shown} is an entry and not a file, write it under 'block:'"
-    if text.endswith("/"):
-        return f"{shown} is a folder, write {wording.quoted(text + '*')} for the files in it"
-    return ""

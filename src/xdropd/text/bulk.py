@@ -1,5 +1,7 @@
 """Many entries at once: words to columns, a chunk at a time. The same answers as `parse_as_written` gives for each.
 
+Where that is asked for, a network with bits set behind its prefix is read as the network that it lies in.
+
 Large lists are long runs of words of a few kinds. Lines of dotted addresses are read by `dotted`. Of the other words
 those of one kind are read together: inet_pton(3) over all of them, lengths by a table, what is behind a prefix by
 arithmetic. A word that is no entry is given back, to be told with its place.
@@ -7,7 +9,7 @@ arithmetic. A word that is no entry is given back, to be told with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import repeat
 from operator import contains
@@ -40,6 +42,17 @@ class Words(NamedTuple):
     prefixes: dict[int, Read]
     ranges: dict[int, Read]
     left: list[int]
+    masked: Sequence[int] = ()
+    """Ascending; those of the prefixes that were written with bits behind them."""
+
+    @property
+    def rows(self) -> Column:
+        """The indices of those that are entries, in no order."""
+        return np.concatenate([np.zeros(0, np.intp), *(each.rows for each in self._reads())])
+
+    def _reads(self) -> Iterator[Read]:
+        yield from self.prefixes.values()
+        yield from self.ranges.values()
 
     def into(
         self, builder: Builder, lines: Column, reasons: Column | None = None, untils: Column | None = None
@@ -53,40 +66,45 @@ class Words(NamedTuple):
                 builder.ranges(version, keys, lines[rows], _of(reasons, rows), _of(untils, rows))
 
 
-def read_lines(text: bytes, words_of: Callable[[list[str]], Sequence[str]] = list) -> tuple[Words, list[str]]:
+def read_lines(
+    text: bytes, words_of: Callable[[list[str]], Sequence[str]] = list, *, is_masking: bool = False
+) -> tuple[Words, list[str]]:
     """Read a chunk of whole lines, counted from 0; with the text of those that are left.
 
     `words_of` finds one word in each of some lines, or "" where there is none.
     """
     if text.count(b":", 0, _SAMPLE_BYTES) > text.count(b"\n", 0, _SAMPLE_BYTES):  # most of them are IPv6, then
         texts = text.decode(errors="replace").split("\n")[:-1]
-        words = read(words_of(texts))
+        words = read(words_of(texts), is_masking=is_masking)
         return words, [texts[at] for at in words.left]
     lines = dotted.read(text)
     dotted_ones = Read(lines.rows, lines.keys)
     if not len(lines.others):
         return Words({4: dotted_ones}, {}, []), []
     texts = lines.rest.decode(errors="replace").split("\n")[:-1]
-    found = read(words_of(texts))
+    found = read(words_of(texts), is_masking=is_masking)
     prefixes, ranges = (
         {version: Read(lines.others[rows], keys) for version, (rows, keys) in kind.items()}
         for kind in (found.prefixes, found.ranges)
     )
     prefixes[4] = _together(dotted_ones, prefixes[4])
-    return Words(prefixes, ranges, lines.others[found.left].tolist()), [texts[at] for at in found.left]
+    left, masked = (lines.others[np.array(rows, np.intp)].tolist() for rows in (found.left, found.masked))
+    return Words(prefixes, ranges, left, masked), [texts[at] for at in found.left]
 
 
-def read(words: Sequence[str]) -> Words:
+def read(words: Sequence[str], *, is_masking: bool = False) -> Words:
     """Read a chunk of words."""
     addresses, networks, ranges = _sorted_out(words)
     left: list[int] = []
+    masked: list[int] = []
     prefixes, spans = {}, {}
     for version in FAMILIES:
         prefixes[version] = _together(
-            _addresses(version, words, addresses[version], left), _networks(version, words, networks[version], left)
+            _addresses(version, words, addresses[version], left),
+            _networks(version, words, networks[version], left, masked if is_masking else None),
         )
         spans[version] = _ranges(version, words, ranges[version], left)
-    return Words(prefixes, spans, sorted(left))
+    return Words(prefixes, spans, sorted(left), sorted(masked))
 
 
 def _together(one: Read, other: Read) -> Read:
@@ -117,22 +135,27 @@ def _addresses(version: int, words: Sequence[str], rows: list[int], left: list[i
     return Read(kept, family.keys(family.addresses(packed), family.width))
 
 
-def _networks(version: int, words: Sequence[str], rows: list[int], left: list[int]) -> Read:
+def _networks(version: int, words: Sequence[str], rows: list[int], left: list[int], masked: list[int] | None) -> Read:
+    """With bits behind their prefix, they are left where there is no `masked` to be among."""
     family, known = FAMILIES[version], _LENGTHS[version]
     parts = "/".join([words[at] for at in rows]).split("/") if rows else []
     lengths = list(map(known.get, parts[1::2]))
     if len(parts) != 2 * len(rows) or None in lengths:
         fine = [word.count("/") == 1 and word.partition("/")[2] in known for word in (words[at] for at in rows)]
         left += [at for at, is_fine in zip(rows, fine, strict=True) if not is_fine]
-        return _networks(version, words, [at for at, is_fine in zip(rows, fine, strict=True) if is_fine], left)
+        rest = [at for at, is_fine in zip(rows, fine, strict=True) if is_fine]
+        return _networks(version, words, rest, left, masked)
     unread: list[int] = []
     kept, packed = _packed(version, parts[::2], range(len(rows)), unread)
     left += [rows[at] for at in unread]
     keys = family.keys(family.addresses(packed), np.array(lengths, np.uint8)[kept])
-    has_host_bits = family.firsts(keys) != family.without_host_bits(keys)
+    networks = family.without_host_bits(keys)
+    has_host_bits = family.firsts(keys) != networks
     numbers = np.array(rows, np.intp)[kept]
     if has_host_bits.any():
-        left += numbers[has_host_bits].tolist()
+        (left if masked is None else masked).extend(numbers[has_host_bits].tolist())
+        if masked is not None:
+            return Read(numbers, family.keys(networks, family.lengths(keys)))
         numbers, keys = numbers[~has_host_bits], keys[~has_host_bits]
     return Read(numbers, keys)
 

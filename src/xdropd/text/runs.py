@@ -24,9 +24,8 @@ import numpy as np
 
 from xdropd.columns.listing import NEVER, Builder
 from xdropd.columns.prefixes import Column
-from xdropd.text import bulk, moments
+from xdropd.text import bulk, chunks, moments
 
-CHUNK_BYTES = 1 << 17  # some 8,000 lines: large enough to be quick, small enough to be no weight in memory
 _WORTH_BYTES = 20 << 20  # of a text, for half of it to be scanned by somebody else, who has to be called first
 _HEAD_START_BYTES = 4 << 20  # what is scanned here until he has begun
 
@@ -138,21 +137,6 @@ class Beside(Protocol):
         """Begin with it. The callable waits for what `scan` says of the part; None if that could not be done."""
 
 
-def chunks(data: bytes) -> Iterator[bytes]:
-    """Whole lines of about CHUNK_BYTES, together the whole text."""
-    return (data[start:stop] for start, stop in _spans(data, 0, len(data)))
-
-
-def _spans(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where each chunk begins and ends, from the start of a line to the end of one."""
-    while start < end:
-        stop = data.rfind(b"\n", start, min(end, start + CHUNK_BYTES)) + 1
-        if not stop:
-            stop = data.find(b"\n", start, end) + 1 or end
-        yield start, stop
-        start = stop
-
-
 def find(
     data: bytes, before: Sequence[Run] = (), after: Sequence[Run] = (), beside: Beside | None = None
 ) -> tuple[bytes, list[Run]]:
@@ -196,7 +180,7 @@ def scan(data: bytes, start: int, end: int, line: int = 1) -> Generator[Run, Non
     """Each run in a part of the text, which starts with this line; the line behind it. None is longer than a chunk."""
     counted = start
     reasons = Reasons()
-    for span in _spans(data, start, end):
+    for span in chunks.spans(data, start, end):
         for match in _RUN.finditer(data, *span):
             line += data.count(b"\n", counted, match.start())
             counted = match.start()

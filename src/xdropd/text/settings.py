@@ -6,26 +6,32 @@ are, and what a setting does.
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xdropd.text import names, wording, yamlnodes
-from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, Stopped
+from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence
 
-_KEYS = ("interfaces", "xdp_mode", "action", "guard", "malformed", "log_drops", "next")
+_KEYS = ("interfaces", "xdp_mode", "action", "guard", "replies", "malformed", "log_drops", "next")
 _WORDS = {
     "xdp_mode": ("auto", "native", "generic"),
     "action": ("drop", "monitor"),
-    "guard": ("true", "false"),
+    "guard": ("true", "false"),  # or a list of _GUARDED
+    "replies": ("drop", "pass"),
     "malformed": ("drop", "pass"),
 }
-_FORMS = {"log_drops": "N/s, N/m or 0", "next": "the path of a pinned XDP program, or none"}
+_GUARDED = ("connected", "private")
+_FORMS = {
+    "guard": "true, false, or a list such as [connected, private]",
+    "log_drops": "N/s, N/m or 0",
+    "next": "the path of a pinned XDP program, or none",
+}
 # What others call the same thing.
 _SYNONYMS = {
     "xdp_mode": {"skb": "generic", "xdpgeneric": "generic", "drv": "native", "driver": "native", "xdpdrv": "native"},
     "action": {"block": "drop", "deny": "drop", "log": "monitor", "dry-run": "monitor", "count": "monitor"},
     "guard": {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"},
+    "replies": {"accept": "pass", "allow": "pass", "established": "pass", "deny": "drop", "block": "drop"},
     "malformed": {"accept": "pass", "allow": "pass", "deny": "drop", "block": "drop"},
 }
 _NAME_BYTES_AT_MOST = 127  # ALTIFNAMSIZ without its NUL, linux/if.h: of a device's further names
@@ -46,8 +52,10 @@ class Settings:
     """Names and globs as they were written; None: auto, those with a default route."""
     xdp_mode: Literal["auto", "native", "generic"] = "auto"
     action: Literal["drop", "monitor"] = "drop"
-    guard: bool = True
-    """Whether the host's own addresses, its gateways and loopback are never blocked."""
+    guard: frozenset[str] = frozenset({"host"})
+    """What is never blocked: "host", what no host can do without; "connected", "private"; nothing without a guard."""
+    replies: Literal["drop", "pass"] = "drop"
+    """Whether packets to connections that this host opened pass although their source is listed."""
     malformed: Literal["drop", "pass"] = "drop"
     log_drops_per_minute: int = 60
     """At most so many sampled lines on dropped packets; 0 for none."""
@@ -59,8 +67,10 @@ class Settings:
         seconds, rest = divmod(self.log_drops_per_minute, 60)
         rate = f"{self.log_drops_per_minute}/m" if rest else f"{seconds}/s" if seconds else "0"
         names = "auto" if self.interfaces is None else f"[{', '.join(map(_quoted, self.interfaces))}]"
-        guard = str(self.guard).lower()
-        values = (names, self.xdp_mode, self.action, guard, self.malformed, rate, _path_written(self.next_program))
+        more = ", ".join(sorted(self.guard - {"host"}))
+        guard = f"[{more}]" if more else str(bool(self.guard)).lower()
+        drops = (self.replies, self.malformed, rate)
+        values = (names, self.xdp_mode, self.action, guard, *drops, _path_written(self.next_program))
         return dict(zip(_KEYS, values, strict=True))
 
 
@@ -79,16 +89,7 @@ def read(data: bytes, file: str) -> Settings:
 
     Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
     """
-    data, unreadable = yamlnodes.decode(data, file)
-    document = Document(data.decode(), file)
-    settings = Settings()
-    with suppress(Stopped):  # the problem is among the others
-        start = document.root()
-        if start is not None:
-            settings = _settings(document, document.node(start))
-            document.finish()
-    yamlnodes.refuse(document.problems, unreadable)
-    return settings
+    return yamlnodes.whole(data, file, Settings(), _settings)
 
 
 def _settings(document: Document, root: Node) -> Settings:
@@ -105,6 +106,8 @@ def _settings(document: Document, root: Node) -> Settings:
             document.problem(key.line, key.column, f"nothing follows '{name}:', remove the line to have the default")
         elif name == "interfaces":
             changes["interfaces"] = _interfaces(document, value)
+        elif name == "guard" and isinstance(value, Sequence):
+            changes["guard"] = _guarded(document, value)
         elif not isinstance(value, Scalar):
             if not isinstance(value, Alias):
                 document.problem(value.line, value.column, f"'{name}' has one value, write {_choice(name)}")
@@ -113,7 +116,9 @@ def _settings(document: Document, root: Node) -> Settings:
         elif name == "next":
             changes["next_program"] = _path(document, value)
         elif value.text in _WORDS[name]:
-            changes[name] = value.text == "true" if name == "guard" else value.text
+            changes[name] = value.text
+            if name == "guard":
+                changes["guard"] = frozenset({"host"} if value.text == "true" else ())
         else:
             document.problem(value.line, value.column, _why_not(name, value.text))
     return replace(Settings(), **changes)
@@ -123,7 +128,31 @@ def _choice(name: str) -> str:
     return _FORMS.get(name) or wording.either(_WORDS[name])
 
 
+def _guarded(document: Document, value: Sequence) -> frozenset[str]:
+    """What the guard protects beside this host."""
+    found = {"host"}
+    if not value.items:
+        document.problem(
+            value.line, value.column, "there is nothing in this list, write 'guard: true' or 'guard: false'"
+        )
+    for item in value.items:
+        if not isinstance(item, Scalar):
+            if not isinstance(item, Alias):
+                document.problem(item.line, item.column, f"this is a word, write {wording.either(_GUARDED)}")
+        elif item.text not in _GUARDED:
+            guess = wording.did_you_mean(item.text, _GUARDED)
+            remedy = f"did you mean '{guess}'?" if guess else f"write {wording.either(_GUARDED)}"
+            document.problem(item.line, item.column, f"{wording.quoted(item.text)} is nothing to guard, {remedy}")
+        elif item.text in found:
+            document.problem(item.line, item.column, f"'{item.text}' is there twice, keep one")
+        else:
+            found.add(item.text)
+    return frozenset(found)
+
+
 def _why_not(name: str, text: str) -> str:
+    if name == "guard" and text.lower() in _GUARDED:
+        return f"{wording.quoted(text)} stands in a list, write 'guard: [{text.lower()}]'"
     guess = _SYNONYMS[name].get(text.lower()) or wording.did_you_mean(text, _WORDS[name])
     remedy = f"did you mean '{guess}'?" if guess else f"write {_choice(name)}"
     return f"{wording.quoted(text)} is no value for '{name}', {remedy}"

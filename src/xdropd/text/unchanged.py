@@ -8,7 +8,8 @@ and the last item of each run included, by which the reader proves that YAML sti
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xdropd.text.runs import CHUNK_BYTES, Place, Run, Unchanged
+from xdropd.text.chunks import CHUNK_BYTES
+from xdropd.text.runs import Place, Run, Unchanged
 
 _PIECE_BYTES = 1 << 14  # compared at once; a run is some 128 KiB
 

@@ -7,12 +7,15 @@ syntax errors are called. Not here: what the nodes mean.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 import yaml
 
 from xdropd.errors import Problem, RefusedFile
-from xdropd.text import runs, wording
+from xdropd.text import chunks, wording
+
+_T = TypeVar("_T")
 
 _DEPTH_AT_MOST = 32
 _PROBLEMS_AT_MOST = 100_000
@@ -83,10 +86,10 @@ def decode(data: bytes, file: str) -> tuple[bytes, Problem | None]:
         return b"", Problem(file, 1, 1, "the file is UTF-16, save it as UTF-8")
     data = data.removeprefix(_BOM)
     if b"\r" in data:
-        data = b"".join(chunk.replace(b"\r\n", b"\n") for chunk in runs.chunks(data))
+        data = b"".join(chunk.replace(b"\r\n", b"\n") for chunk in chunks.chunks(data))
     kept: list[bytes] = []
     unreadable = None
-    for chunk in runs.chunks(data):  # each step is short: other threads have a turn between them
+    for chunk in chunks.chunks(data):  # each step is short: other threads have a turn between them
         if _is_plain(chunk):
             kept.append(chunk)
             continue
@@ -297,6 +300,23 @@ def fields(document: Document, mapping: Mapping, known: tuple[str, ...], whose: 
         name = keys.accept(key)
         if name is not None:
             found.setdefault(name, (key, value))
+    return found
+
+
+def whole(data: bytes, file: str, nothing: _T, of: Callable[[Document, Node], _T]) -> _T:
+    """What `of` makes of a whole file of keys, `nothing` of one that has none. `file` is only the name for problems.
+
+    Raises RefusedFile with every problem, up to and including the first one of YAML's own syntax.
+    """
+    data, unreadable = decode(data, file)
+    document = Document(data.decode(), file)
+    found = nothing
+    with suppress(Stopped):  # the problem is among the others
+        start = document.root()
+        if start is not None:
+            found = of(document, document.node(start))
+            document.finish()
+    refuse(document.problems, unreadable)
     return found
 
 

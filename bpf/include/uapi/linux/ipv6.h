@@ -13,7 +13,8 @@ struct ipv6_address {
 struct ipv6_header {
 	__u8 before_length[4];
 	__be16 payload_bytes_be; /* 0 also for a jumbogram (RFC 2675) */
-	__u8 before_source[2];
+	__u8 protocol; /* of what follows, which may be another header of IPv6 */
+	__u8 before_source;
 	struct ipv6_address source;
 	struct ipv6_address destination;
 };

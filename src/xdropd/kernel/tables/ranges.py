@@ -1,4 +1,7 @@
-"""The table of ranges: what the pieces of each have counted together. A range has a number as long as it is listed."""
+"""The table of ranges and selections: what the pieces of each have counted together. Who is listed has a number.
+
+Below, a range is either; the key of a selection is its code.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xdropd.columns.listing import SELECTIONS, Kind
 from xdropd.columns.prefixes import FAMILIES, Column, find, match, without
+from xdropd.columns.versions import SELECTED
 from xdropd.kernel import abi, libbpf
 from xdropd.kernel.retry import retried
 
 _AT_ONCE = 1 << 15
 
 Owner = tuple[int, int]
-"""Version, and number of the source."""
+"""Version, SELECTED of selections, and number of the source."""
 
 
 class RangeTable:
@@ -79,15 +84,19 @@ class RangeTable:
 
     def keys_of(self, owner: Owner) -> Column:
         """The ranges of one source that are there."""
-        return self._numbers[owner][0] if owner in self._numbers else np.zeros(0, FAMILIES[owner[0]].range_type)
+        if owner in self._numbers:
+            return self._numbers[owner][0]
+        return np.zeros(0, Kind(owner[0], is_range=True).key_type)
 
     def keys_by_number(self, version: int, numbers: Column) -> tuple[Column, Column]:
-        """The ranges of a family that have these numbers, and whether there is one; zero where there is none."""
-        by_number = np.zeros(self._next, FAMILIES[version].range_type)
+        """The ranges that have these numbers, as records of a family have them, and whether there is one; else zero."""
+        family = FAMILIES[version]
+        by_number = np.zeros(self._next, family.range_type)
         known = np.zeros(self._next, bool)
         for (version_of, _), (keys, theirs) in self._numbers.items():
-            if version_of == version:
-                by_number[theirs], known[theirs] = keys, True
+            if version_of in (version, SELECTED):
+                by_number[theirs] = family.selection_keys(keys) if version_of == SELECTED else keys
+                known[theirs] = True
         inside = np.where(numbers < self._next, numbers, 0)
         return by_number[inside], known[inside]
 
@@ -131,26 +140,40 @@ class RangeTable:
     def _read(self) -> Iterator[tuple[Owner, Column, Column, Column]]:
         for packed, blob, _ in libbpf.batches(self.descriptor, abi.NUMBER_BYTES, abi.RANGE.itemsize):
             values, numbers = np.frombuffer(blob, abi.RANGE), np.frombuffer(packed, np.uint32)
-            for version, family in FAMILIES.items():
+            for version in (*FAMILIES, SELECTED):
                 of_version = np.flatnonzero((values["version"] == version) & (numbers > 0))
                 for source in np.unique(values["stats"]["source"][of_version]).tolist():
                     rows = of_version[values["stats"]["source"][of_version] == source]
-                    ends = (_shortened(values[end][rows], family.width) for end in ("first", "last"))
-                    keys = family.range_keys(*map(family.addresses, ends))
-                    yield (version, source), keys, numbers[rows], values["stats"][rows]
+                    yield (version, source), _keys(version, values[rows]), numbers[rows], values["stats"][rows]
 
 
 def _values(owner: Owner, keys: Column, since_s: Column) -> Column:
     """struct range."""
     version, source = owner
-    family = FAMILIES[version]
     values = np.zeros(len(keys), abi.RANGE)
     values["stats"]["source"], values["stats"]["since_s"], values["version"] = source, since_s, version
+    if version == SELECTED:
+        values["first"] = _padded(keys.astype(">u8").tobytes(), len(keys))
+        return values
+    family = FAMILIES[version]
     for name, ends in zip(("first", "last"), family.ends_of_ranges(keys), strict=True):
-        octets = np.zeros((len(keys), 16), np.uint8)
-        octets[:, : family.width // 8] = np.frombuffer(family.packed(ends), np.uint8).reshape(len(keys), -1)
-        values[name] = octets.view("S16").ravel()
+        values[name] = _padded(family.packed(ends), len(keys))
     return values
+
+
+def _keys(version: int, values: Column) -> Column:
+    """The inverse."""
+    if version == SELECTED:
+        return np.frombuffer(_shortened(values["first"], 64), ">u8").astype(SELECTIONS.key_type)
+    family = FAMILIES[version]
+    return family.range_keys(*(family.addresses(_shortened(values[end], family.width)) for end in ("first", "last")))
+
+
+def _padded(packed: bytes, count: int) -> Column:
+    octets = np.zeros((count, 16), np.uint8)
+    octets[:, : len(packed) // max(1, count)] = np.frombuffer(packed, np.uint8).reshape(count, -1)
+    column: Column = octets.view("S16").ravel()
+    return column
 
 
 def _shortened(addresses: Column, width: int) -> bytes:

@@ -1,29 +1,24 @@
 """eMule's ipfilter.dat: "001.002.003.004 - 005.006.007.008 , 000 , name".
 
-Zeros are padding here. From access level 128 on a line means "not filtered".
+From access level 128 on a line means "not filtered".
 """
 
 import re
 
 from xdropd.text import wording
-from xdropd.text.addresses import Span, parse_as_written
-from xdropd.text.formats.lines import DECIMALS, Format
+from xdropd.text.formats.lines import DECIMALS, Entry, Format, decimal_range
 
 _LINE = re.compile(rf"\s*{DECIMALS}\s*-\s*{DECIMALS}\s*(?:,\s*([0-9]{{1,3}})\s*(?:,.*)?)?")
 _NOT_FILTERED = 128
 
 
-def _parse(text: str) -> Span | None:
+def _parse(text: str) -> Entry | None:
     match = _LINE.fullmatch(text)
     if match is None:
         raise ValueError(f"not a range, an access level and a name: {wording.quoted(text.strip())}")
     if match[3] and int(match[3]) >= _NOT_FILTERED:
         return None
-    return parse_as_written(f"{_without_padding(match[1])}-{_without_padding(match[2])}")
-
-
-def _without_padding(address: str) -> str:
-    return ".".join(str(int(number)) for number in address.split("."))
+    return decimal_range(match[1], match[2])
 
 
 FORMAT = Format(_parse)

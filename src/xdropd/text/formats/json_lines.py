@@ -3,11 +3,10 @@
 import json
 
 from xdropd.text import wording
-from xdropd.text.addresses import Span, parse_as_written
-from xdropd.text.formats.lines import Format
+from xdropd.text.formats.lines import Entry, Format, entry
 
 
-def _parse(text: str) -> Span | None:
+def _parse(text: str) -> Entry | None:
     if text.lstrip()[0] != "{":
         raise ValueError(f"not a JSON object: {wording.quoted(text.strip())}")
     try:
@@ -16,7 +15,7 @@ def _parse(text: str) -> Span | None:
         raise ValueError(f"not a JSON object ({error}): {wording.quoted(text.strip())}") from None
     cidr = value.get("cidr")
     if isinstance(cidr, str):
-        return parse_as_written(cidr)
+        return entry(cidr)
     if value.get("type") == "metadata":
         return None
     raise ValueError(f"a JSON object without 'cidr': {wording.quoted(text.strip())}")

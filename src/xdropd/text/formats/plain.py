@@ -1,6 +1,7 @@
 """One address, network or range a line, as FireHOL, ipsum and Spamhaus DROP have it.
 
-"#" and ";" start comments, and other text may follow.
+"#" and ";" start comments, and other text may follow: "10.0.0.0 8" is an address that was seen eight times, as in
+ipsum, where "10.0.0.0 /8" is a network.
 
 A line that may mean something else than "block this" does not parse: two addresses side by side, columns of CSV, and an
 address with a host name behind it, as in a hosts file.
@@ -9,25 +10,28 @@ address with a host name behind it, as in a hosts file.
 import re
 
 from xdropd.text import bulk, wording
-from xdropd.text.addresses import Span, parse_address, parse_as_written
+from xdropd.text.addresses import parse_address
 from xdropd.text.formats.hosts import HOSTS_FILE_ADDRESS
-from xdropd.text.formats.lines import Format, InBulk
+from xdropd.text.formats.lines import APART, HOST_BITS, Entry, Format, InBulk, entry
 
 _COMMENT = re.compile(r"[#;]")
+_LENGTH = re.compile(r"/[0-9]{1,3}")
 _HOST_NAME = re.compile(r"([A-Za-z0-9_-]+\.)+[A-Za-z][A-Za-z0-9-]+\.?")
 
 
-def _parse(text: str) -> Span:
+def _parse(text: str) -> Entry:
     if "#" in text or ";" in text:
         text = _COMMENT.split(text, 1)[0]
     first, *rest = text.split(maxsplit=3)
     if len(rest) > 1 and rest[0] == "-":
         first = f"{first}-{rest[1]}"
         rest = rest[2:]
-    span = parse_as_written(first)
+    if rest and _LENGTH.fullmatch(rest[0]) and parse_address(first) is not None:
+        return entry(first + rest[0], APART)
+    found = entry(first)
     if rest and not rest[0].isdecimal():
         _refuse_columns(first, rest[0])
-    return span
+    return found
 
 
 def _refuse_columns(first: str, second: str) -> None:
@@ -49,7 +53,8 @@ def _words(texts: list[str]) -> list[str]:
 
 
 def _in_bulk(text: bytes) -> InBulk:
-    return bulk.read_lines(text, _words)
+    words, left = bulk.read_lines(text, _words, is_masking=True)
+    return InBulk(words, left, {HOST_BITS: words.masked})
 
 
 FORMAT = Format(_parse, _in_bulk)

@@ -348,6 +348,27 @@ def test_one_at_a_time_of_a_host_and_hosts_side_by_side(server: WebServer, folde
     assert server.paths() == ["/met", "/0", "/1", "/2"]
 
 
+def test_one_at_a_time_of_a_host_to_which_redirects_lead(server: WebServer, folder: Folder, net: Net) -> None:
+    def slowly(_: Request) -> Iterator[bytes]:
+        return server.slowly((answer(LIST)[:-1], LIST[-1:]), 0.3)
+
+    with WebServer(net.peer, OTHER) as other:
+        server.answers["/own"] = server.answers["/moved"] = slowly
+        other.answers["/here"] = answer(b"", "302 Found", Location=f"{server.url}/moved")
+        assert folder.fetch(f"{server.url}/own", f"{other.url}/here") == ["", ""]
+    assert (server.most_at_once, len(server.requests)) == (1, 2)
+
+
+def test_another_interval_is_the_one_that_counts_also_where_nothing_comes(server: WebServer, folder: Folder) -> None:
+    """It says from when on what came is stale."""
+    url = f"{server.url}/drop.txt"
+    server.answers["/drop.txt"] = answer(LIST, Cache_Control="max-age=7200")
+    assert folder.fetch(Wanted(url, 30 * 86_400)) == [""]
+    server.answers["/drop.txt"] = answer(b"", "500 Internal Server Error")
+    folder.fetch(Wanted(url, 3600))
+    assert folder.state(url).interval_s == 3600
+
+
 def test_only_what_has_the_sum_is_taken(server: WebServer, folder: Folder) -> None:
     url = f"{server.url}/drop.txt"
     server.answers["/drop.txt"] = answer(LIST, ETag='"1"')

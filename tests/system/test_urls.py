@@ -74,3 +74,17 @@ def test_a_url_is_fetched_by_a_process_without_powers(machine: Machine) -> None:
         f"{URL}: the server answers 404 Not Found; what came last stays",
     ]
     assert [line["XDROPD_SOURCE"] for line in ours] == [URL] * 2
+
+
+def test_a_package_that_is_purged_leaves_no_fetch_behind(machine: Machine) -> None:
+    """The last test, for it has the package no more."""
+    silent = "import socket, time; server = socket.create_server(('127.0.0.1', 8001)); time.sleep(600)"
+    machine.run("systemd-run", "--unit=silent.service", "python3", "-c", silent)
+    listening = ("ss", "--no-header", "--listening", "--tcp", "sport = 8001")
+    wait_until(lambda: machine.run(*listening).stdout, within_s=30, what="the silent server listens")
+    machine.write(BLOCKLIST, "block: []\ninclude: [{url: 'http://127.0.0.1:8001/drop.txt'}]\n")
+    fetching = ("pgrep", "--uid=_xdropd-fetch")
+    wait_until(lambda: machine.run(*fetching, check=False).stdout, within_s=30, what="a fetch is under way")
+    machine.run("dpkg", "--purge", "xdropd")
+    assert machine.run(*fetching, check=False).stdout == ""
+    assert machine.run("ls", "/var/lib/xdropd-fetch", check=False).returncode != 0

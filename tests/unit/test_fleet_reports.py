@@ -47,6 +47,12 @@ def test_networks_have_another_scope_and_what_has_no_end_gets_a_late_one(waiting
     assert (alert["decisions"][0]["scope"], alert["decisions"][0]["duration"]) == ("Range", "315360000s")
 
 
+def test_an_end_that_the_server_would_refuse_is_told_as_for_good(waiting):
+    waiting.take(event(until="9999-12-31T23:59:59Z"))
+    (alert,) = alerts(waiting)
+    assert alert["decisions"][0]["duration"] == "315360000s"
+
+
 def test_a_range_is_told_and_taken_back_as_the_networks_of_which_it_is_made(waiting):
     entries = ("198.51.100.7-198.51.100.10", "2001:db8::1-2001:db8::2")
     networks = {"198.51.100.7": "Ip", "198.51.100.8/31": "Range", "198.51.100.10": "Ip", "2001:db8::1": "Ip"}
@@ -63,9 +69,9 @@ def test_a_range_is_told_and_taken_back_as_the_networks_of_which_it_is_made(wait
     assert {which["value"] for each in deletions.values() for which in each} == networks.keys()
 
 
-@pytest.mark.parametrize("source", ["crowdsec:CAPI", "other", "/etc/xdrop/blocklist.yaml"])
-def test_what_came_from_the_server_or_is_not_named_is_never_reported(source):
-    waiting = Reports(("fail2ban-*", "crowdsec*"), "crowdsec", "web1")
+@pytest.mark.parametrize("source", ["crowdsec:CAPI", "other", "/var/lib/GeoIP/any.mmdb"])
+def test_what_came_from_the_server_or_a_file_or_is_not_named_is_never_reported(source):
+    waiting = Reports(("fail2ban-*", "crowdsec*", "*y*"), "crowdsec", "web1")
     waiting.take(event(source=source))
     assert not waiting
     assert waiting.cursor == "a.1"

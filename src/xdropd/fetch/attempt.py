@@ -19,6 +19,7 @@ from typing import NamedTuple
 from xdropd.errors import NotFetched, sentence_of
 from xdropd.fetch.download import LIMIT_BYTES, SILENCE_S, Answer, Before, download
 from xdropd.fetch.headers import read_headers
+from xdropd.fetch.turns import Turns
 from xdropd.fetch.unpacking import list_in
 from xdropd.host import libc
 from xdropd.host.fetched import Wanted
@@ -54,12 +55,12 @@ class Outcome(NamedTuple):
 class Attempt:
     """It runs from the beginning. `folder` is its own, on the file system of what has been fetched."""
 
-    def __init__(self, wanted: Wanted, before: Before, folder: Path, limits: Limits) -> None:
+    def __init__(self, wanted: Wanted, before: Before, folder: Path, limits: Limits, turns: Turns) -> None:
         self.wanted = wanted
         self._limits = limits
         self._folder = folder
         self.receiver, sender = _fork.Pipe(duplex=False)
-        arguments = (os.getpid(), wanted, before, folder, limits, sender)
+        arguments = (os.getpid(), wanted, before, folder, limits, turns, sender)
         self._process = _fork.Process(target=_run, args=arguments, daemon=True)
         self._process.start()
         sender.close()
@@ -86,13 +87,15 @@ class Attempt:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _run(parent: int, wanted: Wanted, before: Before, folder: Path, limits: Limits, sender: Connection) -> None:
+def _run(
+    parent: int, wanted: Wanted, before: Before, folder: Path, limits: Limits, turns: Turns, sender: Connection
+) -> None:
     libc.die_with_parent(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent as well
     _bound(limits)
     try:
-        found = _attempted(wanted, before, folder, limits)
+        found = _attempted(wanted, before, folder, limits, turns)
     except NotFetched as failure:
         how = (failure.was_answered, failure.was_sent_away, failure.retry_after_s)
         found = Outcome(None, None, failure.message, *how)
@@ -112,7 +115,7 @@ def _bound(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.size_bytes + 1,) * 2)
 
 
-def _attempted(wanted: Wanted, before: Before, folder: Path, limits: Limits) -> Outcome:
+def _attempted(wanted: Wanted, before: Before, folder: Path, limits: Limits, turns: Turns) -> Outcome:
     headers = read_headers(wanted.headers) if wanted.headers else {}
     packed = folder / "sent"
     with packed.open("wb") as into:
@@ -120,6 +123,7 @@ def _attempted(wanted: Wanted, before: Before, folder: Path, limits: Limits) -> 
             wanted.url,
             into,
             headers=headers,
+            turns=turns,
             before=before,
             limit_bytes=limits.size_bytes,
             silence_s=limits.silence_s,

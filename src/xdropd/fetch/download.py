@@ -27,6 +27,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 import xdropd
 from xdropd.errors import NotFetched
 from xdropd.fetch import headers as fields
+from xdropd.fetch.turns import Turns
 from xdropd.text import wording
 
 LIMIT_BYTES = 256 << 20
@@ -76,6 +77,7 @@ def download(
     into: BinaryIO,
     *,
     headers: Mapping[str, str],
+    turns: Turns,
     before: Before = NOTHING_BEFORE,
     limit_bytes: int = LIMIT_BYTES,
     silence_s: float = SILENCE_S,
@@ -84,7 +86,7 @@ def download(
     here = url
     for _ in range(REDIRECTS_AT_MOST + 1):
         own = dict(headers) if _is_same_party(url, here) else {}
-        with _asked(here, own, before, silence_s) as response:
+        with turns.of(urlsplit(here).hostname or ""), _asked(here, own, before, silence_s) as response:
             if response.status in _MOVED and response.headers.get("Location"):
                 here = _next(here, response.headers["Location"])
                 continue

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from xdropd.fetch import due
+from xdropd.fetch.turns import Turns
 from xdropd.host import fetched
 from xdropd.host.fetched import State, Wanted
 from xdropd.host.log import Log
@@ -87,23 +88,24 @@ class Fetcher:
         waiting = list(dict.fromkeys(wanted))
         running: dict[str, Attempt] = {}  # by host
         results: dict[str, str] = {}
-        try:
-            while waiting or running:
-                for each in list(waiting):
-                    host = _host_of(each.url)
-                    if host not in running and len(running) < _AT_ONCE:
-                        waiting.remove(each)
-                        running[host] = self._begun(each)
-                first_end_s = min(attempt.ends_at_s for attempt in running.values())
-                ready = wait([each.receiver for each in running.values()], max(0.0, first_end_s - time.monotonic()))
-                for host, attempt in list(running.items()):
-                    if attempt.receiver in ready or attempt.ends_at_s <= time.monotonic():
-                        results[attempt.wanted.url] = self._settle(attempt.wanted, attempt.outcome())
-                        attempt.close()
-                        del running[host]
-        finally:
-            for attempt in running.values():
-                attempt.close()
+        with Turns() as turns:
+            try:
+                while waiting or running:
+                    for each in list(waiting):
+                        host = _host_of(each.url)
+                        if host not in running and len(running) < _AT_ONCE:
+                            waiting.remove(each)
+                            running[host] = self._begun(each, turns)
+                    first_end_s = min(attempt.ends_at_s for attempt in running.values())
+                    ready = wait([each.receiver for each in running.values()], max(0.0, first_end_s - time.monotonic()))
+                    for host, attempt in list(running.items()):
+                        if attempt.receiver in ready or attempt.ends_at_s <= time.monotonic():
+                            results[attempt.wanted.url] = self._settle(attempt.wanted, attempt.outcome())
+                            attempt.close()
+                            del running[host]
+            finally:
+                for attempt in running.values():
+                    attempt.close()
         return results
 
     def forget(self, wanted: Iterable[Wanted]) -> None:
@@ -126,7 +128,7 @@ class Fetcher:
     def _has_come(self, url: str) -> bool:
         return fetched.list_path(self._folder, url).is_file()
 
-    def _begun(self, wanted: Wanted) -> Attempt:
+    def _begun(self, wanted: Wanted, turns: Turns) -> Attempt:
         from xdropd.fetch.attempt import USUAL, Attempt
         from xdropd.fetch.download import NOTHING_BEFORE, Before
 
@@ -137,13 +139,16 @@ class Fetcher:
         if state is not None and is_what_is_wanted and self._has_come(wanted.url):
             before = Before(state.etag, state.last_modified)
         folder = Path(tempfile.mkdtemp(prefix=ATTEMPT_PREFIX, dir=self._folder))
-        return Attempt(wanted, before, folder, self._limits or USUAL)
+        return Attempt(wanted, before, folder, self._limits or USUAL, turns)
 
     def _settle(self, wanted: Wanted, outcome: Outcome) -> str:
         """Have what came take its place, and tell how it went."""
         now_s = time.time()
         state = fetched.read_state(self._folder, wanted.url) or State(wanted.url)
-        state.tried_at, state.setting, state.asked = now_s, due.setting_of(wanted), wanted.asked
+        setting = due.setting_of(wanted)
+        if state.setting != setting:
+            state.interval_s = wanted.every_s  # until the server asks for more once again
+        state.tried_at, state.setting, state.asked = now_s, setting, wanted.asked
         chance = random.random()  # noqa: S311  # jitter
         if outcome.answer is None:
             pause_s = self._failed(wanted, state, outcome, chance)
@@ -188,7 +193,6 @@ class Fetcher:
         state.failures += 1
         state.failures_total += 1
         state.failure = names.printable(outcome.failure)[:_CHARACTERS_OF_A_FAILURE]
-        state.interval_s = state.interval_s or wanted.every_s
         first_s = due.first_pause_s(outcome.was_answered, outcome.was_sent_away)
         return due.pause_after_failure_s(wanted.every_s, state.failures, first_s, outcome.retry_after_s, chance)
 

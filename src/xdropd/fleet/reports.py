@@ -18,7 +18,7 @@ WAITING_AT_MOST = 50_000
 IN_AN_ALERT = 1000
 """So many decisions make one full."""
 
-_FOR_GOOD_S = 10 * 365 * 86_400  # the server knows no decision without an end
+_FOR_GOOD_S = 10 * 365 * 86_400  # the server knows no decision without an end, and refuses one beyond 292 years
 
 
 Key = tuple[str, str]
@@ -55,7 +55,9 @@ class Reports:
 
     def is_meant(self, source: str) -> bool:
         """Whether what a source does is reported."""
-        return not source.startswith(self._own) and any(fnmatchcase(source, each) for each in self._patterns)
+        if "/" in source or source.startswith(self._own):  # a file, of which selections have no line; or our own
+            return False
+        return any(fnmatchcase(source, each) for each in self._patterns)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """An event of `watch`, or an entry of `list`."""
@@ -114,7 +116,7 @@ class Reports:
 
     def _decisions(self, key: Key, block: Block, now_s: float) -> Iterator[dict[str, str]]:
         source, entry = key
-        seconds = _FOR_GOOD_S if block.until_s is None else max(1, round(block.until_s - now_s))
+        seconds = _FOR_GOOD_S if block.until_s is None else min(max(1, round(block.until_s - now_s)), _FOR_GOOD_S)
         said = {"duration": f"{seconds}s", "type": "ban", "scenario": self.scenario(source), "origin": ORIGIN}
         for value in _values(entry):
             yield {"value": value, "scope": "Range" if "/" in value else "Ip", **said}

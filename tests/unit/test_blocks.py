@@ -1,7 +1,6 @@
 """Blocks, their log on a real disk and the copy in memory: what is confirmed stays, whatever becomes of the file."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -245,8 +244,9 @@ def test_a_batch_that_cannot_be_taken_back_is_told_and_tried_again(life: Life) -
     assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER}
 
 
-def _all_of(steps: Iterable[None]) -> int:
-    return sum(1 for _ in steps)
+def compacted(blocks: Blocks, now_s: float = NOW_S) -> int:
+    """Steps."""
+    return sum(1 for _ in blocks.compact(blocks.still_counting(now_s), now_s))
 
 
 def test_it_is_not_compacted_again_where_nothing_came(life: Life) -> None:
@@ -257,7 +257,7 @@ def test_it_is_not_compacted_again_where_nothing_came(life: Life) -> None:
     while not life.blocks.wants_compaction:
         life.do("block", *many)
         life.do("unblock", *many)
-    _all_of(life.blocks.compact(NOW_S))
+    compacted(life.blocks)
     assert life.file.stat().st_size > 1 << 20
     assert not life.blocks.wants_compaction
 
@@ -273,7 +273,7 @@ def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
     assert rounds < 5
     life.do("unblock", *many[1:])
     size, data = life.file.stat().st_size, life.file.read_bytes()
-    unfinished = life.blocks.compact(NOW_S)
+    unfinished = life.blocks.compact(life.blocks.still_counting(NOW_S), NOW_S)
     next(unfinished, None)
     assert life.file.read_bytes() == data
     unfinished.close()  # type: ignore[attr-defined]
@@ -282,7 +282,7 @@ def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
         life.begin(after_a_boot=after_a_boot)
         assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, many[0]}
     life.do("block", *many)
-    assert _all_of(life.blocks.compact(NOW_S)) > 1, "in steps"
+    assert compacted(life.blocks) > 1, "in steps"
     assert not life.blocks.wants_compaction
     assert life.file.stat().st_size < size / 2
     assert max(map(len, life.file.read_bytes().splitlines())) < 200
@@ -297,12 +297,25 @@ def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
         assert not life.blocks.troubles()
 
 
+def test_what_has_ended_by_a_clock_that_is_set_back_survives_a_compaction(life: Life) -> None:
+    ends_s = NOW_S + 4 * 3600
+    rows = [Row(*parse_span(f"10.{at >> 8}.{at & 255}.0/24"), reason="r" * 100, until=ends_s) for at in range(12_000)]
+    take(life.blocks, change_of(life.blocks, "block", "many", *rows))
+    for later_s, is_kept in ((8 * 3600, True), (2 * 86_400, False)):
+        life.blocks.load(life.blocks.read(), NOW_S + later_s)
+        assert "many" not in life.blocks.by_source
+        assert life.blocks.wants_compaction
+        compacted(life.blocks, NOW_S + later_s)
+        life.blocks.load(life.blocks.read(), NOW_S)
+        assert (life.blocks.by_source["many"].count == len(rows)) == is_kept
+
+
 def test_a_process_that_ends_between_both_copies_leaves_the_same_entries(life: Life) -> None:
     """The file is compacted, the copy is not yet."""
     life.do("unblock", OTHER)
     assert life.copy is not None
     before = os.dup(life.copy._descriptor)
-    _all_of(life.blocks.compact(NOW_S))
+    compacted(life.blocks)
     life.copy._descriptor = before
     assert life.begin().troubles() == {}
     assert life.listed() == {VILLAIN, NEIGHBOUR}
@@ -357,7 +370,7 @@ def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
                 tags[source] = tag
             assert _by_place(blocks) == expected
             if rng.random() < 0.1:
-                _all_of(blocks.compact(NOW_S))
+                compacted(blocks)
         wanted = {source: tag for source, tag in tags.items() if tag}
         assert {source: tag.text for source, tag in blocks.tagged(NOW_S).items()} == wanted
         now_s = NOW_S + 4
@@ -395,5 +408,5 @@ def test_a_tag_is_forgotten_a_day_after_its_source_has_nothing_left(life: Life) 
     assert life.blocks.tagged(NOW_S + 87_000) == {}
     take(life.blocks, change_of(life.blocks, "block", "cs", Row(4, 1, 1)))
     assert life.blocks.tagged(NOW_S + 87_000) == {"cs": ("42", NOW_S)}
-    _all_of(life.blocks.compact(NOW_S + 87_000))
+    compacted(life.blocks, NOW_S + 87_000)
     assert life.begin().tagged(NOW_S + 87_000) == {"cs": ("42", NOW_S)}

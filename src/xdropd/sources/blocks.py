@@ -318,13 +318,22 @@ class Blocks:
             self._compact_over = max(_LOG_BYTES_AT_LEAST, 2 * live_bytes)
         return self._end > self._compact_over
 
-    def compact(self, now_s: float) -> Iterator[None]:
-        """Replace the log by what still counts, atomically. Yields now and then; nothing may be changed meanwhile.
+    def still_counting(self, now_s: float) -> BySource:
+        """What a log that is written anew has to list: long for a long log.
+
+        With what ended within a day, for a clock that is ahead may be set back.
+        """
+        found = _Found().taking(blocklog.decoded(self._copy.read(0, self._end)).bodies)
+        lasting = {source: listing.in_force(now_s - _REMEMBERED_SECONDS) for source, listing in found.by_source.items()}
+        return {source: listing for source, listing in lasting.items() if listing.count}
+
+    def compact(self, listed: BySource, now_s: float) -> Iterator[None]:
+        """Replace the log by what is `still_counting`, atomically. Yields now and then; nothing may change meanwhile.
 
         Raises OSError; then it is as it was.
         """
         self._compact_over = 2 * self._end  # for one that fails is not tried again at once
-        anew = _Anew(self.by_source, self.tagged(now_s), self.history.name, self.last_place, self._latest(), now_s)
+        anew = _Anew(listed, self.tagged(now_s), self.history.name, self.last_place, self._latest(), now_s)
         yield from self._copy.prepare(anew.lines())
         if self._log is not None:
             yield from self._log.replace(self._copy.prepared())

@@ -19,6 +19,7 @@ from xdropd.errors import KernelError, ProgramRefused
 from xdropd.filter.counting import Counting, directly
 from xdropd.filter.lists import Lists
 from xdropd.filter.proof import Proof
+from xdropd.filter.saved import SavedCounters
 from xdropd.filter.store import Store, Stored
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, libbpf
@@ -304,6 +305,34 @@ def test_a_process_that_dies_during_a_swap_counts_nothing_twice_and_loses_nothin
     assert new.counting.volume(1) == Volume(len(HITS), 100 * len(HITS))
     new.change(wanted, 3)
     assert new.stats(*HITS.values()) == before
+
+
+class LacksDescriptors(Store):
+    """Where what is counted cannot be written down, for a while."""
+
+    lacks = False
+
+    def keep_saved(self, saved: SavedCounters) -> None:
+        if self.lacks:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        super().keep_saved(saved)
+
+
+def test_what_is_refused_once_the_list_is_in_force_is_no_failure_and_loses_nothing(verdicts: Verdicts) -> None:
+    """Whoever hears of a failure takes the change back, and packets would meet what nobody knows of."""
+    store = LacksDescriptors(Systemd())
+    daemon, wanted = Daemon(verdicts, store), state([*BLOCK, *MORE])
+    daemon.change(state(BLOCK), 1)
+    hit(verdicts, *HITS)
+    before = daemon.stats(*HITS.values())
+    store.lacks = True
+    daemon.change(wanted, 2)
+    assert verdicts.holds_just(wanted)
+    assert daemon.stats(*HITS.values()) == before
+    store.lacks = False
+    daemon.change(state(BLOCK), 3)
+    assert daemon.stats(*HITS.values()) == before
+    assert daemon.counting.retired == []
 
 
 def test_a_change_in_place_that_turns_out_not_to_fit_counts_nothing_twice(daemon: Daemon) -> None:

@@ -32,6 +32,7 @@ NO_LIST_YET = "no list could be put in force since xdropd started, what was in f
 _ROOM_A_ROW = 64  # bytes, for the arithmetic
 _STALE_SHARE = 4  # a fresh generation once one record in so many was removed: hints are only ever set
 _MOST = 0.75  # of the records: exempt ones stay, when all that is listed goes
+_REFUSALS = (KernelError, OSError, MemoryError)
 _SWAP_OVER = 1 << 16  # removing so many records one by one takes longer than starting without them
 
 
@@ -198,7 +199,7 @@ class Lists:
         if self._counting.retired:
             yield from self._counting.merge_retired(self.state)
         yield from self._swap(after, now_s)
-        yield from aside(lambda: self._forget_unlisted(after))
+        yield from self._tidied(after, aside)
 
     def change(self, change: Plan, now_s: float, aside: Aside) -> Iterator[None]:
         """Make one state of another, in place or by a swap.
@@ -220,7 +221,7 @@ class Lists:
                 self._counting.saved = saved if is_done else self._counting.saved
             if not is_done:
                 yield from self._swap(change.after, now_s)
-        yield from aside(lambda: self._forget_unlisted(change.after))
+        yield from self._tidied(change.after, aside)
 
     def repair(self, state: State, now_s: float, aside: Aside) -> Generator[None, None, int]:
         """Compare all that packets meet with what it should be, and mend it; in how many places it differed.
@@ -299,7 +300,7 @@ class Lists:
         self._counting.generation = new
         if old is not None:
             self._counting.retired.append(old)
-        with contextlib.suppress(KernelError):  # the list is in force; its predecessor is read where it is until then
+        with contextlib.suppress(*_REFUSALS):  # the list is in force; its predecessor is read where it is until then
             yield from self._counting.merge_retired(after)
 
     def _built(
@@ -324,6 +325,10 @@ class Lists:
                 raise
             program.why_no_replies = str(refusal)  # this kernel gets the program that drops them
         return build(program.stamp)
+
+    def _tidied(self, after: State, aside: Aside) -> Iterator[None]:
+        with contextlib.suppress(*_REFUSALS):  # it is in force; what is left is let go after the next change
+            yield from aside(lambda: self._forget_unlisted(after))
 
     def _forget_unlisted(self, state: State) -> None:
         """Let go of the counters of entries that are not listed any more."""

@@ -131,11 +131,15 @@ class SavedCounters:
         descriptor = os.memfd_create("xdropd-saved", os.MFD_CLOEXEC)
         tables = [(kind.version, kind.is_range, source, len(known.keys)) for kind, source, known in self.tables()]
         head = {"format": _FORMAT, "merged": self.merged, "tables": tables, "volumes": list(self._volumes.items())}
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(json.dumps(head).encode() + b"\n")
-            for _, _, known in self.tables():
-                file.write(known.keys.tobytes())
-                file.write(known.stats.tobytes())
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(json.dumps(head).encode() + b"\n")
+                for _, _, known in self.tables():
+                    file.write(known.keys.tobytes())
+                    file.write(known.stats.tobytes())
+        except BaseException:  # no memory, for one
+            os.close(descriptor)
+            raise
         self.is_stored = True
         return descriptor
 

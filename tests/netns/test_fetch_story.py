@@ -74,6 +74,17 @@ def test_from_the_server_to_the_packets(net: Net, server: WebServer, tmp_path: P
         done = daemon.ctl("fetch", url)
         assert (done.returncode, done.stdout) == (0, f"{url}: nothing new\n")
 
+        # It comes, and is not in force: the blocklist is refused.
+        text = daemon.blocklist.read_text()
+        daemon.blocklist.write_text(f"{text}nothing: 1\n")
+        server.answers["/drop.txt"] = answer(f"{FIRST}\n{SECOND}\n".encode())
+        done = daemon.ctl("fetch")
+        refused = "the blocklist is refused, the list before stays in force"
+        assert (done.returncode, done.stdout) == (69, f"{url}: {refused}\n")
+        assert _pings(net, FIRST)
+        daemon.blocklist.write_text(text)
+        wait_until(lambda: not _pings(net, FIRST), within_s=WITHIN_S)
+
         # The server breaks: what came stays.
         server.answers["/drop.txt"] = answer(b"<html>you can only fetch every 30 minutes")
         done = daemon.ctl("fetch")
@@ -97,7 +108,7 @@ def test_from_the_server_to_the_packets(net: Net, server: WebServer, tmp_path: P
         server.answers["/drop.txt"] = answer(b"# nothing today\n")
         done = daemon.ctl("fetch")
         assert done.returncode == 69
-        assert "it has no entries any more, and had 1; its last good version" in done.stdout
+        assert "it has no entries any more, and had 2; its last good version" in done.stdout
         assert daemon.status()["degraded"]
         assert not _pings(net, SECOND)
         done = daemon.ctl("reload", "--accept", url)

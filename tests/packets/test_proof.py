@@ -2,6 +2,7 @@
 
 import errno
 import json
+from functools import partial
 
 import pytest
 from test_generations import BLOCK, HITS, MORE, Daemon, hit
@@ -28,7 +29,7 @@ def daemon(blueprint: Blueprint) -> Daemon:
 def given(daemon: Daemon) -> bool:
     generation = daemon.counting.generation
     assert generation
-    return daemon.proof.prepare(generation, daemon.state, lambda _: "beside it")()
+    return daemon.proof.prepare(generation, daemon.state, daemon.proof.withdrawals, lambda _: "beside it")()
 
 
 def found_by_the_next(daemon: Daemon) -> Proven | None:
@@ -81,14 +82,20 @@ def test_a_swap_leaves_a_proof_of_a_generation_that_is_not_in_force(daemon: Daem
     assert daemon.verdicts.holds_just(found.state)
 
 
-def test_what_was_prepared_before_a_change_is_not_given_behind_it(daemon: Daemon) -> None:
-    generation, proof = daemon.counting.generation, daemon.proof
+@pytest.mark.parametrize("is_written_down_late", [False, True])
+def test_what_was_to_be_given_before_a_change_is_not_given_behind_it(
+    daemon: Daemon, is_written_down_late: bool
+) -> None:
+    """Late: whoever writes it down had other things to do before."""
+    generation, proof, before = daemon.counting.generation, daemon.proof, daemon.state
     assert generation
-    give = proof.prepare(generation, daemon.state, lambda _: None)
+    prepare = partial(proof.prepare, generation, before, proof.withdrawals, lambda _: None)
+    give = None if is_written_down_late else prepare()
     daemon.change(state(BLOCK[1:]), now_s=2)
+    give = give or prepare()
     assert not give()
     assert found_by_the_next(daemon) is None
-    assert not proof.is_given_for(generation, daemon.state)
+    assert not proof.is_given_for(generation, before)
 
 
 def test_listings_that_stay_are_not_written_again(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

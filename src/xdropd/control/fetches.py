@@ -61,10 +61,10 @@ class Fetches:
             )
 
     def _outcome(self, url: str, begun_s: float) -> dict[str, Any]:
-        """How it went: `ok`, and what came is good; `changed`, and another content came; or why not."""
+        """How it went: `ok`, and what came is in force; `changed`, and another content came; or why not."""
         state = self._parts.fetching.states.get(url)
         failure = state.failure if state else "it is not wanted any more"
-        trouble = self._parts.telling.troubles.get("lists", {}).get(url)
+        trouble = self._why_not_in_force(url)
         changed_at = state.changed_at if state else None
         return {
             "url": url,
@@ -73,6 +73,12 @@ class Fetches:
             "failure": failure or trouble,
             "next_at": moment(state.next_at if state else None),
         }
+
+    def _why_not_in_force(self, url: str) -> str | None:
+        """What is wrong with this list, or with all of them."""
+        troubles = self._parts.telling.troubles
+        of_all = (sentence for what in ("blocklist", "kernel") for sentence in troubles.get(what, {}).values())
+        return troubles.get("lists", {}).get(url) or next(of_all, None)
 
 
 def _urls(request: Mapping[str, Any]) -> list[str]:

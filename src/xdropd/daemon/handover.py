@@ -58,7 +58,8 @@ class Handover:
             self._seen, self._due_at = ref(state), now + _QUIET_SECONDS
         elif now >= self._due_at and not self._is_preparing:
             self._is_preparing = True
-            self._reactor.later(lambda: proof.prepare(generation, state, self._catalogue.told), self._give)
+            told, withdrawals = self._catalogue.told, proof.withdrawals  # as it is now, however late it is written down
+            self._reactor.later(lambda: proof.prepare(generation, state, withdrawals, told), self._give)
 
     def _give(self, prepared: Work[Callable[[], bool]]) -> None:
         self._is_preparing = False

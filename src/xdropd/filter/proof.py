@@ -56,7 +56,7 @@ class Proof:
         self._is_kept = False
         self._places: WeakKeyDictionary[Listing, _Place] = WeakKeyDictionary()
         self._given: tuple[int, ref[State]] | None = None
-        self._withdrawn = 0
+        self.withdrawals = 0
 
     @property
     def descriptor(self) -> int:
@@ -69,19 +69,21 @@ class Proof:
 
     def withdraw(self) -> None:
         """Before a map is changed that it is about."""
-        self._withdrawn += 1
+        self.withdrawals += 1
         self._given = None
         self._file.withdraw()
 
     # ---- giving ----
 
-    def prepare(self, generation: Generation, state: State, others: Callable[[NumberOf], Any]) -> Callable[[], bool]:
+    def prepare(
+        self, generation: Generation, state: State, withdrawals: int, others: Callable[[NumberOf], Any]
+    ) -> Callable[[], bool]:
         """Write down all of it, beside what is valid now. What is returned makes it valid, unless it is outdated.
 
-        `others` returns what JSON can carry. Long, and may be done in another thread; what is returned may not. Raises
-        OSError where there is no memory.
+        `withdrawals`: how many there were when the generation held the state. `others` returns what JSON can carry.
+        Long, and may be done in another thread; what is returned may not. Raises OSError where there is no memory.
         """
-        withdrawn, file = self._withdrawn, self._file
+        file = self._file
         places: list[_Place] = []
         numbers: dict[Listing, int] = {}
 
@@ -118,7 +120,7 @@ class Proof:
         text = file.append([np.frombuffer(json.dumps(told).encode(), np.uint8)])
 
         def give() -> bool:
-            if self._withdrawn != withdrawn:
+            if self.withdrawals != withdrawals:
                 return False
             file.declare(text, ((place.start, place.length) for place in places))
             if not self._is_kept:

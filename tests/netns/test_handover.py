@@ -1,11 +1,15 @@
 """A restart with a proof of what is in force: nothing is compared, and only files that changed meanwhile are read."""
 
+import shutil
 import signal
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from foreground import READY_WITHIN_S, Daemon
+from othertime import OtherTime
 from servicemanager import ServiceManager
 
 from netns import Net
@@ -75,3 +79,24 @@ def test_a_list_that_is_broken_meanwhile_is_known_all_the_same(service: tuple[Da
     wait_until(lambda: daemon.is_ready, within_s=READY_WITHIN_S, what="the daemon is ready")
     assert daemon.lookup(VILLAIN)["blocked"]
     assert daemon.status()["degraded"]
+
+
+def test_what_the_proof_alone_tells_ends_in_its_time(tmp_path: Path) -> None:
+    clock = OtherTime(tmp_path)
+    until = datetime.fromtimestamp(time.time() + 3600, UTC).isoformat(timespec="seconds")
+    text = f"block: [{VILLAIN}, {{address: {NEWCOMER}, until: '{until}'}}]\n"
+    with (
+        Net() as net,
+        ServiceManager(tmp_path) as manager,
+        Daemon(net, tmp_path, text, manager=manager, environment=clock.environment) as daemon,
+    ):
+        manager.wait_for("FDNAME=proof", within_s=_GIVEN_WITHIN_S)
+        daemon.stop(signal.SIGKILL)
+        shutil.rmtree(tmp_path / "state" / "last-good")
+        daemon.blocklist.write_text("block: [this is no address]\n")
+        daemon.start()
+        wait_until(lambda: daemon.is_ready, within_s=READY_WITHIN_S, what="the daemon is ready")
+        assert daemon.lookup(NEWCOMER)["blocked"]
+        clock.shift(2 * 3600)
+        wait_until(lambda: not daemon.lookup(NEWCOMER)["blocked"], within_s=5.0, what=daemon.log)
+        assert daemon.lookup(VILLAIN)["blocked"]

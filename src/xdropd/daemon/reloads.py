@@ -96,10 +96,10 @@ def fit_to_be_used(parts: Parts, reading: Reading) -> Reading | None:
     return None
 
 
-def desired(parts: Parts, reading: Reading) -> Desired:
-    """What the files say, with what callers have blocked, under the guard that is chosen."""
-    desired = reading.desired().having("callers", blocks.written(parts.blocks.by_source))
-    return replace(desired, guard=parts.host.guard())
+def desired(parts: Parts, reading: Reading | None) -> Desired:
+    """What the files say, None: said, with what callers have blocked, under the guard that is chosen."""
+    said = reading.desired() if reading is not None else parts.lists.desired
+    return replace(said.having("callers", blocks.written(parts.blocks.by_source)), guard=parts.host.guard())
 
 
 def tell_severed(parts: Parts, before: State | None) -> Generator[None, None, tuple[str, ...]]:
@@ -133,8 +133,7 @@ def _keep_in_force(parts: Parts, now_s: float) -> Iterator[None]:
     if parts.lists.state is None:
         yield from parts.lists.renew()
     elif parts.lists.is_doubtful or not parts.lists.is_current:
-        desired = replace(parts.lists.desired, guard=parts.host.guard())
-        yield from parts.lists.change_to(desired, now_s)
+        yield from parts.lists.change_to(desired(parts, None), now_s)
     else:
         yield from parts.host.renew_guard()
     parts.trust.regain()

@@ -46,10 +46,10 @@ def start(parts: Parts) -> Iterator[None]:
         reading, refused = yield from _read_lists(parts, is_adopted=is_adopted)
         refusals += refused
         yield from parts.host.learn_routes()
-        if reading is not None:
-            counted = yield from lists.change_to(desired(parts, reading), time.time())
-        else:
+        if reading is None and lists.state is None:
             yield from lists.renew()
+        else:
+            counted = yield from lists.change_to(desired(parts, reading), time.time())
     with noting(failed if is_adopted else None):
         yield from _attach(parts, is_adopted=is_adopted)
     if lists.state is None:

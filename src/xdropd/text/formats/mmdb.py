@@ -143,6 +143,11 @@ class Database:
         try:
             return decode(at)[0]
         except _TooMuch:
+            if allowed < _LOOKS_A_RECORD:
+                raise Unfit(
+                    "it takes more than half a minute to read, a database that says less of each network, "
+                    "of countries rather than of cities, would take less"
+                ) from None
             raise Unfit(f"{what} takes more looks into the file than records do") from None
         except _DECODING_FAILS as problem:
             raise Unfit(f"{what} cannot be decoded: {problem or type(problem).__name__}") from None

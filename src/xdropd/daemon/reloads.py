@@ -1,8 +1,8 @@
 """A reload, told from top to bottom: text is read, becomes what is desired, and that is put in force.
 
-reloads → catalogue → blocklist           the texts, read as columns
-        → desired → plan                  what should be in force, and the steps that lead there
-        → lists → generation → records    the steps, taken in the kernel
+reloads → catalogue → blocklist, listfiles    the texts, read as columns
+        → desired → winners → plan            what should be in force, and the steps that lead there
+        → lists → generation                  the steps, taken in the kernel's tables
 """
 
 import time

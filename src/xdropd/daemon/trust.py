@@ -39,7 +39,7 @@ class Trust:
         """The list is in force."""
         self.seconds = FIRST_SECONDS
         self._lists.is_doubtful = False
-        self._telling.trouble("kernel")
+        self._telling.clear("kernel")
 
     def hurry(self) -> None:
         """What had to wait need not any more."""

@@ -88,8 +88,8 @@ struct range {
 
 /*
  * Keys of IPv4: numbers of 64 bits, of an address its own, of a prefix its first address and below it the netmask. The
- * kernel's hash compares eight bytes at once, and fewer one by one (memcmp in lib/string.c). They are also written at
- * once: a read of bytes that were written in parts waits until the CPU has put away all that was written before.
+ * kernel's hash compares eight bytes at once, and fewer one by one (memcmp in lib/string.c). They are one 8-byte store:
+ * two 4-byte stores before an 8-byte load defeat store-to-load forwarding.
  */
 #define ADDRESS_KEY(address) to_be64((__u64)(address))
 #define PREFIX_KEY(address, mask) to_be64((__u64)(address) << 32 | (__u32)(mask))
@@ -108,7 +108,10 @@ struct lengths6 {
 	__u32 words[4];
 };
 
-/* Netmasks of less than /13 (IPv6: /20) are wide; of the others, those of less than /32 are middling in IPv6. */
+/*
+ * Netmasks of less than /13 (IPv6: /20) are wide; of the others, those of less than /32 are middling in IPv6. Nothing here
+ * reads NARROW4: the daemon goes by the same number (_WIDE_BELOW in hints.py), and test_abi.py compares the two.
+ */
 #define NARROW4 0xfff80000
 #define NARROW6 0xfffff000
 
@@ -178,7 +181,7 @@ BPF_PROG_ARRAY(in_force, 1);
 BPF_PERCPU_ARRAY(interfaces, struct seen, SLOTS);
 BPF_PERCPU_HASH(more_interfaces, __u32, struct seen, SLOTS_BEHIND);
 
-/* Settings, one cell. Replaced whole by the daemon at any time. */
+/* Settings, one slot. Replaced whole by the daemon at any time. */
 BPF_ARRAY(settings, struct settings, 1);
 
 /*
@@ -225,10 +228,7 @@ BPF_F_TABLE("array", __u32, __u64, prefix_filter, FITTED, MAPPED);
 BPF_F_TABLE("array", __u32, __u64, lengths4, GRANULES, MAPPED);
 BPF_F_TABLE("array", __u32, struct lengths6, lengths6, GRANULES, MAPPED);
 
-/*
- * A value that the compiler knows nothing of. What it can prove it leaves out, and what it counts it counts anew (LLVM 19
- * up to an overflow); the verifier, which has to see the same bounds in what comes of it, then does not.
- */
+/* Compiler barrier: LLVM (19) drops a bounds mask that it thinks redundant, and the verifier still needs it. */
 static __always_inline __u64 opaque(__u64 value)
 {
 	asm volatile("" : "+r"(value));

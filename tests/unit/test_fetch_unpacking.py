@@ -9,10 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_listfiles import FORMATS
 
 from xdropd.errors import NotFetched
+from xdropd.fetch import judging
 from xdropd.fetch.judging import why_no_list
 from xdropd.fetch.unpacking import list_in
+from xdropd.text.formats import mmdb
 
 LIST = b"# a list\n192.0.2.1\n198.51.100.0/24\n"
 LIMIT_BYTES = 1 << 20
@@ -47,6 +50,18 @@ README = b"This is licensed to you.\n"
 )
 def test_a_list(data: bytes) -> None:
     assert why_no_list(io.BytesIO(data)) == ""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_daemons_formats_are_lists_to_the_fetcher(name: str) -> None:
+    """Which cannot import them: an example of a new one wants its place in `_PLACES` of fetch/judging.py."""
+    text, _ = FORMATS[name]
+    assert why_no_list(io.BytesIO(text.encode())) == ""
+
+
+def test_a_database_is_known_by_the_same_marker() -> None:
+    assert judging._DATABASE == mmdb.MARKER
+    assert judging._METADATA_BYTES == mmdb._METADATA_BYTES_AT_MOST
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ RUNGS = {part: rung for rung, parts in enumerate(LADDER) for part in parts}
 # lower steps. In the others it is enough that there is no circle.
 STEPS = {
     "kernel": (
-        ("__init__", "beside", "libbpf", "retry", "tables/__init__", "typeinformation"),
+        ("__init__", "beside", "retry", "tables/__init__", "typeinformation"),
+        ("libbpf",),
         ("abi", "compile_child", "hooks/xdp"),
         ("compiler", "hooks/__init__", "tables/hints", "tables/ranges", "tables/records", "tables/volumes"),
         ("generation",),

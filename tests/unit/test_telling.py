@@ -23,7 +23,7 @@ def test_a_reason_is_told_when_it_comes_and_when_it_is_over(
     assert telling.is_degraded
     assert telling.all_troubles() == ["the settings are refused"]
     for _ in range(3):
-        telling.trouble("settings")
+        telling.clear("settings")
     assert not telling.is_degraded
     assert said(capfd) == [
         "xdropd: error: the settings are refused",

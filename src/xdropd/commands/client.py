@@ -35,7 +35,7 @@ def ask(
 ) -> dict[str, Any]:
     """The result of a request. `usual` is an answer known beforehand and its result, to be spared the JSON decoder.
 
-    `follow`: the entries, as pieces of lines (`line_of`) that follow the request. They are iterated over again where
+    `follow`: the entries, as pieces of lines that follow the request. They are iterated over again where
     the daemon restarts meanwhile, so a generator will not do.
     A daemon that is not there is waited for so long. Raises ErrorAnswer, Unavailable, NotPermitted.
     """
@@ -84,11 +84,6 @@ def columns(
 ) -> Generator[Columns, None, dict[str, Any]]:
     """The same, some rows at a time, by column."""
     return (yield from _read(_converse(path, request, wait_s)))
-
-
-def line_of(entry: str, until: str = "", reason: str = "") -> str:
-    """An entry as a line that follows a request. `until` as docs/protocol.md has it."""
-    return f"{entry}\t{until}\t{reason}\n" if until or reason else f"{entry}\n"
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

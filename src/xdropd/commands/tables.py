@@ -150,20 +150,14 @@ def count(number: float) -> str:
 
 
 @lru_cache(maxsize=1024)
-def short(number: float, unit: str = "") -> str:
-    """A number in four characters or so: 999, 1.2k, 34M."""
+def size(number: float) -> str:
+    """Bytes for reading, in powers of a thousand: 1.2 MB."""
     at = 0
     while number >= 999.5 and at < len(_UNITS) - 1:
         number /= 1000
         at += 1
     digits = f"{number:.1f}" if at and number < 9.95 else f"{number:.0f}"
-    space = " " if unit else ""
-    return f"{digits}{space}{_UNITS[at]}{unit}"
-
-
-def size(number: float) -> str:
-    """Bytes for reading, in powers of a thousand: 1.2 MB."""
-    return short(number, "B")
+    return f"{digits} {_UNITS[at]}B"
 
 
 @lru_cache(maxsize=1024)

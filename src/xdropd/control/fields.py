@@ -36,9 +36,9 @@ def optional(request: Mapping[str, Any], key: str, at_most: int = _CHARACTERS_AT
     return value
 
 
-def flag(request: Mapping[str, Any], key: str, *, otherwise: bool) -> bool:
-    """True or false."""
-    value = request.get(key, otherwise)
+def flag(request: Mapping[str, Any], key: str) -> bool:
+    """True or false; true where nothing is said."""
+    value = request.get(key, True)
     if not isinstance(value, bool):
         raise BadRequest(f'"{key}" is true or false')
     return value

@@ -10,11 +10,11 @@ _LOOK_EVERY = 64  # entries, which take some microseconds each
 _T = TypeVar("_T")
 
 
-def with_pauses(items: Iterable[_T], *, every: int = _LOOK_EVERY) -> Iterator[_T | None]:
+def with_pauses(items: Iterable[_T]) -> Iterator[_T | None]:
     """The items, and None whenever they have taken a moment and others may have their turn."""
     due_s = time.monotonic() + _STRETCH_SECONDS
     for at, item in enumerate(items):
-        if at % every == 0 and time.monotonic() >= due_s:
+        if at % _LOOK_EVERY == 0 and time.monotonic() >= due_s:
             yield None
             due_s = time.monotonic() + _STRETCH_SECONDS
         yield item

@@ -116,7 +116,7 @@ def exempted_by(keepers: list[Keeper]) -> str:
     return " and ".join([*said, f"{more} more"] if more else said)
 
 
-def one_a_line(each: list[str], count: int = 0) -> str:
-    """One a line, and how many more there are."""
-    more = (count or len(each)) - len(each[:NAMED_AT_MOST])
+def one_a_line(each: list[str], count: int) -> str:
+    """One a line, and how many more of `count` there are."""
+    more = count - len(each[:NAMED_AT_MOST])
     return "\n".join(each[:NAMED_AT_MOST] + ([f"and {more} more"] if more else []))

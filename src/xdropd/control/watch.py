@@ -37,7 +37,7 @@ class Watch:
         """Events of the sources that a pattern names, all of them without one; from a cursor on, or from now on."""
         pattern = fields.optional(request, "source", _PATTERN_CHARACTERS_AT_MOST)
         cursor = fields.optional(request, "cursor")
-        tells_ends = fields.flag(request, "ends", otherwise=True)
+        tells_ends = fields.flag(request, "ends")
         matches = re.compile(translate("*" if pattern is None else pattern)).fullmatch
         yield from self._waiting.until_ready()
         with self._parts.watching.ends(matches if tells_ends else _nothing) as ends:

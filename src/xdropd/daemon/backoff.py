@@ -1,7 +1,7 @@
 """When to try again what the world refused, and may not refuse for ever: soon, then more and more rarely."""
 
-_FIRST_SECONDS = 5.0
-_SECONDS_AT_MOST = 60.0
+FIRST_SECONDS = 5.0
+SECONDS_AT_MOST = 60.0
 
 
 class Backoff:
@@ -9,16 +9,16 @@ class Backoff:
 
     def __init__(self) -> None:
         self._due_at = 0.0
-        self._seconds = _FIRST_SECONDS
+        self._seconds = FIRST_SECONDS
 
     def failed(self, now: float) -> None:
         """It did not work: wait, and after the next failure twice as long, a minute at most."""
         self._due_at = now + self._seconds
-        self._seconds = min(2 * self._seconds, _SECONDS_AT_MOST)
+        self._seconds = min(2 * self._seconds, SECONDS_AT_MOST)
 
     def succeeded(self) -> None:
         """It worked: the next failure is a first one."""
-        self._seconds = _FIRST_SECONDS
+        self._seconds = FIRST_SECONDS
 
     def is_due(self, now: float) -> bool:
         """Whether to try again."""

@@ -102,7 +102,7 @@ class Fetching:
             else:
                 self._written = wanted
                 self._retry.succeeded()
-                self._telling.trouble("fetch.json")
+                self._telling.clear("fetch.json")
                 self._write()
 
         self._reactor.later(lambda: fetched.write_wanted(self._wish, wanted), take)

@@ -48,4 +48,4 @@ class Keeping:
             self._telling.trouble("state", f"the last good lists cannot be kept: {problem}")
         else:
             self._retry.succeeded()
-            self._telling.trouble("state")
+            self._telling.clear("state")

@@ -1,8 +1,8 @@
 """A reload, told from top to bottom: text is read, becomes what is desired, and that is put in force.
 
-reloads → catalogue → blocklist           the texts, read as columns
-        → desired → plan                  what should be in force, and the steps that lead there
-        → lists → generation → records    the steps, taken in the kernel
+reloads → catalogue → blocklist, listfiles    the texts, read as columns
+        → desired → winners → plan            what should be in force, and the steps that lead there
+        → lists → generation                  the steps, taken in the kernel's tables
 """
 
 import time
@@ -41,7 +41,7 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
     yield from parts.onwards.look()
     if reading is not None:
         counted = yield from parts.lists.change_to(desired(parts, reading), now_s)
-        parts.telling.trouble("takeover")
+        parts.telling.clear("takeover")
         parts.trust.regain()
         parts.announcing.report(reading, counted)
         parts.fetching.want(reading)
@@ -65,7 +65,7 @@ def _read_settings(parts: Parts) -> Generator[None, None, list[Problem]]:
         told = parts.announcing.tell_refusal(refusal)
         parts.telling.trouble("settings", "the settings file is refused, those before stay in force")
         return told
-    parts.telling.trouble("settings")
+    parts.telling.clear("settings")
     for key, value in parts.settings.in_force.as_written().items():
         if before[key] != value:
             parts.telling.log.notice("settings", f"settings: {key} was {before[key]}, is {value}")
@@ -83,7 +83,7 @@ def _read_lists(parts: Parts, accept: str | None) -> Generator[None, None, tuple
     reading = fit_to_be_used(parts, read)
     if reading is None:
         return None, list(read.troubles)
-    parts.telling.trouble("blocklist")
+    parts.telling.clear("blocklist")
     return reading, []
 
 

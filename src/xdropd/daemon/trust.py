@@ -3,21 +3,19 @@
 import time
 
 from xdropd.daemon.announcing import Announcing
+from xdropd.daemon.backoff import FIRST_SECONDS, SECONDS_AT_MOST
 from xdropd.daemon.failures import Failure, reason_of
 from xdropd.daemon.results import Results
 from xdropd.errors import KernelError, NotKept
 from xdropd.filter.lists import Lists
 from xdropd.host.telling import Telling
 
-_RETRY_SECONDS = 5.0
-_RETRY_SECONDS_AT_MOST = 60.0
-
 
 class Trust:
     """One daemon's. While there is none, what the kernel holds is compared with the list before the next change."""
 
     def __init__(self, lists: Lists, telling: Telling, results: Results, announcing: Announcing) -> None:
-        self.seconds = _RETRY_SECONDS
+        self.seconds = FIRST_SECONDS
         """How long the next try is put off."""
         self._lists = lists
         self._telling = telling
@@ -39,9 +37,9 @@ class Trust:
 
     def regain(self) -> None:
         """The list is in force."""
-        self.seconds = _RETRY_SECONDS
+        self.seconds = FIRST_SECONDS
         self._lists.is_doubtful = False
-        self._telling.trouble("kernel")
+        self._telling.clear("kernel")
 
     def hurry(self) -> None:
         """What had to wait need not any more."""
@@ -53,5 +51,5 @@ class Trust:
             return False
         self._retry_at = now + self.seconds
         if "kernel" in self._telling.troubles:
-            self.seconds = min(2 * self.seconds, _RETRY_SECONDS_AT_MOST)
+            self.seconds = min(2 * self.seconds, SECONDS_AT_MOST)
         return True

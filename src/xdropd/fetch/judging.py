@@ -17,7 +17,8 @@ _LINE_BYTES_AT_MOST = 4096
 
 _BOM = b"\xef\xbb\xbf"
 _MARKUP = re.compile(rb"\s*<(?:!doctype|html|head|body[\s>]|title|\?xml|!--|script|meta)", re.IGNORECASE)
-# MaxMind DB file format 2.0, "Binary Search Tree ... Metadata Section": it stands within the last 128 KiB.
+# MaxMind DB file format 2.0, "Binary Search Tree ... Metadata Section": it stands within the last 128 KiB. This is in
+# text/formats/mmdb.py as well, and what follows in the other formats; they load numpy. The tests hold them together.
 _DATABASE = b"\xab\xcd\xefMaxMind.com"
 _METADATA_BYTES = 128 << 10
 

@@ -61,11 +61,6 @@ class Contents:
     next_number: int = 1
     is_old: bool = False
 
-    @property
-    def records(self) -> list[Record]:
-        """All of them."""
-        return list(filter(None, map(record_in, self.bodies)))
-
 
 def encoded(records: Sequence[Record], first_number: int, *, left: int | None = None) -> bytes:
     """Records as lines, a batch together with the `left` ones that follow; None: each is one by itself."""

@@ -41,7 +41,7 @@ class Telling:
     def trouble(
         self,
         what: str,
-        reasons: str | Mapping[str, str] = "",
+        reasons: str | Mapping[str, str],
         event: str = "trouble",
         field: str = "",
         endings: Mapping[str, str] = MappingProxyType({}),
@@ -61,6 +61,10 @@ class Telling:
         for thing in (each for each in before if each not in now):
             ending = endings.get(thing) or f"{thing or what}: no longer a problem"
             self.log.notice(event, ending, **({field: thing} if field else {}))
+
+    def clear(self, what: str) -> None:
+        """Be degraded for this no longer; told, if it was."""
+        self.trouble(what, {})
 
     def all_troubles(self) -> list[str]:
         """Every reason for being degraded."""

@@ -1,6 +1,6 @@
-"""One interface's attachment: a bpf_link to the root program, and the program array behind it.
+"""One interface's attachment: a bpf_link to the entry stub, and the program array behind it.
 
-The root program never changes while the attachment lives; what is in force is whatever stands in slot 0. The link is
+The entry stub never changes while the attachment lives; what is in force is whatever stands in slot 0. The link is
 the only thing that keeps the filter on the interface: when its last descriptor closes, the kernel detaches. While it is
 there, nobody else can attach or detach by netlink.
 """
@@ -43,7 +43,7 @@ class Attachment:
 
     @property
     def root_id(self) -> int:
-        """The id of the root program that the link holds."""
+        """The id of the entry stub that the link holds."""
         return HOOKS[self.mode].target(self.link)[0]
 
     @property
@@ -81,7 +81,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The root programs and maps of an interface before it is attached, so that the program in force is there first."""
+    """The entry stubs and maps of an interface before it is attached, so that the program in force is there first."""
 
     roots: dict[str, int]
     """By name: what the ways to attach have in common is loaded once."""
@@ -110,7 +110,7 @@ def prepare(blueprint: Blueprint) -> Prepared:
 
 
 def attach(prepared: Prepared, ifindex: int, wanted: str, occupant: int) -> tuple[Attachment, str]:
-    """Attach a prepared root program in the wanted mode, or with "auto" in the first one that the kernel takes.
+    """Attach a prepared entry stub in the wanted mode, or with "auto" in the first one that the kernel takes.
 
     Returns the attachment and, where "auto" had to fall back, the kernel's reason. `occupant` is the id of the program
     that holds the place, 0 if it is not known, for the error. Raises NotAttachable; the prepared parts are closed then.

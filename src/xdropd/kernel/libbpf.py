@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from xdropd.errors import KernelError, KernelTooOld, NotPermitted, ProgramRefused
+from xdropd.kernel.retry import TRIES
 
 # enum bpf_map_type (uapi/linux/bpf.h)
 MAP_HASH = 1
@@ -62,7 +63,6 @@ _RETURNS_POINTER = bytes.fromhex("bf10000000000000 9500000000000000")
 _KEYS_A_BATCH = 4096
 _VERIFIER_LOG_BYTES = 1 << 22  # kernels before 6.4 keep the beginning of a log that does not fit; the end tells
 _VERIFIER_LINES_TOLD = 6
-_TRIES = 4
 
 
 class _MapCreateOpts(ct.Structure):
@@ -518,7 +518,7 @@ def batches(map_fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[byt
         did_nothing = position.raw == untouched and count.value == size
         if problem and (problem != errno.ENOENT or did_nothing):
             refused += 1
-            if refused < _TRIES:
+            if refused < TRIES:
                 continue
             _check(result, "read map in a batch")
         refused = 0

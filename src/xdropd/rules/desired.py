@@ -100,8 +100,8 @@ def guard_of(
     own: Iterable[Span],
     gateways: Iterable[Span],
     name_servers: Iterable[Span],
-    connected: Iterable[Span] = (),
-    private: Iterable[Span] = (),
+    connected: Iterable[Span],
+    private: Iterable[Span],
 ) -> Listing:
     """What is never blocked, whatever a list says; the reason of each entry says what it is."""
     kinds = (

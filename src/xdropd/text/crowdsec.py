@@ -4,7 +4,6 @@ Lives here: each key with its default and what it accepts, as crowdsec.yaml(5) h
 components have mean here what they mean there. Not here: the files that paths name, and what a key does.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -12,14 +11,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from xdropd.text import godurations, wording, yamlnodes
+from xdropd.text.widest import WIDEST, WIDTHS, length_in
 from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence, Stopped
 
 _SCOPES = ("ip", "range")
 _BOOLEANS = {"true": True, "false": False}
 _SAID_OTHERWISE = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
-_WIDTHS = {"ipv4": 32, "ipv6": 128}
-WIDEST = (8, 16)
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 _CHARACTERS_AT_MOST = 1000
 _SOURCE_CHARACTERS_AT_MOST = 180  # behind it a colon and an origin; in front of it, in a tag, our name
 _BOUNDS_S = {
@@ -285,23 +282,18 @@ def _source(_name: str, text: str) -> str:
 def _widest(document: Document, name: str, value: Node) -> tuple[int, int] | None:
     """One length for both families, or a mapping with one each."""
     if isinstance(value, Mapping):
-        found = yamlnodes.fields(document, value, tuple(_WIDTHS), f"'{name}'")
+        found = yamlnodes.fields(document, value, tuple(WIDTHS), f"'{name}'")
         lengths = [
             _length(width)(document, family, found[family][1]) if family in found else usual
-            for (family, width), usual in zip(_WIDTHS.items(), WIDEST, strict=True)
+            for (family, width), usual in zip(WIDTHS.items(), WIDEST, strict=True)
         ]
         return None if None in lengths else (lengths[0], lengths[1])
-    length = _length(_WIDTHS["ipv4"])(document, name, value)
+    length = _length(WIDTHS["ipv4"])(document, name, value)
     return None if length is None else (length, length)
 
 
 def _length(width: int) -> _Reader:
-    def read(_name: str, text: str) -> int:
-        if not _NUMBER.fullmatch(text) or int(text) > width:
-            raise ValueError(f"{wording.quoted(text)} is no prefix length, write 0 to {width}")
-        return int(text)
-
-    return _one(read)
+    return _one(lambda _name, text: length_in(text, width))
 
 
 _FILE = _one(_path)

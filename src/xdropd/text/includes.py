@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from xdropd.text import durations, wording, yamlnodes
 from xdropd.text.addresses import parse_address
+from xdropd.text.widest import WIDEST, WIDTHS, length_in
 from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence
 
-WIDEST = (8, 16)
-"""The shortest prefixes that a list file of others may have, of IPv4 and of IPv6."""
 EVERY_S = 86_400
 """How often a URL is fetched where nothing else is said, in seconds."""
 
@@ -24,7 +24,6 @@ _ACTIONS = ("block", "monitor", "allow")
 _SYNONYMS = {"drop": "block", "deny": "block", "count": "monitor", "log": "monitor", "pass": "allow", "accept": "allow"}
 _CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
 _EVERY_AT_LEAST_S, _EVERY_AT_MOST_S = 300, 30 * 86_400
-_WIDTHS = {"ipv4": 32, "ipv6": 128}
 
 # RFC 3986, without user and password: what is secret stands in a file of its own.
 _URL = re.compile(
@@ -201,23 +200,18 @@ def _url(text: str) -> str:
 def _widest(document: Document, key: Node, value: Node) -> tuple[int, int]:
     """One length for both families, or a mapping with one each."""
     if isinstance(value, Mapping):
-        found = yamlnodes.fields(document, value, tuple(_WIDTHS), "'widest'")
+        found = yamlnodes.fields(document, value, tuple(WIDTHS), "'widest'")
         ipv4, ipv6 = (
             _value(document, found, name, _length_of(width), usual)
-            for (name, width), usual in zip(_WIDTHS.items(), WIDEST, strict=True)
+            for (name, width), usual in zip(WIDTHS.items(), WIDEST, strict=True)
         )
         return ipv4, ipv6
-    length = _value(document, {"widest": (key, value)}, "widest", _length_of(_WIDTHS["ipv4"]), None)
+    length = _value(document, {"widest": (key, value)}, "widest", _length_of(WIDTHS["ipv4"]), None)
     return WIDEST if length is None else (length, length)
 
 
 def _length_of(width: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not _NUMBER.fullmatch(text) or int(text) > width:
-            raise ValueError(f"{wording.quoted(text)} is no prefix length, write 0 to {width}")
-        return int(text)
-
-    return read
+    return partial(length_in, width=width)
 
 
 def _select(document: Document, key: Node, value: Node) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from xdropd.text import chunks, width, wording
 from xdropd.text.addresses import NoEntry, Span
 from xdropd.text.formats import format_of, mmdb
 from xdropd.text.formats.lines import Format, is_comment, tidied
-from xdropd.text.includes import WIDEST
+from xdropd.text.widest import WIDEST
 
 _WARNINGS_AT_MOST = 20
 

@@ -1,4 +1,4 @@
-"""The ways to attach: where packets meet the root program. Each is a file here and a line in the table."""
+"""The ways to attach: where packets meet the entry stub. Each is a file here and a line in the table."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class Hook(Protocol):
         """The name of the program that is attached, in bpf/xdrop.bpf.c."""
 
     def attach(self, program: int, ifindex: int) -> int:
-        """Attach a root program; the link. Raises KernelError."""
+        """Attach an entry stub; the link. Raises KernelError."""
 
     def why_not(self, program: int, ifindex: int) -> str:
         """What the kernel says in words of an attachment that it has just refused; "" where it has none."""

@@ -22,6 +22,7 @@ _PREFIXES_A_WORD = 4
 _FOR_WORD = np.uint64(0x9E3779B97F4A7C15)  # HASH_FOR_WORD
 _FOR_BITS = np.uint64(0xBF58476D1CE4E5B9)  # HASH_FOR_BITS
 _WIDE_BELOW = {4: 13, 6: 20}  # NARROW4, NARROW6: shorter prefixes are wide
+_NARROW6 = np.uint64((1 << 32) - (1 << 32 - _WIDE_BELOW[6]))
 _CHUNK = 1 << 18
 
 
@@ -69,7 +70,7 @@ class Hints:
             places = _places(tops, lengths, 16) >> np.uint64(16)
             lengths = np.repeat(lengths, _repeated(lengths, 16))
         else:
-            tops[lengths < 32] &= np.uint64(0xFFFFF000)
+            tops[lengths < 32] &= _NARROW6
             places = (tops * (_FOR_WORD >> np.uint64(32)) & np.uint64(0xFFFFFFFF)) >> np.uint64(16)
         changed = self._set_bits(granules, places)
         for length in np.flatnonzero(np.bincount(lengths)).tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -32,16 +33,9 @@ class RecordTable:
 
         Raises KernelError or MemoryError.
         """
-
-        def put(at: int) -> int:
-            part = keys[at : at + KEYS_A_BATCH]
-            values_blob = values[at : at + KEYS_A_BATCH].tobytes()
-            retried(libbpf.update_batch, self.descriptor, self._pack(part), values_blob, len(part))
-            return len(part)
-
         with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
             try:
-                filling = pool.map(put, range(0, len(keys), KEYS_A_BATCH))
+                filling = pool.map(partial(self._put_some, keys, values), range(0, len(keys), KEYS_A_BATCH))
             except RuntimeError as problem:  # there is no room for a thread's stack
                 raise MemoryError from problem
             for done in filling:
@@ -51,11 +45,15 @@ class RecordTable:
     def put(self, keys: Column, values: Column, new: int) -> Iterator[int]:
         """Write records, `new` of them beside those that are there. Yields how many each time."""
         for at in range(0, len(keys), KEYS_A_BATCH):
-            part = keys[at : at + KEYS_A_BATCH]
-            values_blob = values[at : at + KEYS_A_BATCH].tobytes()
-            retried(libbpf.update_batch, self.descriptor, self._pack(part), values_blob, len(part))
-            yield len(part)
+            yield self._put_some(keys, values, at)
         self.used += new
+
+    def _put_some(self, keys: Column, values: Column, at: int) -> int:
+        """One batch, from this row on; how many records it has."""
+        part = keys[at : at + KEYS_A_BATCH]
+        values_blob = values[at : at + KEYS_A_BATCH].tobytes()
+        retried(libbpf.update_batch, self.descriptor, self._pack(part), values_blob, len(part))
+        return len(part)
 
     def remove(self, keys: Column) -> Iterator[int]:
         """Take records out; those that are not there are passed over. Yields how many each time."""

@@ -153,7 +153,7 @@ class Filter:
     def attach(self, ifindex: int, mode: str, occupant: int, *, starts_with_ip: bool = False) -> str:
         """Filter an interface, whose packets may start with IP. `occupant`: the id of the program that is there, or 0.
 
-        The generation in force is behind the root program before the first packet meets it.
+        The generation in force is behind the entry stub before the first packet meets it.
 
         Returns the kernel's reason where "auto" fell back to generic mode, else "". Raises as `attachable` does.
         """

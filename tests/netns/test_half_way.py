@@ -5,8 +5,12 @@ its program text, or a list that it must refuse and no good one kept, or all of 
 what was dropped is dropped, the daemon lives and says what is wrong, and it is well as soon as the cause is gone.
 """
 
+import contextlib
+import os
+import select
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +19,7 @@ import pytest
 from foreground import Daemon
 from release import Release
 from servicemanager import ServiceManager
+from test_attaching import echo_request, is_echo_reply, replies, tunnel
 from test_faults import never_passes, replace
 
 from netns import Net
@@ -276,3 +281,39 @@ def test_no_compiler_when_what_is_due_needs_one(service: Service, what: str) -> 
         _recovers(daemon)
         assert net.answering(NEIGHBOUR) == {NEIGHBOUR}
         assert daemon.lookup("203.0.113.9")["blocked"] == (what == "an entry ends")
+
+
+@contextlib.contextmanager
+def _never_answered(packets: int, source: str) -> Iterator[None]:
+    """Echo requests written to a tunnel one after the other, none of which may be answered."""
+    is_over, answers, asked = threading.Event(), list[bool](), 0
+
+    def ask() -> None:
+        nonlocal asked
+        while not is_over.wait(0.001):
+            asked += os.write(packets, echo_request(source)) > 0
+            while select.select([packets], [], [], 0)[0]:
+                answers.append(is_echo_reply(os.read(packets, 2048), source))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        asking.join()
+    assert asked
+    assert not any(answers), f"{sum(answers)} of {asked} packets of {source} passed"
+
+
+def test_slots_of_interfaces_that_are_made_anew_say_whose_packets_start_with_ip(service: Service) -> None:
+    """Taken for frames, they would all pass: also those that come in while the list is put in force."""
+    with tunnel(service.net, "more0", "10.9.0.1") as packets:
+        service.lives_and_dies()
+        service.manager.ruin("shared.interfaces")
+        with _never_answered(packets, VILLAIN), service.process() as daemon:
+            assert not daemon.status()["degraded"], daemon.log
+            daemon.stop(signal.SIGKILL)
+        with service.process() as daemon:
+            assert [replies(packets, source) for source in (VILLAIN, NEIGHBOUR)] == [0, 1]
+            assert not daemon.status()["degraded"], daemon.log

@@ -20,9 +20,12 @@ _WRAPPER = r"""
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static volatile struct { long calls, first, last, error, unknown_flags, writes, last_write; } *order;
+static volatile struct { long calls, first, last, error, unknown_flags, writes, last_write, only_slots; } *order;
 
-#define PROG_LOAD 5 /* enum bpf_cmd, uapi/linux/bpf.h */
+#define MAP_UPDATE 2 /* enum bpf_cmd, uapi/linux/bpf.h */
+#define PROG_LOAD 5
+#define OBJ_GET_INFO 15
+#define PROG_ARRAY 3 /* enum bpf_map_type */
 #define PROG_FLAGS 44 /* of union bpf_attr: where prog_flags are */
 
 __attribute__((constructor)) static void begin(void)
@@ -33,9 +36,22 @@ __attribute__((constructor)) static void begin(void)
 	close(file);
 }
 
+static long (*really)(long, ...);
+
+/* Whether a call of bpf(2) writes a program into the slot of a jump table. */
+static int writes_slot(long command, const unsigned *attribute)
+{
+	unsigned info[64] = { 0 }; /* struct bpf_map_info begins with the type */
+	struct { unsigned map, size; unsigned *info; } asked = { 0, sizeof(info), info };
+
+	if (command != MAP_UPDATE)
+		return 0;
+	asked.map = attribute[0];
+	return !really(SYS_bpf, OBJ_GET_INFO, &asked, sizeof(asked)) && info[0] == PROG_ARRAY;
+}
+
 long syscall(long number, ...)
 {
-	static long (*really)(long, ...);
 	long given[6];
 	va_list list;
 
@@ -49,7 +65,9 @@ long syscall(long number, ...)
 		errno = EINVAL;
 		return -1;
 	}
-	if (number == SYS_bpf && ++order->calls >= order->first && order->calls <= order->last) {
+	if (number != SYS_bpf || (order->only_slots && !writes_slot(given[0], (const unsigned *)given[1])))
+		return really(number, given[0], given[1], given[2], given[3], given[4], given[5]);
+	if (++order->calls >= order->first && order->calls <= order->last) {
 		if (!order->error)
 			kill(getpid(), SIGKILL);
 		errno = order->error;
@@ -90,12 +108,16 @@ class Refusals(Preloaded):
     """Start a process with `environment`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "refusals", _WRAPPER, words=7)
+        super().__init__(folder, "refusals", _WRAPPER, words=8)
         self.relent()
 
     def refuse(self, first: int, last: int, error: int) -> None:
         """The calls from the `first` to the `last` from now on, counted from 1, fail with this errno."""
         self._order(first=first, last=last, error=error)
+
+    def refuse_slots(self, first: int, last: int, error: int) -> None:
+        """The same of those calls alone that write a program into the slot of a jump table."""
+        self._order(first=first, last=last, error=error, only_slots=1)
 
     def kill_at(self, call: int) -> None:
         """Instead of this call, counted from 1, the process is killed."""
@@ -115,11 +137,19 @@ class Refusals(Preloaded):
 
     @property
     def counted(self) -> tuple[int, int]:
-        """How many calls of bpf(2), and how many writes, there were since something was said last."""
-        calls, *_, writes, _ = self.words
+        """How many calls of bpf(2), those of slots alone if it was about them, and how many writes there were since
+        something was said last.
+        """
+        calls, *_, writes, _, _ = self.words
         return calls, writes
 
     def _order(
-        self, first: int = FOR_EVER, last: int = 0, error: int = 0, unknown_flags: int = 0, last_write: int = 0
+        self,
+        first: int = FOR_EVER,
+        last: int = 0,
+        error: int = 0,
+        unknown_flags: int = 0,
+        last_write: int = 0,
+        only_slots: int = 0,
     ) -> None:
-        self.say(0, first, last, error, unknown_flags, 0, last_write)
+        self.say(0, first, last, error, unknown_flags, 0, last_write, only_slots)

@@ -80,20 +80,29 @@ def tunnel(net: Net, name: str, address: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def replies(packets: int, source: str) -> int:
-    """How many answers an echo request from this source to 10.9.0.1 gets."""
+def echo_request(source: str) -> bytes:
+    """From this source to 10.9.0.1."""
     request = b"\x08\0\xf7\xfd\0\1\0\1"  # with its checksum
     addresses = ip_address(source).packed + ip_address("10.9.0.1").packed
     header = struct.pack(">BBHHHBBH", 0x45, 0, 28, 7, 0, 64, 1, 0) + addresses
     words = sum(struct.unpack(">10H", header))
     checksum = ~(words + (words >> 16)) & 0xFFFF
-    os.write(packets, header[:10] + struct.pack(">H", checksum) + header[12:] + request)
+    return header[:10] + struct.pack(">H", checksum) + header[12:] + request
+
+
+def replies(packets: int, source: str) -> int:
+    """How many answers an echo request from this source to 10.9.0.1 gets."""
+    os.write(packets, echo_request(source))
     found, due_s = 0, time.monotonic() + 0.3
     while (left_s := due_s - time.monotonic()) > 0:
         if select.select([packets], [], [], left_s)[0]:
-            reply = os.read(packets, 2048)
-            found += reply[0] >> 4 == 4 and reply[16:20] == ip_address(source).packed and reply[20] == 0
+            found += is_echo_reply(os.read(packets, 2048), source)
     return found
+
+
+def is_echo_reply(packet: bytes, target: str) -> bool:
+    """Whether a packet that a device without Ethernet sends is an answer to this address."""
+    return packet[0] >> 4 == 4 and packet[16:20] == ip_address(target).packed and packet[20] == 0
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ of them, and no packet of BOTH may ever pass. CI takes every k-th call of a relo
 """
 
 import contextlib
+import errno
 import itertools
 import re
 import resource
@@ -322,6 +323,36 @@ def test_a_disk_without_space(net: Net, tmp_path: Path, full_disk: Path) -> None
         assert net.answering(OLD) == set()
         wait_until(lambda: not daemon.status()["degraded"], within_s=_RECOVERS_WITHIN_S, what=daemon.log)
         assert NEW in (full_disk / "last-good" / "blocklist.yaml").read_text()
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["a list", "a list that is refused"])
+def test_a_swap_whose_way_back_is_refused_ends_in_one_list_on_all_interfaces(
+    net: Net, tmp_path: Path, *, is_refused: bool
+) -> None:
+    """eth0 has the new generation; the other interface refuses it, and then eth0 the old one, at every try.
+
+    What a caller wanted is taken back, so the next try finds nothing that differs from the maps of the old one.
+    """
+    refusals = Refusals(tmp_path)
+    arguments = ("--interface", net.device, "--interface", "more*")
+    with (
+        Daemon(net, tmp_path, OLD_LIST, *arguments, environment=refusals.environment) as daemon,
+        never_passes(net, BOTH),
+    ):
+        net.cable(net.host, "more0", net.more(), "eth0")
+        wait_until(lambda: len(daemon.status()["interfaces"]) == 2, within_s=_CHANGE_WITHIN_S)
+        if is_refused:
+            replace(daemon.blocklist, "block: [this is no address]\n")
+            assert daemon.ctl("reload").returncode == 78
+        refusals.refuse_slots(2, 9, errno.ENOMEM)
+        many = "".join(f"10.0.{number >> 8}.{number & 255}\n" for number in range(_MANY))
+        assert daemon.ctl("replace", "--source", "feed", "-", stdin=f"{NEW}\n{many}").returncode == 69
+        assert refusals.counted[0] == 9, "one write on eth0, four on the other, and four on the way back"
+        assert daemon.status()["degraded"]
+        assert net.answering(OLD, NEW) == set()
+        wait_until(lambda: "the kernel" not in "".join(daemon.status()["troubles"]), within_s=_RECOVERS_WITHIN_S)
+        assert daemon.status()["degraded"] == is_refused
+        assert net.answering(OLD, NEW) == {NEW}, daemon.log
 
 
 _OLD_SET = {"10.9.0.0/24", OLD, BOTH, *(f"10.1.{number >> 8}.{number & 255}" for number in range(3000))}

@@ -5,8 +5,12 @@ its program text, or a list that it must refuse and no good one kept, or all of 
 what was dropped is dropped, the daemon lives and says what is wrong, and it is well as soon as the cause is gone.
 """
 
+import contextlib
+import os
+import select
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +19,15 @@ import pytest
 from foreground import Daemon
 from release import Release
 from servicemanager import ServiceManager
+from test_attaching import echo_request, is_echo_reply, replies, tunnel
 from test_faults import never_passes, replace
 
 from netns import Net
 from waiting import wait_until
 
-VILLAIN, NEIGHBOUR, NETWORKED = "198.51.100.66", "198.51.100.67", "198.51.100.68"
-_LIST = f"block:\n  - {VILLAIN}\n  - 198.51.100.68/31\n  - 203.0.113.0/24\n"
+VILLAIN, NEIGHBOUR, NETWORKED, RANGED = "198.51.100.66", "198.51.100.67", "198.51.100.68", "198.51.100.71"
+_RANGE = "198.51.100.71-198.51.100.73"
+_LIST = f"block:\n  - {VILLAIN}\n  - 198.51.100.68/31\n  - {_RANGE}\n  - 203.0.113.0/24\n"
 _REFUSED = "block: [this is no address]\n"
 _BOTH_INTERFACES = ("--interface", Net.device, "--interface", "more*")
 _WATCHDOG_S = 1.0
@@ -66,7 +72,10 @@ _STATES = {
 
 @dataclass
 class Service:
-    """A service in `folder` that goes through several processes, with VILLAIN and a network of NETWORKED listed."""
+    """A service in `folder` that goes through several processes.
+
+    It lists VILLAIN, a network of NETWORKED and a range of RANGED.
+    """
 
     net: Net
     folder: Path
@@ -101,9 +110,9 @@ class Service:
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    """Two hosts, the peer with the three sources."""
+    """Two hosts, the peer with the four sources."""
     with Net() as made:
-        made.address(made.peer, *(f"{address}/{made.length}" for address in (VILLAIN, NEIGHBOUR, NETWORKED)))
+        made.address(made.peer, *(f"{address}/{made.length}" for address in (VILLAIN, NEIGHBOUR, NETWORKED, RANGED)))
         made.run(made.peer, "ping", "-c1", "-W1", made.host_address)  # neighbours are resolved from here on
         yield made
 
@@ -142,7 +151,7 @@ def _ask_everything(daemon: Daemon) -> None:
 def _meet_everything(net: Net, daemon: Daemon, manager: ServiceManager) -> None:
     """What goes on around a daemon in a few days, in a few seconds."""
     fed = manager.times("WATCHDOG=1")
-    assert net.answering(VILLAIN, NETWORKED) == set()  # sampled drops
+    assert net.answering(VILLAIN, NETWORKED, RANGED) == set()  # sampled drops
     net.address(net.host, "198.51.100.9/24", "2001:db8:51::9/64")
     net.cable(net.host, "more0", net.more(), "eth0")
     net.run(net.host, "ip", "address", "del", "198.51.100.9/24", "dev", net.device)
@@ -178,8 +187,8 @@ def test_it_lives_says_what_is_wrong_and_recovers(service: Service, state: HalfW
         replace(daemon.blocklist, _LIST)
         assert daemon.ctl("reload").returncode == 0, daemon.log
         assert not daemon.status()["degraded"]
-        assert net.answering(VILLAIN, NEIGHBOUR, NETWORKED) == {NEIGHBOUR}
-        listed = [VILLAIN, "198.51.100.68/31", "203.0.113.0/24"]  # what was blocked for two seconds has ended
+        assert net.answering(VILLAIN, NEIGHBOUR, NETWORKED, RANGED) == {NEIGHBOUR}
+        listed = [VILLAIN, "198.51.100.68/31", "203.0.113.0/24", _RANGE]  # what was blocked for two seconds has ended
         wait_until(lambda: [row["entry"] for row in daemon.rows()] == listed, within_s=_CHANGE_WITHIN_S)
         assert daemon.ctl("block", NEIGHBOUR).returncode == 0
         assert net.answering(NEIGHBOUR) == set()
@@ -196,7 +205,9 @@ def test_what_failed_at_the_start_is_tried_again_by_itself(service: Service) -> 
 
 
 def test_a_refused_list_does_not_stop_what_is_tried_again(service: Service) -> None:
-    """The program text is another one, and there never is a list: what is in force goes on under that text."""
+    """The program text is another one, and there never is a list: what is in force goes on under that text,
+    ranges included.
+    """
     service.lives_and_dies()
     shutil.rmtree(service.state / "last-good", ignore_errors=True)
     release = Release(service.folder, compiles=False)
@@ -207,6 +218,7 @@ def test_a_refused_list_does_not_stop_what_is_tried_again(service: Service) -> N
         assert "the kernel" not in "".join(daemon.status()["troubles"]), daemon.log
         assert daemon.status()["degraded"]
         assert service.manager.stored() != before  # a generation of another number
+        assert service.net.answering(VILLAIN, NEIGHBOUR, NETWORKED, RANGED) == {NEIGHBOUR}
 
 
 def test_one_interface_of_two_without_its_jump_table_and_no_compiler(service: Service) -> None:
@@ -269,3 +281,39 @@ def test_no_compiler_when_what_is_due_needs_one(service: Service, what: str) -> 
         _recovers(daemon)
         assert net.answering(NEIGHBOUR) == {NEIGHBOUR}
         assert daemon.lookup("203.0.113.9")["blocked"] == (what == "an entry ends")
+
+
+@contextlib.contextmanager
+def _never_answered(packets: int, source: str) -> Iterator[None]:
+    """Echo requests written to a tunnel one after the other, none of which may be answered."""
+    is_over, answers, asked = threading.Event(), list[bool](), 0
+
+    def ask() -> None:
+        nonlocal asked
+        while not is_over.wait(0.001):
+            asked += os.write(packets, echo_request(source)) > 0
+            while select.select([packets], [], [], 0)[0]:
+                answers.append(is_echo_reply(os.read(packets, 2048), source))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        asking.join()
+    assert asked
+    assert not any(answers), f"{sum(answers)} of {asked} packets of {source} passed"
+
+
+def test_slots_of_interfaces_that_are_made_anew_say_whose_packets_start_with_ip(service: Service) -> None:
+    """Taken for frames, they would all pass: also those that come in while the list is put in force."""
+    with tunnel(service.net, "more0", "10.9.0.1") as packets:
+        service.lives_and_dies()
+        service.manager.ruin("shared.interfaces")
+        with _never_answered(packets, VILLAIN), service.process() as daemon:
+            assert not daemon.status()["degraded"], daemon.log
+            daemon.stop(signal.SIGKILL)
+        with service.process() as daemon:
+            assert [replies(packets, source) for source in (VILLAIN, NEIGHBOUR)] == [0, 1]
+            assert not daemon.status()["degraded"], daemon.log

@@ -11,6 +11,7 @@ from test_hypothesis import in_the_kernel
 from verdict_reference import DROPPED, MALFORMED, PASSED, Lists, interval, verdict
 from verdicts import TEST_RUN_IFINDEX, XDP_DROP, XDP_PASS, Verdicts, state
 
+from xdropd.kernel import abi
 from xdropd.kernel.compiler import Blueprint
 
 BLOCK = ("203.0.113.9", "198.51.100.0/24", "8.0.0.0/8", "2001:db8:bad::9", "2001:db8:cafe::/48")
@@ -59,6 +60,30 @@ def test_without_ethernet_no_bytes_are_taken_for_its_header(blueprint: Blueprint
     finally:
         ethernet.close()
     assert device.verdict(packet) == DROPPED
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_a_slot_that_another_device_left_says_what_the_next_one_is(blueprint: Blueprint, *, is_behind: bool) -> None:
+    """Wherever the slot is: another interface that had the place may have gone meanwhile."""
+    made = Verdicts(blueprint)
+    made.put(state(BLOCK))
+    if is_behind:
+        made.slots.take_back(TEST_RUN_IFINDEX)
+        made.slots.give(TEST_RUN_IFINDEX + abi.SLOTS)
+        made.slots.give(TEST_RUN_IFINDEX)
+        made.slots.take_back(TEST_RUN_IFINDEX + abi.SLOTS)
+    try:
+        assert made.verdict(from_source(BAD4)) == DROPPED
+        made.slots.give(TEST_RUN_IFINDEX, starts_with_ip=True)
+        assert made.verdict(ipv4_header(BAD4)) == DROPPED
+        made.slots.give(TEST_RUN_IFINDEX, starts_with_ip=True)
+        assert made.totals()["dropped"].packets == 1
+        made.slots.give(TEST_RUN_IFINDEX)
+        assert made.verdict(from_source(BAD4)) == DROPPED
+        made.slots.take_back(TEST_RUN_IFINDEX)
+        assert not made.slots.has(TEST_RUN_IFINDEX)
+    finally:
+        made.close()
 
 
 @settings(in_the_kernel, max_examples=300)

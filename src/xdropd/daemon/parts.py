@@ -79,8 +79,8 @@ class Parts:
         self.blocks = blocks = Blocks(block_log, self.log_copy)
         # The filter.
         self.program = Program(self.state_folder)
-        self.filter = kernel = Filter(systemd, log, self.program, reactor.aside, progress.say)
         self.netlink = Netlink()
+        self.filter = kernel = Filter(systemd, log, self.netlink, self.program, reactor.aside, progress.say)
         self.attaching = Attaching(kernel, self.netlink, telling)
         self.samples = SampleLog(log, self.attaching.place_of)
         # What is in force, and what becomes of it.

@@ -39,6 +39,8 @@ def reload(parts: Parts, request: ReloadRequest) -> Iterator[None]:
     if parts.filter.choose(parts.settings.in_force) and parts.settings.in_force == settings_before:
         parts.announcing.tell_repaired(1)
     yield from parts.onwards.look()
+    if parts.lists.is_doubtful:
+        parts.filter.agree()  # what failed may have been a swap, and the maps of one generation do not tell
     if reading is not None:
         counted = yield from parts.lists.change_to(desired(parts, reading), now_s)
         parts.telling.clear("takeover")

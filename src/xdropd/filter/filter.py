@@ -18,11 +18,13 @@ from functools import reduce
 from xdropd.errors import KernelError, NotAttachable
 from xdropd.filter.counting import Aside, Counting
 from xdropd.filter.firstversion import FirstVersionsGeneration, parked_counts
+from xdropd.filter.interfaces import starts_with_ip
 from xdropd.filter.lists import Lists, Programs
 from xdropd.filter.nextprogram import NextProgram
 from xdropd.filter.proof import Proof, Proven
 from xdropd.filter.store import Found, Named, Store
 from xdropd.host.log import Log
+from xdropd.host.netlink import Netlink
 from xdropd.host.systemd import Systemd
 from xdropd.kernel import abi, attachment, libbpf
 from xdropd.kernel.abi import VERDICTS, Volume
@@ -37,8 +39,17 @@ from xdropd.text.settings import Settings
 class Filter:
     """See the module. The `program` is asked when maps or programs must be made, which may never be."""
 
-    def __init__(self, systemd: Systemd, log: Log, program: Programs, aside: Aside, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        systemd: Systemd,
+        log: Log,
+        netlink: Netlink,
+        program: Programs,
+        aside: Aside,
+        say: Callable[[str], None],
+    ) -> None:
         self._log = log
+        self._netlink = netlink
         self._program = program
         self._store = Store(systemd)
         self.proof = Proof(self._store)
@@ -235,8 +246,7 @@ class Filter:
         try:
             if self.attachments:
                 self._store.insist()
-            for ifindex in self.attachments:
-                self._slots.give(ifindex)
+                self._give_slots()
             for kept in self.attachments.values():
                 kept.put_in_force(new.program)
                 changed.append(kept)
@@ -249,6 +259,16 @@ class Filter:
                 for kept in changed:
                     kept.put_in_force(old.program)
             raise
+
+    def _give_slots(self) -> None:
+        """Those of interfaces that were taken over without what is shared, which has been made anew.
+
+        What each device is, is known before packets meet it: IP that is taken for Ethernet passes.
+        """
+        without = [ifindex for ifindex in self.attachments if not self._slots.has(ifindex)]
+        links = self._netlink.interfaces() if without else {}
+        for ifindex in without:
+            self._slots.give(ifindex, starts_with_ip=ifindex in links and starts_with_ip(links[ifindex]))
 
     def agree(self) -> None:
         """See that every interface has the generation in force, as an interrupted swap may have left them apart."""

@@ -191,7 +191,7 @@ class Lists:
         yield from self.await_program()
         generation = self._counting.generation
         if generation is not None and not self.is_current:
-            records = yield from self._aside(lambda: {version: generation.read(version)[0] for version in FAMILIES})
+            records = yield from self._aside(lambda: _found_in(generation))
             yield from self._swap(None, time.time(), records)
 
     def replace(self, after: State, now_s: float, aside: Aside) -> Iterator[None]:
@@ -343,6 +343,12 @@ class Lists:
                 if len(gone := without(known, listed)):
                     self._proof.withdraw()
                     ranges.remove((version, number), gone)
+
+
+def _found_in(generation: Generation) -> dict[int, Records]:
+    """What its maps hold. Without knowing the ranges, their pieces would be read as nobody's."""
+    generation.ranges.learn()
+    return {version: generation.read(version)[0] for version in FAMILIES}
 
 
 def _records_of(state: State | None) -> dict[int, Records]:

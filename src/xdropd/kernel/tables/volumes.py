@@ -38,13 +38,21 @@ class InterfaceSlots:
         self._behind = behind
         self._cpus = libbpf.possible_cpus()
 
+    def has(self, ifindex: int) -> bool:
+        """Whether an interface is counted."""
+        return self._find(ifindex) is not None
+
     def give(self, ifindex: int, *, starts_with_ip: bool = False) -> None:
-        """Let an interface be counted, from zero unless it has a slot already. Whether its packets start with IP."""
-        if self._find(ifindex) is not None:
+        """Let an interface be counted, from zero unless it has a slot already. Whether its packets start with IP.
+
+        A slot that says otherwise is left of another device that had this index, and begins at zero.
+        """
+        found = self._find(ifindex)
+        if found is not None and np.frombuffer(found, abi.SEEN)["starts_with_ip"][0] == starts_with_ip:
             return
         fresh = np.zeros(self._cpus, abi.SEEN)
         fresh["ifindex"], fresh["starts_with_ip"] = ifindex, starts_with_ip
-        if self._owner(ifindex) == 0:
+        if self._owner(ifindex) == (0 if found is None else ifindex):
             retried(libbpf.update, self._slots, _slot(ifindex), fresh.tobytes())
         else:
             retried(libbpf.update, self._behind, abi.number(ifindex), fresh.tobytes())

@@ -50,6 +50,7 @@ def start(parts: Parts) -> Iterator[None]:
             yield from lists.renew()
         else:
             counted = yield from lists.change_to(desired(parts, reading), time.time())
+        parts.filter.agree()  # where what was before is not known, one of several interfaces may have kept it
     with noting(failed if is_adopted else None):
         yield from _attach(parts, is_adopted=is_adopted)
     if lists.state is None:

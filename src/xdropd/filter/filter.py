@@ -255,8 +255,8 @@ class Filter:
                 raise
             if old is None:
                 return  # `agree` goes on with it
-            with contextlib.suppress(KernelError):
-                for kept in changed:
+            for kept in changed:
+                with contextlib.suppress(KernelError):
                     kept.put_in_force(old.program)
             raise
 

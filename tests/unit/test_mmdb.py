@@ -345,7 +345,6 @@ def test_what_would_take_for_ever_ends_in_a_sentence(what: str, data: bytes) -> 
     assert found.listing.count == 0
 
 
-@pytest.mark.threat_model
 def test_one_with_too_many_large_records_is_told_from_one_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmdb, "_LOOKS", 1000)
     writer = Writer()
@@ -355,6 +354,7 @@ def test_one_with_too_many_large_records_is_told_from_one_that_is_too_large(monk
         Database(writer.written()).select(("country=KP",))
 
 
+@pytest.mark.threat_model
 def test_more_networks_than_any_database_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = database({f"192.0.2.{at}/32": {"country_code": "KP"} for at in range(0, 40, 2)})
     monkeypatch.setattr(searchtree, "_NETWORKS_AT_MOST", 20)

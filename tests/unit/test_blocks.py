@@ -246,7 +246,7 @@ def test_a_batch_that_cannot_be_taken_back_is_told_and_tried_again(life: Life) -
 
 def compacted(blocks: Blocks, now_s: float = NOW_S) -> int:
     """Steps."""
-    return sum(1 for _ in blocks.compact(blocks.still_counting(now_s), now_s))
+    return sum(1 for _ in blocks.compact(now_s))
 
 
 def test_it_is_not_compacted_again_where_nothing_came(life: Life) -> None:
@@ -273,7 +273,7 @@ def test_it_is_compacted_by_what_is_over_and_never_half(life: Life) -> None:
     assert rounds < 5
     life.do("unblock", *many[1:])
     size, data = life.file.stat().st_size, life.file.read_bytes()
-    unfinished = life.blocks.compact(life.blocks.still_counting(NOW_S), NOW_S)
+    unfinished = life.blocks.compact(NOW_S)
     next(unfinished, None)
     assert life.file.read_bytes() == data
     unfinished.close()  # type: ignore[attr-defined]
@@ -308,6 +308,20 @@ def test_what_has_ended_by_a_clock_that_is_set_back_survives_a_compaction(life: 
         compacted(life.blocks, NOW_S + later_s)
         life.blocks.load(life.blocks.read(), NOW_S)
         assert (life.blocks.by_source["many"].count == len(rows)) == is_kept
+
+
+def test_what_ended_and_was_then_blocked_anew_and_taken_back_does_not_come_back(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xdropd.sources.blocks._HISTORY_BYTES", 0)
+    life.do("block", "192.0.2.1", "192.0.2.2", until=NOW_S + 60)
+    life.blocks.let_end(NOW_S + 61)
+    life.do("block", "192.0.2.1")
+    life.do("unblock", "192.0.2.1")
+    compacted(life.blocks, NOW_S + 62)
+    for after_a_boot in (False, True):
+        life.begin(after_a_boot=after_a_boot)
+        assert life.listed() == {VILLAIN, NEIGHBOUR, OTHER, "192.0.2.2"}
 
 
 def test_a_process_that_ends_between_both_copies_leaves_the_same_entries(life: Life) -> None:
@@ -347,8 +361,9 @@ def _rows(rng: Random) -> list[Row]:
     ]
 
 
-def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
+def test_histories_are_those_of_dictionaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it runs, in the next life from the log, also from one that is written anew; and without what is over."""
+    monkeypatch.setattr("xdropd.sources.blocks._HISTORY_BYTES", 0)  # which would tell what a log written anew forgot
     for seed in range(20):
         life, rng = Life(tmp_path / str(seed)), Random(seed)
         blocks, expected, tags = life.begin(), dict[tuple[str, Span], Row](), dict[str, str]()
@@ -375,9 +390,11 @@ def test_histories_are_those_of_dictionaries(tmp_path: Path) -> None:
         assert {source: tag.text for source, tag in blocks.tagged(NOW_S).items()} == wanted
         now_s = NOW_S + 4
         lasting = {place: row for place, row in expected.items() if row.until is None or row.until > now_s}
-        blocks.by_source = blocks.without_ended(now_s)
+        blocks.let_end(now_s)
         assert _by_place(blocks) == lasting
         assert blocks.by_source.keys() == {source for source, _ in lasting}, "who lists nothing is not there"
+        if rng.random() < 0.5:
+            compacted(blocks, now_s)
         assert _by_place(life.begin(after_a_boot=True)) == {
             place: row for place, row in expected.items() if row.until is None or row.until > NOW_S
         }

@@ -37,7 +37,7 @@ def test_everybody_hears_everything_behind_its_place_or_is_told(tmp_path: Path, 
         for verb, some in (("block", change.difference.put), ("unblock", change.difference.gone)):
             happened += [(verb, source, f"0.0.{row.first >> 8}.{row.first & 255}") for row in some.rows()]
         if rng.random() < 0.1:
-            for _ in life.blocks.compact(life.blocks.still_counting(NOW_S), NOW_S):
+            for _ in life.blocks.compact(NOW_S):
                 pass
         if rng.random() < 0.1:
             life.begin(after_a_boot=rng.random() < 0.5)
@@ -99,7 +99,7 @@ def test_one_whose_place_is_gone_is_told(tmp_path: Path) -> None:
         many = [f"10.{at}.{number >> 8}.{number & 255}" for number in range(1000)]
         life.do("block", *many)
         life.do("unblock", *many)
-    for _ in life.blocks.compact(life.blocks.still_counting(NOW_S), NOW_S):
+    for _ in life.blocks.compact(NOW_S):
         pass
     with pytest.raises(Lost):
         list(early.read())

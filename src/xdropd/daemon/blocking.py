@@ -102,7 +102,5 @@ class Blocking:
         self._retry.failed(time.monotonic())
 
     def _compact(self) -> Iterator[None]:
-        now_s = time.time()
         with contextlib.suppress(OSError):  # a shorter log can wait
-            listed = yield from self._reactor.aside(lambda: self._blocks.still_counting(now_s))
-            yield from self._blocks.compact(listed, now_s)
+            yield from self._blocks.compact(time.time())

@@ -68,6 +68,7 @@ class Batch(NamedTuple):
     lines: Sequence[bytes]
     records: int
     by_source: BySource
+    ended: BySource
     tags: dict[str, Tag]
     history: "History"
 
@@ -108,6 +109,7 @@ class Blocks:
     def __init__(self, log: BlockLog | None, copy: LogCopy) -> None:
         self.by_source: BySource = {}
         self.history = History()
+        self._ended: BySource = {}  # within a day, as far as the log lists it: a clock that is ahead may be set back
         self._tags: dict[str, Tag] = {}
         self._log = log
         self._copy = copy
@@ -144,8 +146,8 @@ class Blocks:
         lacking = found.count - reading.found.count
         self._unusable = reading.unusable
         self._renewed(lines.end, lines.next_number)
-        lasting = {source: listing.in_force(now_s) for source, listing in found.by_source.items()}
-        self.by_source = {source: listing for source, listing in lasting.items() if listing.count}
+        self.by_source, self._ended = found.by_source, {}
+        self.let_end(now_s)
         self._tags, self.history = found.tags, found.history or History()
         if self._unusable is not None:
             return []
@@ -233,8 +235,14 @@ class Blocks:
 
     def without_ended(self, now_s: float) -> BySource:
         """What all sources list without what has ended."""
-        lasting = {source: listing.in_force(now_s) for source, listing in self.by_source.items()}
-        return {source: listing for source, listing in lasting.items() if listing.count}
+        return _lasting(self.by_source, now_s)
+
+    def let_end(self, now_s: float) -> BySource:
+        """What has ended is listed no more; what was listed before."""
+        before, self.by_source = self.by_source, self.without_ended(now_s)
+        ended = _both(self._ended, _without(before, self.by_source))
+        self._ended = _lasting(ended, now_s - _REMEMBERED_SECONDS)
+        return before
 
     def tagged(self, now_s: float) -> dict[str, Tag]:
         """The tags that sources carry: those that list something, or had one given not long ago."""
@@ -255,7 +263,7 @@ class Blocks:
             if not change.tag:
                 del tags[source]
         if not heads and not change.difference.count:
-            return Batch((), 0, self.by_source, tags, history)
+            return Batch((), 0, self.by_source, self._ended, tags, history)
         if not history.is_logged:
             history = History(history.name, self._next_number - 1, history.shift, is_logged=True)
             heads.insert(0, history.record(self._next_number, now_s))
@@ -269,7 +277,8 @@ class Blocks:
         after = {**self.by_source, source: change.after}
         if not change.after.count:
             del after[source]
-        return Batch(lines, number - self._next_number, after, tags, history)
+        ended = _without(_without(self._ended, {source: put}), {source: gone})
+        return Batch(lines, number - self._next_number, after, ended, tags, history)
 
     def append(self, batch: Batch) -> None:
         """Put a batch into the log and its copy, on disk when it returns: long for a large one.
@@ -298,7 +307,8 @@ class Blocks:
         """A batch that was appended takes effect."""
         self._end += sum(map(len, batch.lines))
         self._next_number += batch.records
-        self.by_source, self._tags, self.history = batch.by_source, batch.tags, batch.history
+        self.by_source, self._ended = batch.by_source, batch.ended
+        self._tags, self.history = batch.tags, batch.history
 
     def take_back(self) -> None:
         """A batch that was appended does not take effect: log and entries are as before."""
@@ -318,21 +328,13 @@ class Blocks:
             self._compact_over = max(_LOG_BYTES_AT_LEAST, 2 * live_bytes)
         return self._end > self._compact_over
 
-    def still_counting(self, now_s: float) -> BySource:
-        """What a log that is written anew has to list: long for a long log.
-
-        With what ended within a day, for a clock that is ahead may be set back.
-        """
-        found = _Found().taking(blocklog.decoded(self._copy.read(0, self._end)).bodies)
-        lasting = {source: listing.in_force(now_s - _REMEMBERED_SECONDS) for source, listing in found.by_source.items()}
-        return {source: listing for source, listing in lasting.items() if listing.count}
-
-    def compact(self, listed: BySource, now_s: float) -> Iterator[None]:
-        """Replace the log by what is `still_counting`, atomically. Yields now and then; nothing may change meanwhile.
+    def compact(self, now_s: float) -> Iterator[None]:
+        """Replace the log by what still counts, atomically. Yields now and then; nothing may be changed meanwhile.
 
         Raises OSError; then it is as it was.
         """
         self._compact_over = 2 * self._end  # for one that fails is not tried again at once
+        listed = _both(_lasting(self._ended, now_s - _REMEMBERED_SECONDS), self.by_source)
         anew = _Anew(listed, self.tagged(now_s), self.history.name, self.last_place, self._latest(), now_s)
         yield from self._copy.prepare(anew.lines())
         if self._log is not None:
@@ -497,6 +499,29 @@ def _by_source(records: Iterable[list[Any]]) -> dict[str, list[list[Any]]]:
     found: dict[str, list[list[Any]]] = {}
     for record in records:
         found.setdefault(record[4], []).append(record)
+    return found
+
+
+def _lasting(listed: BySource, now_s: float) -> BySource:
+    lasting = {source: listing.in_force(now_s) for source, listing in listed.items()}
+    return {source: listing for source, listing in lasting.items() if listing.count}
+
+
+def _without(listed: BySource, gone: BySource) -> BySource:
+    """What is in the one and not in the other, whatever is said of it."""
+    left = {
+        source: columns.without(listing, gone[source]) if source in gone else listing
+        for source, listing in listed.items()
+        if listing is not gone.get(source)
+    }
+    return {source: listing for source, listing in left.items() if listing.count}
+
+
+def _both(listed: BySource, more: BySource) -> BySource:
+    """Of what is in both, what the second says."""
+    found = dict(listed)
+    for source, listing in more.items():
+        found[source] = columns.combined(found[source], listing) if source in found else listing
     return found
 
 

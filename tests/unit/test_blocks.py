@@ -315,7 +315,7 @@ def test_what_ended_and_was_then_blocked_anew_and_taken_back_does_not_come_back(
 ) -> None:
     monkeypatch.setattr("xdropd.sources.blocks._HISTORY_BYTES", 0)
     life.do("block", "192.0.2.1", "192.0.2.2", until=NOW_S + 60)
-    life.blocks.let_end(NOW_S + 61)
+    life.blocks.let_end(life.blocks.without_ended(NOW_S + 61), NOW_S + 61)
     life.do("block", "192.0.2.1")
     life.do("unblock", "192.0.2.1")
     compacted(life.blocks, NOW_S + 62)
@@ -390,7 +390,7 @@ def test_histories_are_those_of_dictionaries(tmp_path: Path, monkeypatch: pytest
         assert {source: tag.text for source, tag in blocks.tagged(NOW_S).items()} == wanted
         now_s = NOW_S + 4
         lasting = {place: row for place, row in expected.items() if row.until is None or row.until > now_s}
-        blocks.let_end(now_s)
+        blocks.let_end(blocks.without_ended(now_s), now_s)
         assert _by_place(blocks) == lasting
         assert blocks.by_source.keys() == {source for source, _ in lasting}, "who lists nothing is not there"
         if rng.random() < 0.5:

@@ -73,7 +73,7 @@ class Expiry:
         try:
             after = self._blocks.without_ended(now_s)
             yield from self._lists.change_to(self._lists.desired.having("callers", blocks.written(after)), now_s)
-            before = self._blocks.let_end(now_s)
+            before = self._blocks.let_end(after, now_s)
         except FAILURES:
             self._lists.next_end_s = now_s + self._trust.seconds  # not at every turn
             raise

@@ -147,7 +147,7 @@ class Blocks:
         self._unusable = reading.unusable
         self._renewed(lines.end, lines.next_number)
         self.by_source, self._ended = found.by_source, {}
-        self.let_end(now_s)
+        self.let_end(self.without_ended(now_s), now_s)
         self._tags, self.history = found.tags, found.history or History()
         if self._unusable is not None:
             return []
@@ -237,10 +237,10 @@ class Blocks:
         """What all sources list without what has ended."""
         return _lasting(self.by_source, now_s)
 
-    def let_end(self, now_s: float) -> BySource:
-        """What has ended is listed no more; what was listed before."""
-        before, self.by_source = self.by_source, self.without_ended(now_s)
-        ended = _both(self._ended, _without(before, self.by_source))
+    def let_end(self, after: BySource, now_s: float) -> BySource:
+        """What has ended is listed no more: `after` is what was `without_ended`. What was listed before."""
+        before, self.by_source = self.by_source, after
+        ended = _both(self._ended, _without(before, after))
         self._ended = _lasting(ended, now_s - _REMEMBERED_SECONDS)
         return before
 

@@ -109,14 +109,11 @@ def read_credentials(data: bytes, file: str) -> Machine:
 
 
 def _configuration(document: Document, root: Node) -> Configuration:
-    if not isinstance(root, Mapping):
-        remedy = "write a line such as 'api_url: http://127.0.0.1:8080/'"
-        if isinstance(root, Sequence):
-            document.problem(root.line, root.column, f"this is a list and no configuration, {remedy}")
-        elif isinstance(root, Scalar) and root.text:
-            document.problem(root.line, root.column, yamlnodes.why_no_mapping(root, tuple(_READERS), remedy))
+    remedy = "write a line such as 'api_url: http://127.0.0.1:8080/'"
+    mapping = yamlnodes.mapping_of(document, root, tuple(_READERS), "configuration", remedy)
+    if mapping is None:
         return Configuration()
-    found = yamlnodes.fields(document, root, tuple(_READERS), "crowdsec.yaml")
+    found = yamlnodes.fields(document, mapping, tuple(_READERS), "crowdsec.yaml")
     changes: dict[str, Any] = {}
     for name, (key, value) in found.items():
         if isinstance(value, Scalar) and not value.text:

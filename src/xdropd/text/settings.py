@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xdropd.text import names, wording, yamlnodes
-from xdropd.text.yamlnodes import Alias, Document, Mapping, Node, Scalar, Sequence
+from xdropd.text.yamlnodes import Alias, Document, Node, Scalar, Sequence
 
 _KEYS = ("interfaces", "xdp_mode", "action", "guard", "replies", "malformed", "log_drops", "next")
 _WORDS = {
@@ -93,15 +93,11 @@ def read(data: bytes, file: str) -> Settings:
 
 
 def _settings(document: Document, root: Node) -> Settings:
-    if not isinstance(root, Mapping):
-        remedy = "write a line such as 'action: drop'"
-        if isinstance(root, Sequence):
-            document.problem(root.line, root.column, f"this is a list and no setting, {remedy}")
-        elif isinstance(root, Scalar) and root.text:
-            document.problem(root.line, root.column, yamlnodes.why_no_mapping(root, _KEYS, remedy))
+    mapping = yamlnodes.mapping_of(document, root, _KEYS, "setting", "write a line such as 'action: drop'")
+    if mapping is None:
         return Settings()
     changes: dict[str, Any] = {}
-    for name, (key, value) in yamlnodes.fields(document, root, _KEYS, "the settings file").items():
+    for name, (key, value) in yamlnodes.fields(document, mapping, _KEYS, "the settings file").items():
         if isinstance(value, Scalar) and not value.text:
             document.problem(key.line, key.column, f"nothing follows '{name}:', remove the line to have the default")
         elif name == "interfaces":

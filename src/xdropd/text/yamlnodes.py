@@ -292,6 +292,17 @@ def why_no_mapping(node: Scalar, known: tuple[str, ...], remedy: str) -> str:
     return f"{shown} is no key with a value, {remedy}"
 
 
+def mapping_of(document: Document, root: Node, known: tuple[str, ...], what: str, remedy: str) -> Mapping | None:
+    """A whole file's mapping. None where it is empty, and where it is something else, which is a problem then."""
+    if isinstance(root, Mapping):
+        return root
+    if isinstance(root, Sequence):
+        document.problem(root.line, root.column, f"this is a list and no {what}, {remedy}")
+    elif isinstance(root, Scalar) and root.text:
+        document.problem(root.line, root.column, why_no_mapping(root, known, remedy))
+    return None
+
+
 def fields(document: Document, mapping: Mapping, known: tuple[str, ...], whose: str) -> dict[str, tuple[Node, Node]]:
     """The mapping as key and value by name; unknown and repeated keys are noted as problems."""
     keys = Keys(document, known, whose)

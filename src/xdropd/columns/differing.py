@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xdropd.columns.listing import NEVER, SPANS, Kind, Listing, Reasons, Table, ends_of, having, numbers_of, without
-from xdropd.columns.prefixes import FAMILIES, Column, first_of_each, match
+from xdropd.columns.prefixes import Column, first_of_each, match
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,12 +112,7 @@ def split_by_width(listing: Listing, shortest: tuple[int, int]) -> tuple[Listing
     """What has no more addresses than a prefix of this length, of IPv4 and of IPv6; and what is wider."""
     fine = {}
     for kind in SPANS:
-        family, length = FAMILIES[kind.version], shortest[kind.version == 6]
-        keys = listing.table(kind).keys
-        if kind.is_range:
-            fine[kind] = family.behind(*family.ends_of_ranges(keys)) <= family.address((1 << family.width - length) - 1)
-        else:
-            fine[kind] = family.lengths(keys) >= length
+        fine[kind] = ~kind.are_wider(listing.table(kind).keys, shortest[kind.version == 6])
     return _split(listing, fine)
 
 

@@ -38,6 +38,18 @@ class Kind(NamedTuple):
         family = FAMILIES[self.version]
         return family.range_type if self.is_range else family.key_type
 
+    def ends(self, keys: Column) -> tuple[Column, Column]:
+        """First and last addresses. Not of selections."""
+        family = FAMILIES[self.version]
+        return family.ends_of_ranges(keys) if self.is_range else (family.firsts(keys), family.lasts(keys))
+
+    def are_wider(self, keys: Column, length: int) -> Column:
+        """Which have more addresses than a prefix of so many bits. Not of selections."""
+        family = FAMILIES[self.version]
+        if self.is_range:
+            return family.behind(*self.ends(keys)) > family.address((1 << family.width - length) - 1)
+        return family.lengths(keys) < length
+
 
 SELECTIONS = Kind(SELECTED, is_range=True)
 SPANS = tuple(Kind(version, is_range) for is_range in (False, True) for version in FAMILIES)
@@ -341,10 +353,7 @@ class Listing:
             yield from (Row(version, code, code) for code in table.keys.tolist())
             return
         family = FAMILIES[version]
-        if is_range:
-            firsts, lasts = family.ends_of_ranges(table.keys)
-        else:
-            firsts, lasts = family.firsts(table.keys), family.lasts(table.keys)
+        firsts, lasts = Kind(version, is_range).ends(table.keys)
         for at, (first, last) in enumerate(zip(family.ints(firsts), family.ints(lasts), strict=True)):
             yield self._row(table, at, version, first, last)
 

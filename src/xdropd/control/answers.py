@@ -246,13 +246,8 @@ def _busiest(known: AllStats, by: str, number: int) -> list[tuple[int, Span]]:
                 for row, code in zip(rows.tolist(), keys[rows].tolist(), strict=True)
             )
             continue
-        family = FAMILIES[kind.version]
-        ends = (
-            family.ends_of_ranges(keys[rows])
-            if kind.is_range
-            else (family.firsts(keys[rows]), family.lasts(keys[rows]))
-        )
-        for row, first, last in zip(rows.tolist(), *map(family.ints, ends), strict=True):
+        ends = map(FAMILIES[kind.version].ints, kind.ends(keys[rows]))
+        for row, first, last in zip(rows.tolist(), *ends, strict=True):
             span = Span(kind.version, first, last)
             found.append((int(stats[by][row]), int(stats["packets"][row]), source, span))
     return [(source, span) for _, _, source, span in sorted(found, reverse=True)[:number]]

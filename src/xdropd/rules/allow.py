@@ -64,12 +64,8 @@ class Exempt:
         """What the exempt entries together do to the entries of a listing."""
         covered, narrowed = {}, {}
         for kind in SPANS:
-            family, table = FAMILIES[kind.version], listing.table(kind)
-            firsts, lasts = (
-                family.ends_of_ranges(table.keys)
-                if kind.is_range
-                else (family.firsts(table.keys), family.lasts(table.keys))
-            )
+            table = listing.table(kind)
+            firsts, lasts = kind.ends(table.keys)
             begins, ends = self._intervals(kind.version)
             rows = np.flatnonzero(firsts <= ends[-1]) if len(ends) else np.zeros(0, np.intp)
             firsts, lasts = firsts[rows], lasts[rows]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from xdropd.columns.prefixes import FAMILIES, Column, Family
+from xdropd.columns.listing import Kind
+from xdropd.columns.prefixes import FAMILIES
 from xdropd.text.addresses import WIDTH, Span
 from xdropd.text.bulk import Read, Words
 
@@ -36,22 +37,14 @@ def without_wide(words: Words, widest: Widest) -> tuple[Words, list[tuple[int, S
     """The words that are not too wide; and those that are, by their index."""
     wide: list[tuple[int, Span]] = []
     kept = []
-    for kind in (words.prefixes, words.ranges):
-        fine = dict(kind)
-        for version, (rows, keys) in kind.items():
-            family, length = FAMILIES[version], length_of(version, widest)
-            if kind is words.prefixes:
-                is_wide = family.lengths(keys) < length
-            else:
-                is_wide = family.behind(*family.ends_of_ranges(keys)) > family.address((1 << family.width - length) - 1)
+    for is_range, some in ((False, words.prefixes), (True, words.ranges)):
+        fine = dict(some)
+        for version, (rows, keys) in some.items():
+            kind = Kind(version, is_range)
+            is_wide = kind.are_wider(keys, length_of(version, widest))
             if is_wide.any():
-                ends = _ends(family, keys[is_wide], is_range=kind is words.ranges)
-                spans = map(Span, repeat(version), *map(family.ints, ends))
-                wide += zip(rows[is_wide].tolist(), spans, strict=True)
+                ends = map(FAMILIES[version].ints, kind.ends(keys[is_wide]))
+                wide += zip(rows[is_wide].tolist(), map(Span, repeat(version), *ends), strict=True)
                 fine[version] = Read(rows[~is_wide], keys[~is_wide])
         kept.append(fine)
     return (Words(kept[0], kept[1], words.left, words.masked), wide) if wide else (words, [])
-
-
-def _ends(family: Family, keys: Column, *, is_range: bool) -> tuple[Column, Column]:
-    return family.ends_of_ranges(keys) if is_range else (family.firsts(keys), family.lasts(keys))

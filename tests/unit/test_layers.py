@@ -19,7 +19,7 @@ FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*
 # itself imports nothing of its own.
 LADDER = (
     ("__init__",),
-    ("errors",),
+    ("errors", "memory"),
     ("columns",),
     ("text",),
     ("rules",),

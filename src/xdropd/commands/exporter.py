@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from xdropd import memory
 from xdropd.commands import client
 from xdropd.commands.arguments import WrongLine
 from xdropd.errors import NotPermitted, Unavailable, XdropdError
@@ -191,6 +192,11 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, family: int, address: tuple[str, int]) -> None:
         self.address_family = family
         super().__init__(address, _Quiet)
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        """In a thread of its own, if there is room for one. Raises MemoryError, which the library tells."""
+        memory.see_room_for_threads()
+        super().process_request(request, client_address)
 
     def server_bind(self) -> None:
         """As the library does it, without asking DNS for our name."""

@@ -14,13 +14,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import Protocol
 
+from xdropd import memory
 from xdropd.columns.listing import Kind
 from xdropd.columns.prefixes import FAMILIES, match, without
 from xdropd.errors import KernelError, ProgramRefused, Unavailable
 from xdropd.filter.counting import Aside, Counting, Entries, since_of
 from xdropd.filter.proof import Proof
 from xdropd.filter.store import Store
-from xdropd.host import libc
 from xdropd.kernel.compiler import Blueprint
 from xdropd.kernel.generation import Generation, Sizes, counts_of
 from xdropd.rules.desired import Desired
@@ -139,7 +139,7 @@ class Lists:
         self._say("comparing the lists with those in force")
 
         def compare() -> tuple[State, Plan | None, Counted]:
-            libc.see_room_for(_ROOM_A_ROW * desired.weight)  # numpy (2.2) does not always survive that there is none
+            memory.see_room_for(_ROOM_A_ROW * desired.weight)  # numpy (2.2) does not always survive that there is none
             after = desired.state(now_s, self._counting.sources.number_of, before)
             change = changed(before or State(), after)
             if before is None or self.is_doubtful or self._is_most(change):

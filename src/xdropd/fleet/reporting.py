@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Protocol
 
+from xdropd import memory
 from xdropd.errors import ErrorAnswer, LocalApiError, XdropdError
 from xdropd.fleet.decisions import TAG
 from xdropd.fleet.localapi import LocalApi
@@ -61,7 +62,7 @@ class Reporting:
         self._is_over = False
         self._is_of_a_companion: dict[str, bool] = {}  # by source
         self._load()
-        threading.Thread(target=self._hear, args=(reports.cursor,), daemon=True, name="watch").start()
+        memory.start(threading.Thread(target=self._hear, args=(reports.cursor,), daemon=True, name="watch"))
 
     def close(self) -> None:
         """Hear no more."""

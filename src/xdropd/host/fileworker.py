@@ -7,6 +7,7 @@ The threads are daemon threads: the process ends without them, whatever they wai
 Not here: what the work is.
 """
 
+import contextlib
 import threading
 import time
 import traceback
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from errno import ETIMEDOUT
 from queue import SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeVar
+
+from xdropd import memory
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -52,8 +55,9 @@ class Work(Generic[_T]):
         try:
             self._result = self._call()
         except MemoryError as problem:
-            traceback.clear_frames(problem.__traceback__)  # what they hold is what there was no room for
             self._problem = problem
+            with contextlib.suppress(MemoryError):  # what they hold is what there was no room for
+                traceback.clear_frames(problem.__traceback__)
         except Exception as problem:  # noqa: BLE001  # it is raised where somebody waits for it
             self._problem = problem
         self.is_done = True
@@ -72,7 +76,7 @@ class FileWorker:
         self.hung: dict[str, None] = {}
         """Paths with a call that was given up and has not returned yet, in the order in which that happened."""
         self._thread = _Thread(self, None)
-        self._thread.start()
+        memory.start(self._thread)
 
     def submit(self, call: Callable[[], _T]) -> Work[_T]:
         """Have it called."""
@@ -90,8 +94,8 @@ class FileWorker:
             self.hung[path] = None  # before anybody goes there again
             successor = _Thread(self, stuck.work)
             try:
-                successor.start()
-            except RuntimeError:  # no more threads: tried again
+                memory.start(successor)
+            except MemoryError:  # tried again
                 del self.hung[path]
                 return
             self._thread = successor
@@ -123,7 +127,8 @@ class _Thread(threading.Thread):
                 self.work = self.work or self._worker.queue.get()
                 self.work.do()
                 self.work = None
-                self._worker.wake()
+                with contextlib.suppress(MemoryError):  # whoever waits looks now and then as well
+                    self._worker.wake()
         except _GivenUp:
             self._worker.wake()
 

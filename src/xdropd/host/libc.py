@@ -1,7 +1,6 @@
 """The C library: what Python does not wrap. Linux only."""
 
 import ctypes as ct
-import mmap
 import os
 import signal
 import time
@@ -45,15 +44,6 @@ def keep_columns_apart() -> None:
     """
     _libc.mallopt(_M_ARENA_MAX, 1)
     _libc.mallopt(_M_MMAP_THRESHOLD, _COLUMN_BYTES)
-
-
-def see_room_for(size_bytes: int) -> None:
-    """Raise MemoryError where so much cannot be had. What is mapped and not written to takes no memory."""
-    if size_bytes:
-        try:
-            mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
-        except OSError as problem:
-            raise MemoryError from problem
 
 
 def give_back_memory() -> None:

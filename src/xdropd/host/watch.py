@@ -37,6 +37,7 @@ from watchdog.events import (
 from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
 
+from xdropd import memory
 from xdropd.host.files import Signature, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
 from xdropd.host.followed import FollowedFile, FollowedPattern, Hint, Step, is_another, trail_of
@@ -274,8 +275,8 @@ class Watcher:
 
     def _start(self) -> InotifyObserver:
         observer = InotifyObserver(generate_full_events=True)  # or else "moved to" from elsewhere reads "created"
-        with contextlib.suppress(RuntimeError):  # no more threads; the next look tries again
-            observer.start()
+        with contextlib.suppress(MemoryError):  # the next look tries again
+            memory.start(observer)
         return observer
 
     def _drop_lost_ears(self) -> bool:
@@ -344,8 +345,9 @@ class Watcher:
         ear = _Ear(folder, identity, self._wanted[folder], self._heard, now_s)
         self._is_arming = True
         try:
+            memory.see_room_for_threads(2)  # which watchdog starts
             ear.watch = touch(folder, self._observer.schedule, ear, folder)
-        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+        except (OSError, RuntimeError, MemoryError) as error:  # RuntimeError: no more threads
             if _identity(folder) == identity:
                 number = error.errno if isinstance(error, OSError) else None
                 otherwise = f"inotify does not watch {folder} ({error}): changes are noticed within a second"

@@ -1,17 +1,33 @@
 """Work that mostly waits for the kernel, done beside other work, on another CPU where there is one."""
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+from xdropd import memory
 
 
 @contextmanager
 def beside(work: Callable[[], None]) -> Iterator[None]:
-    """Over when both are: `work` and what is done in the context. Raises what that raises, or else what `work` does."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
+    """Over when both are: `work` and what is done in the context. Raises what that raises, or else what `work` does.
+
+    Raises MemoryError where there is no room for a thread.
+    """
+    problems: list[BaseException] = [MemoryError()]  # without memory a thread may end before it can say so
+
+    def do() -> None:
         try:
-            doing = thread.submit(work)
-        except RuntimeError as problem:  # there is no room for a thread's stack
-            raise MemoryError from problem
+            work()
+        except BaseException as problem:  # noqa: BLE001  # it is raised where somebody waits for it
+            problems[0] = problem
+        else:
+            problems.clear()
+
+    thread = threading.Thread(target=do, name="beside")
+    memory.start(thread)
+    try:
         yield
-        doing.result()
+    finally:
+        thread.join()
+    for problem in problems:
+        raise problem

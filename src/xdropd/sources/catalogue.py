@@ -18,9 +18,9 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xdropd import memory
 from xdropd.columns.listing import Listing
 from xdropd.errors import Problem, RefusedFile
-from xdropd.host import libc
 from xdropd.host.fetched import FETCHED_FOLDER, list_path, read_state, state_path
 from xdropd.host.files import Signature, read_file, signature_of
 from xdropd.host.fileworker import NoAnswer, touch
@@ -462,7 +462,7 @@ def _read_with_room(path: str, *, follows_links: bool = True) -> tuple[bytes, Si
     numpy (2.2) does not always survive that there is none, so that is found out before.
     """
     data, signature = read_file(Path(path), follows_links=follows_links)
-    libc.see_room_for(_ROOM_A_BYTE * len(data))
+    memory.see_room_for(_ROOM_A_BYTE * len(data))
     return data, signature
 
 

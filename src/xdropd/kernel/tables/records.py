@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 
 from xdropd.columns.prefixes import FAMILIES, Column
 from xdropd.kernel import abi, libbpf
+from xdropd.kernel.beside import beside
 from xdropd.kernel.retry import retried
 
 KEYS_A_BATCH = 1 << 15  # some 20 ms
@@ -33,14 +32,23 @@ class RecordTable:
 
         Raises KernelError or MemoryError.
         """
-        with ThreadPoolExecutor(max_workers=2) as pool:  # the kernel works while Python's lock is released
-            try:
-                filling = pool.map(partial(self._put_some, keys, values), range(0, len(keys), KEYS_A_BATCH))
-            except RuntimeError as problem:  # there is no room for a thread's stack
-                raise MemoryError from problem
-            for done in filling:
-                self.used += done
-                yield done
+        if len(keys) <= KEYS_A_BATCH:
+            yield from self.put(keys, values, len(keys))
+            return
+        batches = iter(range(0, len(keys), KEYS_A_BATCH))  # whoever is free takes the next
+
+        def put_rest() -> None:
+            for at in batches:
+                self._put_some(keys, values, at)
+
+        told = 0
+        with beside(put_rest):  # the kernel works while Python's lock is released
+            for at in batches:
+                self._put_some(keys, values, at)
+                yield at - told  # what comes before has been taken
+                told = at
+        yield len(keys) - told
+        self.used += len(keys)
 
     def put(self, keys: Column, values: Column, new: int) -> Iterator[int]:
         """Write records, `new` of them beside those that are there. Yields how many each time."""

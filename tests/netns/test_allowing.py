@@ -7,7 +7,7 @@ from foreground import Daemon
 from netns import Net
 from waiting import wait_until
 
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 2.0
 
 
 def test_a_list_that_allows(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from netns import Net
 from waiting import wait_until
 
 VILLAIN, OTHER, NEIGHBOUR = "198.51.100.66", "198.51.100.67", "198.51.100.68"
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 2.0
 _POWERS = 1 << 12 | 1 << 38 | 1 << 39  # CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF in uapi/linux/capability.h
 
 # $1: a folder to have as /mnt, read-only; the rest: a command, which becomes process 1.

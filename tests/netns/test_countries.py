@@ -9,7 +9,7 @@ from databases import database
 from netns import Net
 from waiting import wait_until
 
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 2.0
 
 
 def put(path: Path, data: bytes) -> None:

@@ -32,7 +32,7 @@ ERRORS = ("EPERM", "ENOMEM", "E2BIG", "ENOENT")
 _MANY = 6000
 _MANY_END = 100_000  # to work on them takes more than what a process has at hand
 
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 2.0
 _RECOVERS_WITHIN_S = 15.0  # the daemon tries again after five seconds
 
 

@@ -31,7 +31,7 @@ _LIST = f"block:\n  - {VILLAIN}\n  - 198.51.100.68/31\n  - {_RANGE}\n  - 203.0.1
 _REFUSED = "block: [this is no address]\n"
 _BOTH_INTERFACES = ("--interface", Net.device, "--interface", "more*")
 _WATCHDOG_S = 1.0
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 3.0
 _RECOVERS_WITHIN_S = 20.0  # the daemon tries again after five seconds, and then after ten
 _VERBS: Mapping[str, Mapping[str, object]] = {
     "status": {},

@@ -52,7 +52,7 @@ _SOURCE, _RANGE, _ENDS = slice(28, 32), slice(32, 36), slice(32, 68)  # in stats
 
 _REPAIRED = "the kernel differed from the list"
 _BUG = re.compile(r"bug|Traceback|AssertionError")
-_IN_FORCE_WITHIN_S = 5.0
+_IN_FORCE_WITHIN_S = 3.0
 _TOLD = 12
 _LATE_S = 3  # at most, between our look at the clock and the daemon's
 _PLACES = 100  # connections at once; the control socket has a few more

@@ -32,7 +32,7 @@ ACTION = "/etc/fail2ban/action.d/xdropd.conf"
 _FORMER_ACTION = Path(__file__).with_name("former_action.conf")
 
 # A route, a saved file: the contract's second to be in force, and one for the ping that finds out.
-_CHANGE_WITHIN_S = 5.0
+_CHANGE_WITHIN_S = 2.0
 
 _LINTIAN = ("lintian", "--allow-root", "--fail-on=warning,info,pedantic", "-EviIL", "+pedantic")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -43,10 +44,13 @@ class RecordTable:
 
         told = 0
         with beside(put_rest):  # the kernel works while Python's lock is released
-            for at in batches:
-                self._put_some(keys, values, at)
-                yield at - told  # what comes before has been taken
-                told = at
+            try:
+                for at in batches:
+                    self._put_some(keys, values, at)
+                    yield at - told  # what comes before has been taken
+                    told = at
+            finally:
+                deque(batches, maxlen=0)  # of what fails the rest is not put either
         yield len(keys) - told
         self.used += len(keys)
 
